@@ -1,0 +1,15 @@
+//! Watchkeep's decisions. Everything here is a pure function of values and a given `now`: no I/O,
+//! no clock, no async, no store. The collector's shell reads what is needed, calls these functions,
+//! and carries out the effects that they return.
+//!
+//! Modules, each using only those before it: [`ids`], [`evidence`], [`host`] (frames to evidence),
+//! [`series`] (the history codec), [`rules`], [`alerts`], [`tickets`], [`ledger`].
+
+pub mod alerts;
+pub mod evidence;
+pub mod host;
+pub mod ids;
+pub mod ledger;
+pub mod rules;
+pub mod series;
+pub mod tickets;

@@ -1,0 +1,13 @@
+//! What crosses the wire between the agent and the collector, and what both must agree on:
+//! identifiers, time, metric names, the heartbeat protocol with its limits, the enrolment token.
+//!
+//! Nothing here does I/O, reads a clock or knows TLS; both binaries and `watchkeep-core` build on it.
+
+pub mod ids;
+pub mod metric;
+pub mod time;
+pub mod token;
+pub mod wire;
+
+pub use ids::{BootId, HostId, InstanceId};
+pub use time::{DurationMs, UnixMillis};

@@ -1,0 +1,33 @@
+//! Every limit of the protocol, with its unit in the name.
+
+/// Largest request body as it arrives, bytes.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Largest heartbeat body after decompression, bytes.
+pub const MAX_DECODED_BODY_BYTES: usize = 4 * 1024 * 1024;
+/// Most frames in one batch.
+pub const MAX_FRAMES_PER_BATCH: usize = 128;
+/// Most metric values in one frame.
+pub const MAX_VALUES_PER_FRAME: usize = 1_024;
+/// Longest metric name, bytes.
+pub const MAX_METRIC_NAME_BYTES: usize = 160;
+/// Most schemas introduced in one batch.
+pub const MAX_SCHEMAS_PER_BATCH: usize = 8;
+/// Most services in one snapshot.
+pub const MAX_SERVICES_PER_FRAME: usize = 256;
+/// Most events in one frame.
+pub const MAX_EVENTS_PER_FRAME: usize = 128;
+/// Most sample lines in one log match event.
+pub const MAX_LINES_PER_LOG_MATCH: usize = 10;
+/// Longest text field (a log line, a path, a detail), bytes.
+pub const MAX_TEXT_BYTES: usize = 2_048;
+/// Shortest heartbeat interval a policy may ask for, milliseconds.
+pub const MIN_INTERVAL_MS: u32 = 200;
+/// Longest heartbeat interval a policy may ask for, milliseconds.
+pub const MAX_INTERVAL_MS: u32 = 600_000;
+/// Heartbeat interval of the default policy, milliseconds.
+pub const DEFAULT_INTERVAL_MS: u32 = 10_000;
+/// How far a frame's boot-time clock may lie after the batch's own `sent` reading, milliseconds.
+pub const MAX_FRAME_AHEAD_MS: i64 = 1_000;
+/// Oldest frame that is still taken, milliseconds before its arrival (8 days; the agent's spool
+/// keeps 7).
+pub const MAX_FRAME_AGE_MS: i64 = 8 * 24 * 3_600_000;
