@@ -5,6 +5,7 @@
 
 pub mod ids;
 pub mod metric;
+pub mod settings;
 pub mod time;
 pub mod token;
 pub mod wire;

@@ -1,1 +1,153 @@
-//! host.
+//! From frames to evidence: what one host's heartbeats prove.
+//!
+//! [`HostState`] is the memory that the collector keeps of a host. [`take_batch`] folds a batch of
+//! frames into it and returns the evidence that follows; [`take_silence`] does the same for a
+//! deadline that passed. Most heartbeats only extend the open chain and change nothing that must be
+//! written ([`BatchTaken::durable`] is false): their own rows in the tail are enough to rebuild the
+//! rest, by [`HostState::replay`].
+//!
+//! It does not judge: whether a break was a reboot or a stopped agent is the ledger's business.
+
+mod place;
+mod seen;
+mod take;
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+use watchkeep_shared::{
+    DurationMs, HostId, UnixMillis,
+    wire::{
+        heartbeat::{GoodbyeReason, Service},
+        policy::Refusal,
+    },
+};
+
+use crate::evidence::{Evidence, EvidenceKind, FrameMark};
+pub use seen::Seen;
+pub use take::{Arrival, BatchTaken, FrameTaken, Outcome, Placed, take_batch};
+
+/// A frame that arrives within this many intervals of being made is live, and two live frames at
+/// most this far apart leave no doubt between them: one may be lost and its successor a little late.
+const UNBROKEN_INTERVALS_X10: i64 = 25;
+/// Lower bound of the above, milliseconds: very short intervals still cross real networks.
+const UNBROKEN_MIN_MS: i64 = 2_000;
+
+/// What the collector remembers of one host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostState {
+    /// The newest live frame.
+    pub last: Option<FrameMark>,
+    /// The interval that the newest live frame named, milliseconds.
+    pub interval_ms: u32,
+    /// The chain of live frames that ends with `last`, if it is still open.
+    pub chain: Option<Chain>,
+    /// Which frames have been taken.
+    pub seen: Seen,
+    /// The silence deadline has passed and no live frame has come since.
+    pub overdue: bool,
+    /// The goodbye that ended the chain, until frames come again.
+    pub goodbye: Option<GoodbyeReason>,
+    /// State of every watched service.
+    pub services: Vec<Service>,
+    /// The agent's wall clock minus the collector's at the newest frame, milliseconds.
+    pub skew_ms: i64,
+    /// Policy that the agent runs.
+    pub policy_version: u64,
+    /// Policy items that the customer's configuration refuses.
+    pub refused: Vec<Refusal>,
+}
+
+/// An open chain of live frames; its end is [`HostState::last`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// When its first frame was made.
+    pub from: UnixMillis,
+    /// Its first sequence number.
+    pub seq_from: u64,
+    /// Longest step in it that counts as unbroken, milliseconds.
+    pub max_step_ms: i64,
+}
+
+/// A stored frame, read back from the tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredFrame {
+    /// Where it stands.
+    pub mark: FrameMark,
+    /// It was taken as late.
+    pub late: bool,
+    /// The interval it named, milliseconds.
+    pub interval_ms: u32,
+}
+
+impl HostState {
+    /// The open chain as evidence, for reports that look at a running host.
+    pub fn open_evidence(&self, host: HostId) -> Option<Evidence> {
+        let (chain, last) = (self.chain?, self.last?);
+        Some(chain_evidence(host, chain, last, last.arrived_at))
+    }
+
+    /// When the host becomes overdue: `silent_after` past the last arrival, longer for hosts that
+    /// beat slowly. `None` once it is overdue, or before its first frame.
+    pub fn silence_deadline(&self, silent_after: DurationMs) -> Option<UnixMillis> {
+        let last = self.last?;
+        if self.overdue {
+            return None;
+        }
+        let slow = DurationMs(unbroken_ms(self.interval_ms));
+        Some(last.arrived_at + silent_after.max(slow))
+    }
+
+    /// Folds a stored frame of the tail back in, in arrival order. By construction such a frame
+    /// changed nothing durable when it was taken.
+    pub fn replay(&mut self, frame: StoredFrame) {
+        self.seen.insert(&frame.mark);
+        if !frame.late && self.last.is_none_or(|last| frame.mark.at > last.at) {
+            self.last = Some(frame.mark);
+            self.interval_ms = frame.interval_ms;
+        }
+    }
+}
+
+/// Folds in that the silence deadline passed at `now` without a live frame.
+pub fn take_silence(state: &mut HostState, host: HostId, now: UnixMillis) -> Vec<Evidence> {
+    let Some(last) = state.last else {
+        return Vec::new();
+    };
+    let mut evidence = Vec::new();
+    if let Some(chain) = state.chain.take() {
+        evidence.push(chain_evidence(host, chain, last, now));
+    }
+    state.overdue = true;
+    evidence.push(Evidence {
+        host: Some(host),
+        kind: EvidenceKind::Overdue,
+        valid_from: last.at,
+        valid_to: now.max(last.at),
+        recorded_at: now,
+    });
+    evidence
+}
+
+/// The longest step between two frames that counts as unbroken, milliseconds.
+pub fn unbroken_ms(interval_ms: u32) -> i64 {
+    (i64::from(interval_ms) * UNBROKEN_INTERVALS_X10 / 10).max(UNBROKEN_MIN_MS)
+}
+
+fn chain_evidence(host: HostId, chain: Chain, last: FrameMark, now: UnixMillis) -> Evidence {
+    Evidence {
+        host: Some(host),
+        kind: EvidenceKind::Frames {
+            boot: last.boot,
+            instance: last.instance,
+            seq_from: chain.seq_from,
+            seq_to: last.seq,
+            late: false,
+            max_step_ms: chain.max_step_ms,
+        },
+        valid_from: chain.from,
+        valid_to: last.at.max(chain.from),
+        recorded_at: now,
+    }
+}

@@ -1,0 +1,84 @@
+//! Where a frame stands on the collector's time line, and whether it may be taken at all.
+
+use watchkeep_shared::{
+    UnixMillis,
+    wire::{
+        heartbeat::{Frame, RejectReason},
+        limits,
+    },
+};
+
+use super::{HostState, take::Arrival, unbroken_ms};
+
+/// Where and how a frame is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) at: UnixMillis,
+    /// Not received within the unbroken step of being made.
+    pub(super) late: bool,
+}
+
+/// Places a frame in time.
+///
+/// A frame of the running boot is placed by the boot-time clock alone: its age is the difference of
+/// two readings of one clock, so a wrong or stepping wall clock moves nothing. A frame of an earlier
+/// boot is placed by a known frame of that boot, else by the wall clock's own difference, and
+/// never after the running kernel's start.
+pub(super) fn place(
+    state: &HostState,
+    frame: &Frame,
+    arrival: &Arrival,
+) -> Result<Place, RejectReason> {
+    let boot = frame.boot.unwrap_or(arrival.boot);
+    let (at, live_process) = if boot == arrival.boot {
+        let age = arrival.sent.boot_ms.saturating_sub(frame.clocks.boot_ms);
+        if age < -limits::MAX_FRAME_AHEAD_MS {
+            return Err(RejectReason::FromTheFuture);
+        }
+        let at = UnixMillis(arrival.at.0.saturating_sub(age.max(0)));
+        (
+            at,
+            frame
+                .instance
+                .is_none_or(|instance| instance == arrival.instance),
+        )
+    } else {
+        let kernel_start = arrival.at.0.saturating_sub(arrival.sent.boot_ms);
+        let at = state
+            .seen
+            .place_by_boot(boot, frame.clocks.boot_ms)
+            .unwrap_or_else(|| {
+                let age = arrival.sent.wall_ms.saturating_sub(frame.clocks.wall_ms);
+                UnixMillis(arrival.at.0.saturating_sub(age))
+            });
+        (UnixMillis(at.0.min(kernel_start)), false)
+    };
+    let age = arrival.at.since(at).0;
+    if age > limits::MAX_FRAME_AGE_MS {
+        return Err(RejectReason::TooOld);
+    }
+    Ok(Place {
+        at,
+        late: !live_process || age > unbroken_ms(frame.interval_ms),
+    })
+}
+
+/// Checks a frame against the limits that do not depend on its schema.
+pub(super) fn check_limits(frame: &Frame) -> Result<(), RejectReason> {
+    if frame.seq == 0 {
+        return Err(RejectReason::BadSequence);
+    }
+    let interval = limits::MIN_INTERVAL_MS..=limits::MAX_INTERVAL_MS;
+    let over = frame.values.len() > limits::MAX_VALUES_PER_FRAME
+        || frame
+            .services
+            .as_ref()
+            .is_some_and(|s| s.len() > limits::MAX_SERVICES_PER_FRAME)
+        || frame.events.len() > limits::MAX_EVENTS_PER_FRAME
+        || !interval.contains(&frame.interval_ms);
+    if over {
+        Err(RejectReason::OverLimit)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,359 @@
+//! Folding a batch of frames into a host's state.
+
+use watchkeep_shared::{
+    BootId, HostId, InstanceId, UnixMillis,
+    wire::heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason, RejectReason},
+};
+
+use super::{
+    Chain, HostState, chain_evidence,
+    place::{check_limits, place},
+    seen::Known,
+    unbroken_ms,
+};
+use crate::evidence::{Evidence, EvidenceKind, FrameMark};
+
+/// How a batch arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// When, by the collector's clock.
+    pub at: UnixMillis,
+    /// The agent's clocks when it sent the batch.
+    pub sent: Clocks,
+    /// The running boot.
+    pub boot: BootId,
+    /// The running agent process.
+    pub instance: InstanceId,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BatchTaken {
+    /// One entry a frame, in the batch's order.
+    pub frames: Vec<FrameTaken>,
+    /// Evidence to append.
+    pub evidence: Vec<Evidence>,
+    /// Something changed that the tail alone would not bring back: write the state.
+    pub durable: bool,
+    /// The host was overdue and a live frame ended that.
+    pub back: bool,
+}
+
+/// What became of one frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FrameTaken {
+    /// Its sequence number.
+    pub seq: u64,
+    /// Its agent process.
+    pub instance: InstanceId,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Every frame ends as exactly one of these.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// Taken now: store it.
+    Taken(Placed),
+    /// Known already: acknowledge it.
+    Repeat,
+    /// Never to be taken.
+    Rejected(RejectReason),
+}
+
+/// Where a taken frame stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Placed {
+    /// Its mark.
+    pub mark: FrameMark,
+    /// Received late.
+    pub late: bool,
+    /// It is the newest of the host: rules look at it.
+    pub newest: bool,
+}
+
+/// A run of late frames in this batch, to become one row of evidence.
+#[derive(Clone, Copy, Debug)]
+struct LateRun {
+    first: FrameMark,
+    last: FrameMark,
+    max_step_ms: i64,
+}
+
+/// Folds a batch into a host's state. `names` gives the number of names of a schema, if it is known.
+pub fn take_batch(
+    state: &mut HostState,
+    host: HostId,
+    batch: &Batch,
+    arrived_at: UnixMillis,
+    names: &dyn Fn(&Frame) -> Option<usize>,
+) -> BatchTaken {
+    let arrival = Arrival {
+        at: arrived_at,
+        sent: batch.sent,
+        boot: batch.boot,
+        instance: batch.instance,
+    };
+    let mut take = Take {
+        host,
+        arrival,
+        state,
+        out: BatchTaken::default(),
+        late: None,
+    };
+    for frame in &batch.frames {
+        let instance = frame.instance.unwrap_or(batch.instance);
+        let outcome = match take.frame(frame, names(frame)) {
+            Ok(outcome) => outcome,
+            Err(reason) => Outcome::Rejected(reason),
+        };
+        take.out.frames.push(FrameTaken {
+            seq: frame.seq,
+            instance,
+            outcome,
+        });
+    }
+    take.end_late_run();
+    take.report(batch);
+    take.out
+}
+
+struct Take<'a> {
+    host: HostId,
+    arrival: Arrival,
+    state: &'a mut HostState,
+    out: BatchTaken,
+    late: Option<LateRun>,
+}
+
+impl Take<'_> {
+    fn frame(&mut self, frame: &Frame, names: Option<usize>) -> Result<Outcome, RejectReason> {
+        check_limits(frame)?;
+        if names.is_some_and(|count| count != frame.values.len()) {
+            return Err(RejectReason::ValueCount);
+        }
+        let place = place(self.state, frame, &self.arrival)?;
+        let instance = frame.instance.unwrap_or(self.arrival.instance);
+        match self.state.seen.look_up(instance, frame.seq, place.at) {
+            Known::New => {}
+            Known::Repeat => return Ok(Outcome::Repeat),
+            Known::Forgotten => return Err(RejectReason::TooOld),
+        }
+        let mark = FrameMark {
+            boot: frame.boot.unwrap_or(self.arrival.boot),
+            instance,
+            seq: frame.seq,
+            at: place.at,
+            arrived_at: self.arrival.at,
+            mono_ms: frame.clocks.mono_ms,
+            boot_ms: frame.clocks.boot_ms,
+        };
+        self.out.durable |= self.state.seen.insert(&mark);
+        let newest = !place.late && self.is_newest(&mark);
+        if newest {
+            self.live(frame, mark);
+        } else {
+            self.add_to_late_run(frame, mark);
+        }
+        self.events(frame, &mark);
+        if newest {
+            self.services(frame);
+        }
+        Ok(Outcome::Taken(Placed {
+            mark,
+            late: place.late,
+            newest,
+        }))
+    }
+
+    fn is_newest(&self, mark: &FrameMark) -> bool {
+        self.state.last.is_none_or(|last| {
+            if last.instance == mark.instance {
+                mark.seq > last.seq
+            } else {
+                mark.at >= last.at
+            }
+        })
+    }
+
+    /// A live frame that is the newest of its host: it extends the open chain or breaks it.
+    fn live(&mut self, frame: &Frame, mark: FrameMark) {
+        let step_ms = unbroken_ms(frame.interval_ms);
+        let extends = self.state.last.is_some_and(|last| {
+            let allowed = step_ms.max(unbroken_ms(self.state.interval_ms));
+            self.state.chain.is_some()
+                && last.instance == mark.instance
+                && (0..=allowed).contains(&(mark.boot_ms - last.boot_ms))
+        });
+        if !extends {
+            self.break_chain(mark);
+            self.state.chain = Some(Chain {
+                from: mark.at,
+                seq_from: mark.seq,
+                max_step_ms: step_ms,
+            });
+        } else if frame.interval_ms != self.state.interval_ms
+            && let Some(chain) = &mut self.state.chain
+        {
+            chain.max_step_ms = chain.max_step_ms.max(step_ms);
+            self.out.durable = true;
+        }
+        // Two marks of one process never run backwards, whatever the network's delay was.
+        let at = self.state.last.map_or(mark.at, |last| mark.at.max(last.at));
+        self.state.last = Some(FrameMark { at, ..mark });
+        self.state.interval_ms = frame.interval_ms;
+        self.state.skew_ms = self.arrival.sent.wall_ms.saturating_sub(self.arrival.at.0);
+        if self.state.overdue {
+            self.state.overdue = false;
+            self.out.back = true;
+            self.out.durable = true;
+        }
+        if self.state.goodbye.take().is_some() {
+            self.out.durable = true;
+        }
+    }
+
+    fn break_chain(&mut self, after: FrameMark) {
+        self.out.durable = true;
+        let Some(before) = self.state.last else {
+            return;
+        };
+        if let Some(chain) = self.state.chain.take() {
+            self.out
+                .evidence
+                .push(chain_evidence(self.host, chain, before, self.arrival.at));
+        }
+        let kernel_boot_at = UnixMillis(after.at.0.saturating_sub(after.boot_ms));
+        self.push(
+            EvidenceKind::Resumed {
+                before,
+                after,
+                kernel_boot_at,
+                previous_boot_last_seen: None,
+                goodbye: self.state.goodbye,
+            },
+            before.at,
+            after.at.max(before.at),
+        );
+    }
+
+    fn add_to_late_run(&mut self, frame: &Frame, mark: FrameMark) {
+        let step_ms = unbroken_ms(frame.interval_ms);
+        if let Some(run) = &mut self.late {
+            let joins = run.last.instance == mark.instance
+                && run.last.seq.checked_add(1) == Some(mark.seq)
+                && (0..=step_ms.max(run.max_step_ms)).contains(&(mark.boot_ms - run.last.boot_ms));
+            if joins {
+                run.last = mark;
+                run.max_step_ms = run.max_step_ms.max(step_ms);
+                return;
+            }
+        }
+        self.end_late_run();
+        self.late = Some(LateRun {
+            first: mark,
+            last: mark,
+            max_step_ms: step_ms,
+        });
+    }
+
+    fn end_late_run(&mut self) {
+        let Some(run) = self.late.take() else { return };
+        let kind = EvidenceKind::Frames {
+            boot: run.last.boot,
+            instance: run.last.instance,
+            seq_from: run.first.seq,
+            seq_to: run.last.seq,
+            late: true,
+            max_step_ms: run.max_step_ms,
+        };
+        self.push(kind, run.first.at, run.last.at.max(run.first.at));
+    }
+
+    fn events(&mut self, frame: &Frame, mark: &FrameMark) {
+        for event in &frame.events {
+            match event {
+                Event::Goodbye { reason } => self.goodbye(*reason, mark),
+                Event::AgentStarted {
+                    previous_boot: Some(previous),
+                    ..
+                } => {
+                    self.previous_boot(frame, mark, previous.last_seen_wall_ms);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn goodbye(&mut self, reason: GoodbyeReason, mark: &FrameMark) {
+        self.push(EvidenceKind::Goodbye { reason }, mark.at, mark.at);
+        // A goodbye that arrives after its successor's frames is history.
+        if self
+            .state
+            .last
+            .is_some_and(|last| last.instance == mark.instance)
+        {
+            self.state.goodbye = Some(reason);
+            self.out.durable = true;
+        }
+    }
+
+    /// OS evidence comes with the first frame after a boot, so it belongs to the break that this
+    /// frame has just closed; it is dated by the wall clock's difference to that frame.
+    fn previous_boot(&mut self, frame: &Frame, mark: &FrameMark, last_seen_wall_ms: Option<i64>) {
+        let Some(wall_ms) = last_seen_wall_ms else {
+            return;
+        };
+        let age = frame.clocks.wall_ms.saturating_sub(wall_ms).max(0);
+        let seen_at = UnixMillis(mark.at.0.saturating_sub(age));
+        let resumed = self
+            .out
+            .evidence
+            .iter_mut()
+            .rev()
+            .find_map(|row| match &mut row.kind {
+                EvidenceKind::Resumed {
+                    after,
+                    previous_boot_last_seen,
+                    ..
+                } if after == mark => Some(previous_boot_last_seen),
+                _ => None,
+            });
+        if let Some(slot) = resumed {
+            *slot = Some(seen_at);
+        }
+    }
+
+    /// Only the newest frame says how services are now.
+    fn services(&mut self, frame: &Frame) {
+        if let Some(services) = &frame.services
+            && *services != self.state.services
+        {
+            self.state.services.clone_from(services);
+            self.out.durable = true;
+        }
+    }
+
+    fn report(&mut self, batch: &Batch) {
+        if batch.policy_version != self.state.policy_version {
+            self.state.policy_version = batch.policy_version;
+            self.out.durable = true;
+        }
+        if let Some(refused) = &batch.refused
+            && *refused != self.state.refused
+        {
+            self.state.refused.clone_from(refused);
+            self.out.durable = true;
+        }
+    }
+
+    fn push(&mut self, kind: EvidenceKind, from: UnixMillis, to: UnixMillis) {
+        self.out.evidence.push(Evidence {
+            host: Some(self.host),
+            kind,
+            valid_from: from,
+            valid_to: to,
+            recorded_at: self.arrival.at,
+        });
+    }
+}
