@@ -1,0 +1,307 @@
+//! The verdict on one gap in what is proven up. In the order of the design: the collector was down;
+//! another boot; same boot and process with a clock that stood still or ran on; same boot, new
+//! process; else unknown. A gap after which nothing was heard is silent. A verdict of down is given
+//! only on proof; where the collector's own absence would explain a gap as well, it is unknown.
+
+use watchkeep_shared::{UnixMillis, wire::heartbeat::GoodbyeReason};
+
+use super::{
+    Cause, DownSince, Interval, ObservedState, Span,
+    facts::{Break, DEFAULT_STEP_MS, Facts},
+    interval::Cover,
+    observe::span,
+};
+
+/// How long after its start the collector's absence still explains that a host is not heard:
+/// agents back off before they try again.
+pub(super) const RECONNECT_GRACE_MS: i64 = 120_000;
+
+/// How far the ends of a break and of the chains around it may differ. Frames are placed by their
+/// arrival, so the same frame can be placed twice a little apart.
+const PLACEMENT_SLACK_MS: i64 = 5_000;
+
+/// How far a monotonic clock may lag behind the collector's before it counts as having stood still:
+/// this much, or the part of the break below, whichever is more.
+const CLOCK_TOLERANCE_MS: i64 = 5_000;
+
+/// See [`CLOCK_TOLERANCE_MS`].
+const CLOCK_TOLERANCE_PART: i64 = 50;
+
+/// When the host was first and last heard, if ever, up to now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    first: Option<UnixMillis>,
+    last: Option<UnixMillis>,
+}
+
+impl Heard {
+    /// From sorted instants.
+    pub(super) fn of(marks: &[UnixMillis], now: UnixMillis) -> Self {
+        let known = &marks[..marks.partition_point(|&mark| mark <= now)];
+        Self {
+            first: known.first().copied(),
+            last: known.last().copied(),
+        }
+    }
+}
+
+/// A stretch of the record that nothing proves up, between two instants at which something was
+/// heard, or at the record's or the known time's edge.
+#[derive(Debug)]
+pub(super) struct Gap<'a> {
+    pub(super) part: Interval,
+    pub(super) up: &'a Cover,
+    pub(super) heard: Heard,
+    pub(super) now: UnixMillis,
+}
+
+/// The spans of a gap, in no particular order.
+pub(super) fn judge(facts: &Facts, gap: &Gap<'_>) -> Vec<Span> {
+    let mut canvas = Canvas::of(gap.part);
+    match (gap.heard.first, gap.heard.last) {
+        (Some(first), _) if gap.part.to <= first => {
+            canvas.paint_rest(ObservedState::Unknown, Cause::NoFrameYet);
+        }
+        (_, Some(last)) if gap.part.from < last => between(facts, gap, &mut canvas),
+        (_, Some(last)) => tail(facts, gap, last, &mut canvas),
+        (_, None) => {
+            canvas.paint_within(&facts.collector_down, gap.part);
+            canvas.paint_rest(ObservedState::Silent, Cause::NoFrameYet);
+        }
+    }
+    canvas.done
+}
+
+/// A gap with something heard after it.
+fn between(facts: &Facts, gap: &Gap<'_>, canvas: &mut Canvas) {
+    for told in facts.breaks_in(widen(gap.part)) {
+        let area = snap(told.span(), gap.part).intersect(gap.part);
+        if area.is_empty() {
+            continue;
+        }
+        if told.before.boot != told.after.boot {
+            rebooted(facts, told, area, canvas);
+        } else if told.before.instance == told.after.instance {
+            same_process(facts, told, gap, (area, canvas));
+        } else {
+            canvas.paint_within(&facts.collector_down, area);
+            let goodbye = told
+                .goodbye
+                .or_else(|| facts.goodbye_in(told.before.at, told.after.at));
+            let cause = Cause::AgentRestarted { goodbye };
+            canvas.paint(area, ObservedState::AgentStopped, cause);
+        }
+    }
+    untold(facts, gap.part, canvas);
+}
+
+/// What can be said of a gap from the chains on both sides alone.
+fn untold(facts: &Facts, part: Interval, canvas: &mut Canvas) {
+    let (before, after) = (facts.ending_at(part.from), facts.beginning_at(part.to));
+    let same_process = before.iter().find(|a| {
+        after
+            .iter()
+            .any(|b| (a.boot, a.instance) == (b.boot, b.instance))
+    });
+    let same_boot = before
+        .iter()
+        .any(|a| after.iter().any(|b| a.boot == b.boot));
+    if let Some(chain) = same_process {
+        let absent = absence(facts, facts.step_ms(chain.instance));
+        canvas.paint_within(&absent, part);
+    } else {
+        canvas.paint_within(&facts.collector_down, part);
+        if same_boot {
+            let goodbye = facts.goodbye_in(part.from, part.to);
+            let cause = Cause::AgentRestarted { goodbye };
+            canvas.paint(part, ObservedState::AgentStopped, cause);
+        }
+    }
+    canvas.paint_rest(ObservedState::Unknown, Cause::NoProof);
+}
+
+/// Another boot after the break.
+fn rebooted(facts: &Facts, told: &Break, area: Interval, canvas: &mut Canvas) {
+    if told.contradicts_itself() {
+        canvas.paint_within(&facts.collector_down, area);
+        canvas.paint(area, ObservedState::Unknown, Cause::NoProof);
+        return;
+    }
+    let last_seen = told.last_seen();
+    let since = if last_seen.is_some() {
+        DownSince::OsRecord
+    } else {
+        DownSince::LastFrame
+    };
+    let goodbye = told
+        .goodbye
+        .or_else(|| facts.goodbye_in(told.before.at, told.kernel_boot()));
+    let cause = Cause::BootChanged {
+        clean: goodbye == Some(GoodbyeReason::Shutdown),
+        since,
+    };
+    let dead = Interval::new(
+        last_seen.unwrap_or(area.from).max(area.from),
+        told.kernel_boot(),
+    );
+    // The old boot itself says when it ended, in its logs or by a spool that grew on while nobody
+    // received: then the collector's absence explains nothing.
+    let spool_ended = area.from > told.before.at
+        && facts
+            .ending_at(area.from)
+            .iter()
+            .any(|chain| chain.boot == told.before.boot);
+    if last_seen.is_some() || spool_ended {
+        canvas.paint(dead, ObservedState::DownReboot, cause);
+    }
+    canvas.paint_within(&facts.collector_down, area);
+    canvas.paint(dead, ObservedState::DownReboot, cause);
+    if let Some(seen) = last_seen {
+        let untold = Interval::new(area.from, seen);
+        canvas.paint(untold, ObservedState::Unknown, Cause::PreviousBootSeen);
+    }
+}
+
+/// The same boot and agent process after the break.
+fn same_process(
+    facts: &Facts,
+    told: &Break,
+    gap: &Gap<'_>,
+    (area, canvas): (Interval, &mut Canvas),
+) {
+    let step_ms = facts.step_ms(told.before.instance);
+    canvas.paint_within(&absence(facts, step_ms), area);
+    let passed = told.span().len_ms();
+    let ran = told.after.mono_ms.saturating_sub(told.before.mono_ms);
+    if ran < 0 {
+        canvas.paint(area, ObservedState::Unknown, Cause::NoProof);
+        return;
+    }
+    let still = passed.saturating_sub(ran);
+    let tolerance = CLOCK_TOLERANCE_MS.max(passed / CLOCK_TOLERANCE_PART);
+    // What frames inside the break account for is running time that is not part of the gap; of the
+    // rest, one ordinary step passes before the next frame is due.
+    let unaccounted = ran.saturating_sub(gap.up.len_within_ms(told.span()));
+    if still > tolerance && unaccounted <= step_ms.saturating_add(tolerance) {
+        let cause = Cause::ClockStoodStill { still_ms: still };
+        canvas.paint(area, ObservedState::HostFrozen, cause);
+    } else {
+        canvas.paint(area, ObservedState::Stalled, Cause::ClockRanOn);
+    }
+}
+
+/// A gap after which nothing was heard.
+fn tail(facts: &Facts, gap: &Gap<'_>, last: UnixMillis, canvas: &mut Canvas) {
+    let step_ms = facts
+        .ending_at(last)
+        .iter()
+        .map(|chain| chain.step_ms)
+        .max()
+        .unwrap_or(DEFAULT_STEP_MS);
+    let overdue = facts.overdue.iter().filter(|&&(from, _)| from >= last);
+    let noticed = overdue.map(|&(_, at)| at).max();
+    let goodbye = facts.goodbye_in(last, gap.now);
+    let recent = Interval::new(last, gap.now).len_ms() <= step_ms;
+    if recent && noticed.is_none() && goodbye.is_none() {
+        canvas.paint_rest(ObservedState::UpLive, Cause::NextNotDue);
+        return;
+    }
+    // Silence that was noticed after the collector came back is not explained by its absence.
+    for down in absence(facts, step_ms).within(gap.part) {
+        let end = facts
+            .collector_down
+            .within(down)
+            .last()
+            .map_or(down.to, |part| part.to);
+        let to = match noticed {
+            Some(at) if at >= end => end,
+            _ => down.to,
+        };
+        let part = Interval::new(down.from, to);
+        canvas.paint(part, ObservedState::CollectorDown, Cause::CollectorGap);
+    }
+    canvas.paint_rest(ObservedState::Silent, Cause::NoFrameSince { goodbye });
+}
+
+/// The collector's absences, each from one step before, in which the last frame may have come, to
+/// the time by which agents have reconnected.
+pub(super) fn absence(facts: &Facts, step_ms: i64) -> Cover {
+    let widened = facts
+        .collector_down
+        .iter()
+        .map(|down| {
+            Interval::new(
+                UnixMillis(down.from.0.saturating_sub(step_ms)),
+                UnixMillis(down.to.0.saturating_add(RECONNECT_GRACE_MS)),
+            )
+        })
+        .collect();
+    Cover::of(widened)
+}
+
+fn widen(part: Interval) -> Interval {
+    Interval::new(
+        UnixMillis(part.from.0 - PLACEMENT_SLACK_MS),
+        UnixMillis(part.to.0 + PLACEMENT_SLACK_MS),
+    )
+}
+
+/// `told` with those of its ends moved to the ends of `part` that lie close to them.
+fn snap(told: Interval, part: Interval) -> Interval {
+    let near = |a: UnixMillis, b: UnixMillis| (a.0 - b.0).abs() <= PLACEMENT_SLACK_MS;
+    let from = if near(told.from, part.from) {
+        part.from
+    } else {
+        told.from
+    };
+    let to = if near(told.to, part.to) {
+        part.to
+    } else {
+        told.to
+    };
+    Interval::new(from, to)
+}
+
+/// A gap that is painted with verdicts; the first to paint an instant keeps it.
+#[derive(Debug)]
+struct Canvas {
+    free: Vec<Interval>,
+    done: Vec<Span>,
+}
+
+impl Canvas {
+    fn of(part: Interval) -> Self {
+        Self {
+            free: vec![part],
+            done: Vec::new(),
+        }
+    }
+
+    fn paint(&mut self, area: Interval, state: ObservedState, cause: Cause) {
+        let mut free = Vec::with_capacity(self.free.len() + 1);
+        for part in self.free.drain(..) {
+            let hit = part.intersect(area);
+            if hit.is_empty() {
+                free.push(part);
+                continue;
+            }
+            self.done.push(span(hit, state, cause));
+            free.push(Interval::new(part.from, hit.from));
+            free.push(Interval::new(hit.to, part.to));
+        }
+        free.retain(|part| !part.is_empty());
+        self.free = free;
+    }
+
+    /// The collector's absence, within `area`.
+    fn paint_within(&mut self, absent: &Cover, area: Interval) {
+        for part in absent.within(area) {
+            self.paint(part, ObservedState::CollectorDown, Cause::CollectorGap);
+        }
+    }
+
+    fn paint_rest(&mut self, state: ObservedState, cause: Cause) {
+        let rest = self.free.drain(..);
+        self.done.extend(rest.map(|part| span(part, state, cause)));
+    }
+}
