@@ -1,0 +1,217 @@
+//! Rules about the machine as a whole: silence, unexpected reboots, a wrong clock.
+
+use std::sync::Arc;
+
+use watchkeep_shared::{DurationMs, UnixMillis};
+
+use super::{
+    AlertChange, AlertEvidence, AlertState, Beat, HostAlerts, NewAlertId,
+    entry::{EntryKind, Holds, Turn, Verdict},
+    raised, text,
+};
+use crate::rules::{CheckKey, Rule, RuleKind, RulePack};
+
+/// A host from which no heartbeat comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Silence {
+    /// The last sign of life.
+    pub since: UnixMillis,
+    /// When it was noticed.
+    pub at: UnixMillis,
+}
+
+/// A reboot that nobody announced.
+#[derive(Clone, Copy, Debug)]
+pub struct Reboot<'a> {
+    /// When it became known.
+    pub at: UnixMillis,
+    /// What is known about it, for people.
+    pub detail: &'a str,
+}
+
+/// How wrong a machine's wall clock is.
+#[derive(Clone, Copy, Debug)]
+pub struct Skew {
+    /// When it was measured, on the collector's time line.
+    pub at: UnixMillis,
+    /// As in [`super::Sample::max_step`].
+    pub max_step: DurationMs,
+    /// The machine's clock minus the collector's; positive if it is ahead.
+    pub skew: DurationMs,
+}
+
+/// The host is silent: raises the silent rule, holds back service and log alerts, and stops the
+/// time of what waits for time to pass. Nothing if it is silent already.
+pub fn set_silent(
+    host: &mut HostAlerts,
+    rules: &RulePack,
+    silence: Silence,
+    new_id: NewAlertId<'_>,
+) -> Vec<AlertChange> {
+    if host.is_silent() {
+        return Vec::new();
+    }
+    host.silent_since = Some(silence.since);
+    host.changed.0 = true;
+    let Some(rule) = single(rules, |kind| matches!(kind, RuleKind::Silent)) else {
+        return Vec::new();
+    };
+    let i = host.other(EntryKind::Silent, &rule.id, &CheckKey::host());
+    let entry = &mut host.others[i];
+    if entry.alert().is_some() {
+        return Vec::new();
+    }
+    let quiet = text::duration(silence.at.since(silence.since));
+    let told = format!("{}: no heartbeat for {quiet}", rule.name);
+    let evidence = AlertEvidence {
+        detail: Some(format!("the last heartbeat came {quiet} before")),
+        ..AlertEvidence::default()
+    };
+    vec![raised(&rule, entry, silence.at, (told, evidence), new_id)]
+}
+
+/// Heartbeats come again. Nothing if the host was not silent.
+pub fn clear_silent(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
+    let Some(silent_since) = host.silent_since.take() else {
+        return Vec::new();
+    };
+    host.changed.0 = true;
+    let mut changes = Vec::new();
+    for entry in &mut host.others {
+        match entry.kind {
+            EntryKind::Silent => changes.extend(entry.clear(at, None, "heartbeats came again")),
+            EntryKind::Log | EntryKind::Reboot => {
+                let counted_from = match entry.state {
+                    AlertState::Ok => at,
+                    AlertState::Pending { since } => since,
+                    AlertState::Firing {
+                        since,
+                        clearing_since,
+                        ..
+                    } => clearing_since.unwrap_or(since),
+                };
+                let unknown = DurationMs(at.since(silent_since.max(counted_from)).0.max(0));
+                entry.shift(unknown);
+                entry.ends_at = entry.ends_at.map(|ends_at| ends_at + unknown);
+                for matched in &mut entry.matched {
+                    matched.at = matched.at + unknown;
+                }
+            }
+            EntryKind::Metric | EntryKind::Service | EntryKind::Skew => {}
+        }
+    }
+    host.drop_well();
+    changes
+}
+
+/// The machine rebooted unannounced: raises the rule, or, if it fires already, starts the time
+/// anew after which it clears ([`super::tick`]).
+pub fn raise_reboot(
+    host: &mut HostAlerts,
+    rules: &RulePack,
+    reboot: &Reboot<'_>,
+    new_id: NewAlertId<'_>,
+) -> Vec<AlertChange> {
+    let Some(rule) = single(rules, |kind| {
+        matches!(kind, RuleKind::UnexpectedReboot { .. })
+    }) else {
+        return Vec::new();
+    };
+    let RuleKind::UnexpectedReboot { clear_after } = rule.kind else {
+        return Vec::new();
+    };
+    let i = host.other(EntryKind::Reboot, &rule.id, &CheckKey::host());
+    let entry = &mut host.others[i];
+    let ends_at = reboot.at + clear_after;
+    if entry.ends_at.is_some_and(|before| before >= ends_at) {
+        return Vec::new();
+    }
+    host.changed.0 = true;
+    let mut changes = Vec::new();
+    if entry.alert().is_none() {
+        let told = format!("{}: {}", rule.name, reboot.detail);
+        let evidence = AlertEvidence {
+            detail: Some(reboot.detail.to_owned()),
+            ..AlertEvidence::default()
+        };
+        let told = (told, evidence);
+        changes.push(raised(&rule, entry, reboot.at, told, new_id));
+    }
+    if let AlertState::Firing { clearing_since, .. } = &mut entry.state {
+        *clearing_since = Some(reboot.at);
+    }
+    entry.ends_at = Some(ends_at);
+    changes
+}
+
+/// Judges the machine's clock. A measurement not later than the last one changes nothing.
+pub fn evaluate_skew(
+    host: &mut HostAlerts,
+    rules: &RulePack,
+    measured: Skew,
+    new_id: NewAlertId<'_>,
+) -> Vec<AlertChange> {
+    let Some(beat) = Beat::next(&mut host.skew_at, measured.at, measured.max_step) else {
+        return Vec::new();
+    };
+    let Some(rule) = single(rules, |kind| matches!(kind, RuleKind::ClockSkew { .. })) else {
+        return Vec::new();
+    };
+    let RuleKind::ClockSkew {
+        above,
+        clear_below,
+        raise_for,
+    } = rule.kind
+    else {
+        return Vec::new();
+    };
+    let size = DurationMs(measured.skew.0.saturating_abs());
+    let verdict = if size > above {
+        Verdict::Breach
+    } else if size < clear_below {
+        Verdict::Well
+    } else {
+        Verdict::Between
+    };
+    let is_known = host.others.iter().any(|e| e.kind == EntryKind::Skew);
+    if verdict != Verdict::Breach && !is_known {
+        return Vec::new();
+    }
+    let i = host.other(EntryKind::Skew, &rule.id, &CheckKey::clock());
+    let entry = &mut host.others[i];
+    let clear_for = DurationMs(0);
+    let turn = entry.advance(
+        verdict,
+        beat,
+        Holds {
+            raise_for,
+            clear_for,
+        },
+    );
+    host.changed.0 |= turn != Turn::Same;
+    let value = Some(measured.skew.0 as f64);
+    let change = match turn {
+        Turn::Same | Turn::Moved => None,
+        Turn::Raise => {
+            let told = text::skew(&rule.name, measured.skew, above);
+            let evidence = AlertEvidence {
+                value,
+                threshold: Some(above.0 as f64),
+                ..AlertEvidence::default()
+            };
+            Some(raised(&rule, entry, beat.at, (told, evidence), new_id))
+        }
+        Turn::Clear => entry.clear(beat.at, value, "the clock is right again"),
+    };
+    host.drop_well();
+    change.into_iter().collect()
+}
+
+/// The one rule of a kind of which a pack has at most one.
+fn single(rules: &RulePack, is_meant: impl Fn(&RuleKind) -> bool) -> Option<Arc<Rule>> {
+    rules
+        .rules()
+        .iter()
+        .find(|rule| is_meant(&rule.kind))
+        .cloned()
+}

@@ -1,0 +1,123 @@
+//! Log rules: so many matching lines within a window. Time alone clears them ([`super::tick`]).
+
+use watchkeep_shared::UnixMillis;
+
+use super::{
+    AlertChange, AlertEvidence, AlertState, HostAlerts, NewAlertId,
+    entry::{EntryKind, Matched},
+    raised, text,
+};
+use crate::rules::{CheckKey, Rule, RuleKind, RulePack};
+
+/// Most times of matches remembered for one window; beyond it the two oldest become one.
+const MAX_REMEMBERED_MATCHES: usize = 64;
+
+/// Lines that matched, as one heartbeat event tells it.
+#[derive(Clone, Copy, Debug)]
+pub struct LogMatches<'a> {
+    /// When the heartbeat was made, on the collector's time line.
+    pub at: UnixMillis,
+    /// The log rule's name in the policy.
+    pub rule: &'a str,
+    /// The file.
+    pub path: &'a str,
+    /// How many lines.
+    pub count: u64,
+    /// Some of them.
+    pub lines: &'a [String],
+}
+
+/// Counts lines that matched. Matches earlier than the last ones recorded change nothing; those at
+/// the same time count (one heartbeat may tell of several files), so hand in each event once.
+pub fn record_log_matches(
+    host: &mut HostAlerts,
+    rules: &RulePack,
+    matches: &LogMatches<'_>,
+    new_id: NewAlertId<'_>,
+) -> Vec<AlertChange> {
+    if host.logs_at.is_some_and(|last| matches.at < last) || matches.count == 0 {
+        return Vec::new();
+    }
+    host.logs_at = Some(matches.at);
+    let mut changes = super::tick(host, matches.at);
+    let check = CheckKey::log(matches.rule);
+    for rule in rules.rules() {
+        if let RuleKind::LogCount { log_rule, .. } = &rule.kind
+            && (log_rule == "*" || log_rule == matches.rule)
+        {
+            changes.extend(record(host, rule, &check, matches, new_id));
+        }
+    }
+    changes
+}
+
+fn record(
+    host: &mut HostAlerts,
+    rule: &Rule,
+    check: &CheckKey,
+    matches: &LogMatches<'_>,
+    new_id: NewAlertId<'_>,
+) -> Option<AlertChange> {
+    let RuleKind::LogCount {
+        count,
+        window,
+        clear_for,
+        ..
+    } = rule.kind
+    else {
+        return None;
+    };
+    let at = matches.at;
+    let suppresses = host.suppresses();
+    let i = host.other(EntryKind::Log, &rule.id, check);
+    host.changed.0 = true;
+    let entry = &mut host.others[i];
+    if let AlertState::Firing { clearing_since, .. } = &mut entry.state {
+        *clearing_since = Some(at);
+        entry.ends_at = Some(at + clear_for);
+        return None;
+    }
+    remember(&mut entry.matched, at - window, matches);
+    let total = entry
+        .matched
+        .iter()
+        .fold(0_u64, |sum, matched| sum.saturating_add(matched.count));
+    if total < count || suppresses {
+        let since = entry.matched.first().map_or(at, |matched| matched.at);
+        entry.state = AlertState::Pending { since };
+        entry.ends_at = Some(at + window);
+        return None;
+    }
+    entry.matched.clear();
+    let evidence = AlertEvidence {
+        value: Some(total as f64),
+        threshold: Some(count as f64),
+        detail: Some(format!("in {}", matches.path)),
+        lines: matches.lines.to_vec(),
+    };
+    let told = text::log(&rule.name, matches.rule, total, window);
+    let change = raised(rule, entry, at, (told, evidence), new_id);
+    if let AlertState::Firing { clearing_since, .. } = &mut entry.state {
+        *clearing_since = Some(at);
+    }
+    entry.ends_at = Some(at + clear_for);
+    Some(change)
+}
+
+/// Adds to a window that began after `from`.
+fn remember(matched: &mut Vec<Matched>, from: UnixMillis, matches: &LogMatches<'_>) {
+    matched.retain(|matched| matched.at > from);
+    match matched.last_mut() {
+        Some(last) if last.at == matches.at => {
+            last.count = last.count.saturating_add(matches.count);
+        }
+        _ => matched.push(Matched {
+            at: matches.at,
+            count: matches.count,
+        }),
+    }
+    if matched.len() > MAX_REMEMBERED_MATCHES {
+        let oldest = matched.remove(0);
+        matched[0].count = matched[0].count.saturating_add(oldest.count);
+    }
+}

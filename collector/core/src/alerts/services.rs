@@ -1,0 +1,181 @@
+//! Service rules: a watched service that is stopped or failed.
+
+use watchkeep_shared::{
+    DurationMs, UnixMillis,
+    wire::heartbeat::{Service, ServiceStatus},
+};
+
+use super::{
+    AlertChange, AlertEvidence, AlertState, Beat, HostAlerts, NewAlertId,
+    entry::{EntryKind, Holds, Turn, Verdict},
+    raised, text,
+};
+use crate::rules::{CheckKey, Rule, RuleKind, RulePack};
+
+/// What one heartbeat says about services.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceBeat<'a> {
+    /// When it was made, on the collector's time line.
+    pub at: UnixMillis,
+    /// As in [`super::Sample::max_step`].
+    pub max_step: DurationMs,
+    /// Every watched service; `None`: as in the heartbeat before.
+    pub services: Option<&'a [Service]>,
+}
+
+/// Judges the services of one heartbeat. Call it for every heartbeat, with or without a list, so
+/// that durations run. A service that a list no longer has is cleared. A heartbeat not later than
+/// the last one changes nothing.
+pub fn evaluate_services(
+    host: &mut HostAlerts,
+    rules: &RulePack,
+    seen: &ServiceBeat<'_>,
+    new_id: NewAlertId<'_>,
+) -> Vec<AlertChange> {
+    let Some(beat) = Beat::next(&mut host.services_at, seen.at, seen.max_step) else {
+        return Vec::new();
+    };
+    let mut changes = Vec::new();
+    match seen.services {
+        None => carry_on(host, rules, beat, &mut changes, new_id),
+        Some(services) => {
+            drop_unwatched(host, services, beat.at, &mut changes);
+            for service in services {
+                judge_all(host, rules, (beat, service), &mut changes, new_id);
+            }
+        }
+    }
+    host.drop_well();
+    changes
+}
+
+/// Nothing changed since the heartbeat before: only durations run.
+fn carry_on(
+    host: &mut HostAlerts,
+    rules: &RulePack,
+    beat: Beat,
+    changes: &mut Vec<AlertChange>,
+    new_id: NewAlertId<'_>,
+) {
+    for i in 0..host.others.len() {
+        let entry = &host.others[i];
+        if entry.kind != EntryKind::Service {
+            continue;
+        }
+        let status = match entry.state {
+            _ if entry.is_frozen => ServiceStatus::Unknown,
+            AlertState::Firing {
+                clearing_since: Some(_),
+                ..
+            } => ServiceStatus::Running,
+            AlertState::Ok | AlertState::Pending { .. } | AlertState::Firing { .. } => {
+                ServiceStatus::Stopped
+            }
+        };
+        let Some(rule) = rules.rule(&entry.rule) else {
+            continue;
+        };
+        let key = entry.check.as_str();
+        let service = Service {
+            key: key.strip_prefix("service:").unwrap_or(key).to_owned(),
+            status,
+            detail: None,
+        };
+        changes.extend(judge(host, rule, i, (beat, &service), new_id));
+    }
+}
+
+fn drop_unwatched(
+    host: &mut HostAlerts,
+    services: &[Service],
+    at: UnixMillis,
+    changes: &mut Vec<AlertChange>,
+) {
+    for entry in &mut host.others {
+        let check = entry.check.as_str();
+        let is_watched = check
+            .strip_prefix("service:")
+            .is_some_and(|key| services.iter().any(|service| service.key == key));
+        if entry.kind == EntryKind::Service && !is_watched {
+            changes.extend(entry.clear(at, None, "no longer watched"));
+            host.changed.0 = true;
+        }
+    }
+}
+
+fn judge_all(
+    host: &mut HostAlerts,
+    rules: &RulePack,
+    (beat, service): (Beat, &Service),
+    changes: &mut Vec<AlertChange>,
+    new_id: NewAlertId<'_>,
+) {
+    let check = CheckKey::service(&service.key);
+    let is_well = matches!(
+        service.status,
+        ServiceStatus::Running | ServiceStatus::Unknown
+    );
+    if is_well && host.others.iter().all(|entry| entry.check != check) {
+        return;
+    }
+    for rule in rules.rules() {
+        let RuleKind::ServiceState { service: meant, .. } = &rule.kind else {
+            continue;
+        };
+        if meant == "*" || *meant == service.key {
+            let i = host.other(EntryKind::Service, &rule.id, &check);
+            changes.extend(judge(host, rule, i, (beat, service), new_id));
+        }
+    }
+}
+
+fn judge(
+    host: &mut HostAlerts,
+    rule: &Rule,
+    i: usize,
+    (beat, service): (Beat, &Service),
+    new_id: NewAlertId<'_>,
+) -> Option<AlertChange> {
+    let RuleKind::ServiceState {
+        raise_for,
+        clear_for,
+        ..
+    } = rule.kind
+    else {
+        return None;
+    };
+    let verdict = match service.status {
+        ServiceStatus::Running => Verdict::Well,
+        ServiceStatus::Stopped | ServiceStatus::Failed => Verdict::Breach,
+        ServiceStatus::Unknown => Verdict::Unknown,
+    };
+    let suppresses = host.suppresses();
+    let entry = &mut host.others[i];
+    let turn = entry.advance(
+        verdict,
+        beat,
+        Holds {
+            raise_for,
+            clear_for,
+        },
+    );
+    host.changed.0 |= turn != Turn::Same;
+    match turn {
+        Turn::Same | Turn::Moved => None,
+        Turn::Raise if suppresses => {
+            if entry.state == AlertState::Ok {
+                entry.state = AlertState::Pending { since: beat.at };
+            }
+            None
+        }
+        Turn::Raise => {
+            let evidence = AlertEvidence {
+                detail: service.detail.clone(),
+                ..AlertEvidence::default()
+            };
+            let told = text::service(&rule.name, service);
+            Some(raised(rule, entry, beat.at, (told, evidence), new_id))
+        }
+        Turn::Clear => entry.clear(beat.at, None, "it runs again"),
+    }
+}
