@@ -1,1 +1,177 @@
-//! series.
+//! The history codec: how the metric values of heartbeats are kept. A heartbeat's values are stored
+//! as one small row ([`mod@row`]); the rows of a host-hour are later sealed into one compressed
+//! chunk ([`encode`]). Charts read one metric of many chunks ([`series`]) and thin it out
+//! ([`downsample`]).
+//!
+//! Values are whole hundredths, the resolution that agents send; beyond 2^53 hundredths (90 TB as
+//! bytes) the last digits are as inexact as the `f64` they came in. Names are not kept here: a
+//! schema's id stands for them. Decoding is bounded and refuses what it cannot read
+//! ([`ChunkError`]); it never panics on foreign bytes.
+
+mod chunk;
+mod downsample;
+pub mod row;
+mod varint;
+
+use watchkeep_shared::{UnixMillis, ids::SchemaId};
+
+pub use self::{
+    chunk::{ChunkError, decode, encode, series},
+    downsample::{Bucket, Range, downsample},
+};
+
+/// Most rows in one chunk: an hour and a half at the shortest interval.
+pub const MAX_ROWS_PER_CHUNK: usize = 27_000;
+/// Most values, present or missing, in one chunk.
+pub const MAX_CELLS_PER_CHUNK: usize = 32 * 1024 * 1024;
+/// Largest chunk after decompression, bytes.
+pub const MAX_DECODED_CHUNK_BYTES: usize = 256 * 1024 * 1024;
+
+/// A value in whole hundredths; `None` if it is missing.
+pub type Hundredths = Option<i64>;
+
+/// Largest magnitude that is kept, hundredths; larger values are cut to it.
+pub const MAX_HUNDREDTHS: i64 = 1 << 60;
+
+/// The nearest hundredth; `None` for what is missing or no finite number.
+pub fn to_hundredths(value: Option<f64>) -> Hundredths {
+    value
+        .filter(|value| value.is_finite())
+        .map(|value| ((value * 100.0).round() as i64).clamp(-MAX_HUNDREDTHS, MAX_HUNDREDTHS))
+}
+
+/// The value of so many hundredths.
+pub fn from_hundredths(value: Hundredths) -> Option<f64> {
+    value.map(|value| value as f64 / 100.0)
+}
+
+/// The values of one heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// When they were taken.
+    pub at: UnixMillis,
+    /// Which names they belong to.
+    pub schema: SchemaId,
+    /// The values, in the order of the names.
+    pub values: Vec<Hundredths>,
+}
+
+/// The rows of one host-hour (or any other stretch), each time once, by columns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChunkData {
+    segments: Vec<Segment>,
+}
+
+/// The rows of one schema, in time order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    schema: SchemaId,
+    times: Vec<UnixMillis>,
+    columns: Vec<Vec<Hundredths>>,
+}
+
+impl Segment {
+    /// Which names the columns belong to.
+    pub const fn schema(&self) -> SchemaId {
+        self.schema
+    }
+
+    /// The times of the rows, ascending.
+    pub fn times(&self) -> &[UnixMillis] {
+        &self.times
+    }
+
+    /// The columns, in the order of the schema's names; each as long as [`Self::times`].
+    pub fn columns(&self) -> &[Vec<Hundredths>] {
+        &self.columns
+    }
+}
+
+impl ChunkData {
+    /// Takes in rows in any order. Of rows of one time the first is kept.
+    pub fn from_rows(rows: impl IntoIterator<Item = Row>) -> Self {
+        let mut rows: Vec<Row> = rows.into_iter().collect();
+        rows.sort_by_key(|row| row.at);
+        rows.dedup_by_key(|row| row.at);
+        let mut segments: Vec<Segment> = Vec::new();
+        for row in rows {
+            let width = row.values.len();
+            let found = segments
+                .iter_mut()
+                .find(|segment| segment.schema == row.schema && segment.columns.len() == width);
+            if let Some(segment) = found {
+                segment.push(&row);
+                continue;
+            }
+            let mut segment = Segment {
+                schema: row.schema,
+                times: Vec::new(),
+                columns: vec![Vec::new(); width],
+            };
+            segment.push(&row);
+            segments.push(segment);
+        }
+        Self { segments }
+    }
+
+    /// The segments, by the time of their first row.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Every row, by time.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = Vec::with_capacity(self.len());
+        for segment in &self.segments {
+            for (i, at) in segment.times.iter().enumerate() {
+                rows.push(Row {
+                    at: *at,
+                    schema: segment.schema,
+                    values: segment.columns.iter().map(|column| column[i]).collect(),
+                });
+            }
+        }
+        rows.sort_by_key(|row| row.at);
+        rows
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.segments
+            .iter()
+            .map(|segment| segment.times.len())
+            .sum()
+    }
+
+    /// Whether there is no row.
+    pub const fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+}
+
+impl Segment {
+    fn push(&mut self, row: &Row) {
+        self.times.push(row.at);
+        for (column, value) in self.columns.iter_mut().zip(&row.values) {
+            column.push(*value);
+        }
+    }
+}
+
+/// The rows of both; of rows of one time, `a`'s.
+pub fn merge(a: &ChunkData, b: &ChunkData) -> ChunkData {
+    // The sort is stable, so that of equal times `a`'s comes first and is kept.
+    ChunkData::from_rows(a.rows().into_iter().chain(b.rows()))
+}
+
+/// One value of one metric.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// When it was taken.
+    pub at: UnixMillis,
+    /// The value, in the metric's unit.
+    pub value: f64,
+}
+
+#[cfg(test)]
+mod tests;
