@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use watchkeep_shared::{BootId, InstanceId, UnixMillis, wire::heartbeat::GoodbyeReason};
+use watchkeep_shared::{
+    BootId, InstanceId, UnixMillis,
+    wire::{heartbeat::GoodbyeReason, limits},
+};
 
 use super::{Interval, interval::Cover, observe::HostRecord};
 use crate::evidence::{Evidence, EvidenceKind, FrameMark};
@@ -13,9 +16,11 @@ use crate::evidence::{Evidence, EvidenceKind, FrameMark};
 /// overflows and every sum is exact as a 64-bit float.
 const LIMIT_MS: i64 = 1 << 52;
 
-/// The longest step assumed for an agent of which no chain is known, and the most that a policy can
-/// ask for in practice.
+/// The longest step assumed for an agent of which no chain is known.
 pub(super) const DEFAULT_STEP_MS: i64 = 30_000;
+
+/// The longest step that is believed: three of the longest intervals that a policy can ask for.
+const LONGEST_STEP_MS: i64 = 3 * limits::MAX_INTERVAL_MS as i64;
 
 /// How long after the last frame a sign of life of the same boot still continues it: too short for
 /// a machine to reboot, run and die again unseen.
@@ -136,14 +141,14 @@ impl Facts {
                 seq_to,
                 late,
                 max_step_ms,
-            } => self.by_from.push(Chain {
+            } if seq_from <= seq_to && from <= to => self.by_from.push(Chain {
                 boot,
                 instance,
                 seq_from,
                 seq_to,
                 from,
-                to: to.max(from),
-                step_ms: max_step_ms.clamp(0, LIMIT_MS),
+                to,
+                step_ms: max_step_ms.clamp(0, LONGEST_STEP_MS),
                 late,
             }),
             EvidenceKind::Overdue => self.overdue.push((from, to)),
@@ -162,7 +167,8 @@ impl Facts {
                 recorded_at: row.recorded_at,
             }),
             EvidenceKind::Goodbye { reason } => self.goodbyes.push((from, reason)),
-            EvidenceKind::CollectorDown => {}
+            // A chain that ends before it begins proves nothing.
+            EvidenceKind::Frames { .. } | EvidenceKind::CollectorDown => {}
         }
     }
 
@@ -251,7 +257,7 @@ impl Facts {
         self.by_to[first..]
             .iter()
             .take_while(|chain| chain.to < seen)
-            .filter(|chain| chain.boot == gap.before.boot)
+            .filter(|chain| chain.boot != gap.after.boot)
             .map(|chain| chain.to)
             .chain(Some(gap.before.at).filter(|&at| at >= earliest))
             .min()

@@ -11,7 +11,7 @@ use super::{
     facts::{Chain, Facts, clamp},
     interval::Cover,
     observe::HostRecord,
-    verdict::absence,
+    verdict::{RECONNECT_GRACE_MS, absence},
 };
 use crate::evidence::Evidence;
 
@@ -47,7 +47,7 @@ pub fn link_incidents(
         .late
         .intersect(&known)
         .minus(&facts.live)
-        .minus(&absence(&facts, 0));
+        .minus(&absence(&facts, 0, RECONNECT_GRACE_MS));
     broken
         .iter()
         .filter_map(|part| {
@@ -71,7 +71,7 @@ pub fn link_incidents(
 /// How many different frames the rows hold.
 fn count(late: &[Chain]) -> u64 {
     let mut by_process: BTreeMap<(BootId, InstanceId), Vec<(u64, u64)>> = BTreeMap::new();
-    for chain in late.iter().filter(|chain| chain.seq_from <= chain.seq_to) {
+    for chain in late {
         by_process
             .entry((chain.boot, chain.instance))
             .or_default()

@@ -126,6 +126,8 @@ pub enum Cause {
     /// The operating system kept a sign of life of the previous boot, too long after the last frame
     /// to say what was in between.
     PreviousBootSeen,
+    /// Another boot, and nothing tells when it began.
+    BootTimeUnknown,
     /// Nothing tells.
     NoProof,
     /// The host's record had not begun.
@@ -181,6 +183,9 @@ impl Cause {
             Self::PreviousBootSeen => {
                 "The server was running at the end of this time, by its own record; heartbeats \
                  are missing."
+            }
+            Self::BootTimeUnknown => {
+                "The server rebooted in this time; when it was back is not known."
             }
             Self::NoProof => "No evidence tells whether the server ran.",
             Self::BeforeEnrolment => "The server was not enrolled yet.",

@@ -84,7 +84,8 @@ fn between(facts: &Facts, gap: &Gap<'_>, canvas: &mut Canvas) {
         } else if told.before.instance == told.after.instance {
             same_process(facts, told, gap, (area, canvas));
         } else {
-            canvas.paint_within(&facts.collector_down, area);
+            let absent = absence(facts, facts.step_ms(told.before.instance), 0);
+            canvas.paint_within(&absent, area);
             let goodbye = told
                 .goodbye
                 .or_else(|| facts.goodbye_in(told.before.at, told.after.at));
@@ -107,7 +108,7 @@ fn untold(facts: &Facts, part: Interval, canvas: &mut Canvas) {
         .iter()
         .any(|a| after.iter().any(|b| a.boot == b.boot));
     if let Some(chain) = same_process {
-        let absent = absence(facts, facts.step_ms(chain.instance));
+        let absent = absence(facts, facts.step_ms(chain.instance), RECONNECT_GRACE_MS);
         canvas.paint_within(&absent, part);
     } else {
         canvas.paint_within(&facts.collector_down, part);
@@ -115,6 +116,8 @@ fn untold(facts: &Facts, part: Interval, canvas: &mut Canvas) {
             let goodbye = facts.goodbye_in(part.from, part.to);
             let cause = Cause::AgentRestarted { goodbye };
             canvas.paint(part, ObservedState::AgentStopped, cause);
+        } else if !before.is_empty() && !after.is_empty() {
+            canvas.paint(part, ObservedState::Unknown, Cause::BootTimeUnknown);
         }
     }
     canvas.paint_rest(ObservedState::Unknown, Cause::NoProof);
@@ -122,16 +125,22 @@ fn untold(facts: &Facts, part: Interval, canvas: &mut Canvas) {
 
 /// Another boot after the break.
 fn rebooted(facts: &Facts, told: &Break, area: Interval, canvas: &mut Canvas) {
-    if told.contradicts_itself() {
-        canvas.paint_within(&facts.collector_down, area);
-        canvas.paint(area, ObservedState::Unknown, Cause::NoProof);
+    let new_boot = told.after.boot;
+    // Frames of a boot in between end the area: when that boot began is not known.
+    let other_boot_follows = facts
+        .beginning_at(area.to)
+        .iter()
+        .any(|chain| chain.boot != new_boot);
+    let absent = absence(facts, facts.step_ms(told.before.instance), 0);
+    if told.contradicts_itself() || other_boot_follows {
+        canvas.paint_within(&absent, area);
+        canvas.paint(area, ObservedState::Unknown, Cause::BootTimeUnknown);
         return;
     }
     let last_seen = told.last_seen();
-    let since = if last_seen.is_some() {
-        DownSince::OsRecord
-    } else {
-        DownSince::LastFrame
+    let since = match last_seen {
+        Some(_) => DownSince::OsRecord,
+        None => DownSince::LastFrame,
     };
     let goodbye = told
         .goodbye
@@ -140,21 +149,19 @@ fn rebooted(facts: &Facts, told: &Break, area: Interval, canvas: &mut Canvas) {
         clean: goodbye == Some(GoodbyeReason::Shutdown),
         since,
     };
-    let dead = Interval::new(
-        last_seen.unwrap_or(area.from).max(area.from),
-        told.kernel_boot(),
-    );
+    let dead_from = last_seen.unwrap_or(area.from).max(area.from);
+    let dead = Interval::new(dead_from, told.kernel_boot());
     // The old boot itself says when it ended, in its logs or by a spool that grew on while nobody
     // received: then the collector's absence explains nothing.
     let spool_ended = area.from > told.before.at
         && facts
             .ending_at(area.from)
             .iter()
-            .any(|chain| chain.boot == told.before.boot);
+            .any(|chain| chain.boot != new_boot);
     if last_seen.is_some() || spool_ended {
         canvas.paint(dead, ObservedState::DownReboot, cause);
     }
-    canvas.paint_within(&facts.collector_down, area);
+    canvas.paint_within(&absent, area);
     canvas.paint(dead, ObservedState::DownReboot, cause);
     if let Some(seen) = last_seen {
         let untold = Interval::new(area.from, seen);
@@ -170,7 +177,7 @@ fn same_process(
     (area, canvas): (Interval, &mut Canvas),
 ) {
     let step_ms = facts.step_ms(told.before.instance);
-    canvas.paint_within(&absence(facts, step_ms), area);
+    canvas.paint_within(&absence(facts, step_ms, RECONNECT_GRACE_MS), area);
     let passed = told.span().len_ms();
     let ran = told.after.mono_ms.saturating_sub(told.before.mono_ms);
     if ran < 0 {
@@ -207,7 +214,7 @@ fn tail(facts: &Facts, gap: &Gap<'_>, last: UnixMillis, canvas: &mut Canvas) {
         return;
     }
     // Silence that was noticed after the collector came back is not explained by its absence.
-    for down in absence(facts, step_ms).within(gap.part) {
+    for down in absence(facts, step_ms, RECONNECT_GRACE_MS).within(gap.part) {
         let end = facts
             .collector_down
             .within(down)
@@ -224,15 +231,15 @@ fn tail(facts: &Facts, gap: &Gap<'_>, last: UnixMillis, canvas: &mut Canvas) {
 }
 
 /// The collector's absences, each from one step before, in which the last frame may have come, to
-/// the time by which agents have reconnected.
-pub(super) fn absence(facts: &Facts, step_ms: i64) -> Cover {
+/// `after_ms` after its start.
+pub(super) fn absence(facts: &Facts, step_ms: i64, after_ms: i64) -> Cover {
     let widened = facts
         .collector_down
         .iter()
         .map(|down| {
             Interval::new(
                 UnixMillis(down.from.0.saturating_sub(step_ms)),
-                UnixMillis(down.to.0.saturating_add(RECONNECT_GRACE_MS)),
+                UnixMillis(down.to.0.saturating_add(after_ms)),
             )
         })
         .collect();

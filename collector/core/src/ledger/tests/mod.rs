@@ -1,1 +1,7 @@
-//! Tests of the ledger as a whole.
+//! Tests of the ledger as a whole: stories with a known answer, and properties that hold for any
+//! evidence.
+
+mod kit;
+mod months;
+mod properties;
+mod stories;

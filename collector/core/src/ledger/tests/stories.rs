@@ -1,0 +1,498 @@
+//! One story for each thing that happens to a host, with the whole answer.
+
+use watchkeep_shared::wire::heartbeat::GoodbyeReason;
+
+use super::kit::*;
+use crate::{
+    evidence::EvidenceKind,
+    ledger::{
+        Cause, DownSince, Interval,
+        ObservedState::{
+            AgentStopped, CollectorDown, DownReboot, HostFrozen, NotEnrolled, Retired, Silent,
+            Stalled, Unknown, UpLive, UpProven,
+        },
+        observe,
+    },
+};
+
+const FIRST: Process = Process {
+    boot: 10,
+    instance: 20,
+    started: 0,
+};
+
+/// The same boot, a new agent process.
+const RESTARTED: Process = Process {
+    boot: 10,
+    instance: 21,
+    started: 1_300,
+};
+
+/// A new boot and so a new process; its kernel booted at 1 270.
+const REBOOTED: Process = Process {
+    boot: 11,
+    instance: 22,
+    started: 1_300,
+};
+
+#[test]
+fn a_quiet_host_is_up_to_the_last_second() {
+    let told = tell(&[enrolled(), FIRST.frames(0, 3_590, 3_590)], &[], 3_600);
+    assert_eq!(told.states(), [(0, 3_590, UpLive), (3_590, 3_600, UpLive)]);
+    assert_eq!(told.spans[1].cause, Cause::NextNotDue);
+    assert_eq!(told.availability.a_min, Some(1.0));
+}
+
+#[test]
+fn a_network_cut_that_was_spooled_is_up_with_one_link_incident() {
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 600, 600),
+        row(EvidenceKind::Overdue, 600, 660, 660),
+        resumed(FIRST.mark(600), FIRST.mark(1_200), -5_000),
+        FIRST.frames(610, 900, 1_205),
+        FIRST.frames(910, 1_190, 1_215),
+        FIRST.frames(1_200, 3_600, 3_600),
+    ];
+    let told = tell(&evidence, &[], 3_600);
+    assert_eq!(
+        told.states(),
+        [
+            (0, 600, UpLive),
+            (600, 1_190, UpProven),
+            (1_190, 3_600, UpLive)
+        ]
+    );
+    assert_eq!(told.availability.a_min, Some(1.0));
+    assert_eq!(told.availability.coverage, Some(1.0));
+    assert_eq!(told.links.len(), 1);
+    assert_eq!(
+        Interval::new(told.links[0].from, told.links[0].to),
+        secs(600, 1_190)
+    );
+    assert_eq!(told.links[0].frames_late, 59);
+}
+
+#[test]
+fn before_its_backfill_the_same_cut_was_not_known_to_be_up() {
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 600, 600),
+        row(EvidenceKind::Overdue, 600, 660, 660),
+        resumed(FIRST.mark(600), FIRST.mark(1_200), -5_000),
+        FIRST.frames(610, 1_190, 1_215),
+        FIRST.frames(1_200, 1_200, 1_200),
+    ];
+    let record = record(&evidence);
+    let window = secs(0, 3_600);
+    let at_cut = observe(&record, &[], window, at(700), at(700));
+    assert_eq!(at_cut.last().map(|span| span.state), Some(Silent));
+    let at_return = observe(&record, &[], window, at(1_202), at(1_202));
+    let cut = at_return.iter().find(|span| span.from == at(600));
+    assert_eq!(cut.map(|span| span.state), Some(Stalled));
+    let after = observe(&record, &[], window, at(1_215), at(1_215));
+    assert!(after.iter().all(|span| span.state.is_up()), "{after:?}");
+}
+
+#[test]
+fn a_reboot_is_down_until_the_new_kernel_runs() {
+    let reboot = resumed(FIRST.mark(1_200), REBOOTED.mark(1_300), 1_270);
+    let evidence = |reboot| {
+        [
+            REBOOTED.frames(1_300, 3_600, 3_600),
+            enrolled(),
+            FIRST.frames(0, 1_200, 1_200),
+            reboot,
+        ]
+    };
+    let unclean = tell(&evidence(reboot.clone()), &[], 3_600);
+    let states = [
+        (0, 1_200, UpLive),
+        (1_200, 1_270, DownReboot),
+        (1_270, 1_300, UpProven),
+        (1_300, 3_600, UpLive),
+    ];
+    assert_eq!(unclean.states(), states);
+    assert_eq!(
+        unclean.cause_of(DownReboot),
+        Cause::BootChanged {
+            clean: false,
+            since: DownSince::LastFrame
+        }
+    );
+    assert_eq!(unclean.availability.totals.down_ms, 70_000);
+    assert_eq!(unclean.availability.coverage, Some(1.0));
+
+    let clean = tell(
+        &evidence(with_goodbye(reboot, GoodbyeReason::Shutdown)),
+        &[],
+        3_600,
+    );
+    assert_eq!(clean.states(), states);
+    assert_eq!(
+        clean.cause_of(DownReboot),
+        Cause::BootChanged {
+            clean: true,
+            since: DownSince::LastFrame
+        }
+    );
+}
+
+#[test]
+fn the_old_boots_own_record_shortens_a_reboot() {
+    let reboot = resumed(FIRST.mark(1_200), REBOOTED.mark(1_300), 1_270);
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_200, 1_200),
+        with_last_seen(reboot, 1_230),
+        REBOOTED.frames(1_300, 3_600, 3_600),
+    ];
+    let told = tell(&evidence, &[], 3_600);
+    assert_eq!(
+        told.states(),
+        [
+            (0, 1_200, UpLive),
+            (1_200, 1_230, UpProven),
+            (1_230, 1_270, DownReboot),
+            (1_270, 1_300, UpProven),
+            (1_300, 3_600, UpLive)
+        ]
+    );
+    assert_eq!(
+        told.cause_of(DownReboot),
+        Cause::BootChanged {
+            clean: false,
+            since: DownSince::OsRecord
+        }
+    );
+}
+
+#[test]
+fn a_sign_of_life_long_after_the_last_frame_proves_nothing_about_the_time_between() {
+    let rebooted = Process {
+        started: 5_000,
+        ..REBOOTED
+    };
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_200, 1_200),
+        with_last_seen(
+            resumed(FIRST.mark(1_200), rebooted.mark(5_000), 4_970),
+            4_000,
+        ),
+        rebooted.frames(5_000, 6_000, 6_000),
+    ];
+    assert_eq!(
+        tell(&evidence, &[], 6_000).states(),
+        [
+            (0, 1_200, UpLive),
+            (1_200, 4_000, Unknown),
+            (4_000, 4_970, DownReboot),
+            (4_970, 5_000, UpProven),
+            (5_000, 6_000, UpLive)
+        ]
+    );
+}
+
+#[test]
+fn a_killed_agent_says_nothing_about_its_machine() {
+    let back = resumed(FIRST.mark(1_000), RESTARTED.mark(1_300), -5_000);
+    let evidence = |back| {
+        [
+            enrolled(),
+            FIRST.frames(0, 1_000, 1_000),
+            back,
+            RESTARTED.frames(1_300, 3_600, 3_600),
+        ]
+    };
+    let killed = tell(&evidence(back.clone()), &[], 3_600);
+    assert_eq!(
+        killed.states(),
+        [
+            (0, 1_000, UpLive),
+            (1_000, 1_300, AgentStopped),
+            (1_300, 3_600, UpLive)
+        ]
+    );
+    assert_eq!(
+        killed.cause_of(AgentStopped),
+        Cause::AgentRestarted { goodbye: None }
+    );
+    assert_eq!(killed.availability.totals.down_ms, 0);
+    assert_eq!(killed.availability.totals.unknown_ms, 300_000);
+    assert_eq!(killed.availability.a_max, Some(1.0));
+
+    let stopped = tell(
+        &evidence(with_goodbye(back, GoodbyeReason::Stop)),
+        &[],
+        3_600,
+    );
+    let goodbye = Some(GoodbyeReason::Stop);
+    assert_eq!(
+        stopped.cause_of(AgentStopped),
+        Cause::AgentRestarted { goodbye }
+    );
+}
+
+#[test]
+fn the_collectors_own_absence_is_unknown_until_the_backfill_proves_it_up() {
+    let down = [collector_down(605, 900)];
+    let mut evidence = vec![
+        enrolled(),
+        FIRST.frames(0, 600, 600),
+        resumed(FIRST.mark(600), FIRST.mark(930), -5_000),
+        FIRST.frames(930, 3_600, 3_600),
+    ];
+    let before = tell(&evidence, &down, 3_600);
+    assert_eq!(
+        before.states(),
+        [
+            (0, 600, UpLive),
+            (600, 930, CollectorDown),
+            (930, 3_600, UpLive)
+        ]
+    );
+    assert_eq!(before.availability.a_max, Some(1.0));
+
+    evidence.push(FIRST.frames(610, 920, 935));
+    let after = tell(&evidence, &down, 3_600);
+    assert_eq!(
+        after.states(),
+        [(0, 600, UpLive), (600, 920, UpProven), (920, 3_600, UpLive)]
+    );
+    assert_eq!(after.links, [], "our own absence is no fault of the link");
+}
+
+#[test]
+fn a_short_absence_of_the_collector_does_not_explain_a_long_silence() {
+    let down = [collector_down(1_500, 1_510)];
+    let mut after = FIRST.mark(3_000);
+    after.mono_ms = FIRST.mark(1_000).mono_ms + 8_000;
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_000, 1_000),
+        resumed(FIRST.mark(1_000), after, -5_000),
+        FIRST.frames(3_000, 3_600, 3_600),
+    ];
+    assert_eq!(
+        tell(&evidence, &down, 3_600).states(),
+        [
+            (0, 1_000, UpLive),
+            (1_000, 1_475, HostFrozen),
+            (1_475, 1_630, CollectorDown),
+            (1_630, 3_000, HostFrozen),
+            (3_000, 3_600, UpLive)
+        ]
+    );
+}
+
+#[test]
+fn a_reboot_while_the_collector_was_away_is_down_only_where_the_old_boot_proves_its_end() {
+    let down = [collector_down(1_205, 1_290)];
+    let reboot = resumed(FIRST.mark(1_200), REBOOTED.mark(1_300), 1_270);
+    let mut evidence = vec![
+        enrolled(),
+        FIRST.frames(0, 1_200, 1_200),
+        reboot,
+        REBOOTED.frames(1_300, 3_600, 3_600),
+    ];
+    assert_eq!(
+        tell(&evidence, &down, 3_600).states(),
+        [
+            (0, 1_200, UpLive),
+            (1_200, 1_270, CollectorDown),
+            (1_270, 1_300, UpProven),
+            (1_300, 3_600, UpLive)
+        ]
+    );
+    evidence.push(FIRST.frames(1_210, 1_240, 1_305));
+    assert_eq!(
+        tell(&evidence, &down, 3_600).states(),
+        [
+            (0, 1_200, UpLive),
+            (1_200, 1_240, UpProven),
+            (1_240, 1_270, DownReboot),
+            (1_270, 1_300, UpProven),
+            (1_300, 3_600, UpLive)
+        ]
+    );
+}
+
+#[test]
+fn a_suspended_machine_is_frozen_and_a_stopped_process_is_stalled() {
+    let mut thawed = FIRST.mark(1_600);
+    thawed.mono_ms = FIRST.mark(1_000).mono_ms + 9_000;
+    let evidence = |after| {
+        [
+            enrolled(),
+            FIRST.frames(0, 1_000, 1_000),
+            resumed(FIRST.mark(1_000), after, -5_000),
+            FIRST.frames(1_600, 3_600, 3_600),
+        ]
+    };
+    let frozen = tell(&evidence(thawed), &[], 3_600);
+    assert_eq!(
+        frozen.states(),
+        [
+            (0, 1_000, UpLive),
+            (1_000, 1_600, HostFrozen),
+            (1_600, 3_600, UpLive)
+        ]
+    );
+    assert_eq!(
+        frozen.cause_of(HostFrozen),
+        Cause::ClockStoodStill { still_ms: 591_000 }
+    );
+    assert_eq!(frozen.availability.totals.down_ms, 600_000);
+
+    let stalled = tell(&evidence(FIRST.mark(1_600)), &[], 3_600);
+    assert_eq!(
+        stalled.states(),
+        [
+            (0, 1_000, UpLive),
+            (1_000, 1_600, Stalled),
+            (1_600, 3_600, UpLive)
+        ]
+    );
+    assert_eq!(stalled.availability.totals.unknown_ms, 600_000);
+}
+
+#[test]
+fn a_clock_that_stood_still_for_part_of_a_break_proves_no_downtime() {
+    let mut after = FIRST.mark(1_600);
+    after.mono_ms = FIRST.mark(1_000).mono_ms + 300_000;
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_000, 1_000),
+        resumed(FIRST.mark(1_000), after, -5_000),
+        FIRST.frames(1_600, 3_600, 3_600),
+    ];
+    assert_eq!(
+        tell(&evidence, &[], 3_600).states()[1],
+        (1_000, 1_600, Stalled)
+    );
+}
+
+#[test]
+fn silence_begins_at_the_last_frame_and_says_what_the_agent_said() {
+    let mut evidence = vec![enrolled(), FIRST.frames(0, 1_000, 1_000)];
+    assert_eq!(
+        tell(&evidence, &[], 1_020).states()[1],
+        (1_000, 1_020, UpLive)
+    );
+    assert_eq!(
+        tell(&evidence, &[], 1_030).states()[1],
+        (1_000, 1_030, Silent)
+    );
+    evidence.push(row(EvidenceKind::Overdue, 1_000, 1_015, 1_015));
+    assert_eq!(
+        tell(&evidence, &[], 1_020).states()[1],
+        (1_000, 1_020, Silent)
+    );
+    let reason = GoodbyeReason::Shutdown;
+    evidence.push(row(EvidenceKind::Goodbye { reason }, 1_000, 1_000, 1_000));
+    let goodbye = Some(reason);
+    assert_eq!(
+        tell(&evidence, &[], 2_000).cause_of(Silent),
+        Cause::NoFrameSince { goodbye }
+    );
+}
+
+#[test]
+fn after_a_restart_of_the_collector_hosts_get_time_to_come_back() {
+    let evidence = [enrolled(), FIRST.frames(0, 1_000, 1_000)];
+    let down = [collector_down(1_005, 1_300)];
+    assert_eq!(
+        tell(&evidence, &down, 1_310).states()[1],
+        (1_000, 1_310, CollectorDown)
+    );
+    assert_eq!(
+        tell(&evidence, &down, 1_500).states()[1..],
+        [(1_000, 1_420, CollectorDown), (1_420, 1_500, Silent)]
+    );
+    let noticed = row(EvidenceKind::Overdue, 1_000, 1_360, 1_360);
+    let evidence = [&evidence[..], &[noticed]].concat();
+    assert_eq!(
+        tell(&evidence, &down, 1_500).states()[1..],
+        [(1_000, 1_300, CollectorDown), (1_300, 1_500, Silent)]
+    );
+}
+
+#[test]
+fn a_record_has_a_beginning_and_an_end() {
+    let evidence = [
+        row(EvidenceKind::Enrolled, 100, 100, 100),
+        FIRST.frames(130, 900, 900),
+        row(EvidenceKind::Retired, 800, 800, 800),
+    ];
+    let told = tell(&evidence, &[], 1_000);
+    assert_eq!(
+        told.states(),
+        [
+            (0, 100, NotEnrolled),
+            (100, 130, Unknown),
+            (130, 800, UpLive),
+            (800, 1_000, Retired)
+        ]
+    );
+    assert_eq!(told.availability.totals.counted_ms(), 700_000);
+    assert_eq!(told.availability.totals.not_counted_ms, 300_000);
+    assert_eq!(tell(&[enrolled()], &[], 500).states(), [(0, 500, Silent)]);
+    assert_eq!(tell(&[], &[], 500).states(), [(0, 500, NotEnrolled)]);
+}
+
+#[test]
+fn two_reboots_in_one_cut_claim_no_more_than_is_known() {
+    let middle = Process {
+        boot: 12,
+        instance: 25,
+        started: 1_100,
+    };
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_000, 1_000),
+        resumed(FIRST.mark(1_000), REBOOTED.mark(1_300), 1_270),
+        middle.frames(1_100, 1_200, 1_305),
+        REBOOTED.frames(1_300, 3_600, 3_600),
+    ];
+    assert_eq!(
+        tell(&evidence, &[], 3_600).states(),
+        [
+            (0, 1_000, UpLive),
+            (1_000, 1_100, Unknown),
+            (1_100, 1_200, UpProven),
+            (1_200, 1_270, DownReboot),
+            (1_270, 1_300, UpProven),
+            (1_300, 3_600, UpLive)
+        ]
+    );
+}
+
+#[test]
+fn neighbouring_chains_tell_without_an_account_of_the_break() {
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_000, 1_000),
+        RESTARTED.frames(1_300, 1_400, 1_400),
+        REBOOTED.frames(1_500, 1_600, 1_600),
+    ];
+    let told = tell(&evidence, &[], 1_600);
+    assert_eq!(
+        told.states()[1..4],
+        [
+            (1_000, 1_300, AgentStopped),
+            (1_300, 1_400, UpLive),
+            (1_400, 1_500, Unknown)
+        ]
+    );
+    assert_eq!(told.cause_of(Unknown), Cause::BootTimeUnknown);
+}
+
+#[test]
+fn a_missing_sequence_number_breaks_a_chain() {
+    let evidence = |next| [enrolled(), FIRST.frames(0, 600, 600), next];
+    let joined = tell(&evidence(FIRST.frames(610, 700, 700)), &[], 700);
+    assert_eq!(joined.states(), [(0, 700, UpLive)]);
+    let broken = tell(&evidence(FIRST.frames(620, 700, 700)), &[], 700);
+    assert_eq!(broken.states()[1], (600, 620, Unknown));
+}
