@@ -108,6 +108,14 @@ impl Store {
         }
     }
 
+    /// An identifier as it stands in this database's SQL.
+    pub fn id(&self, id: Uuid) -> String {
+        match self {
+            Self::Sqlite { .. } => format!("X'{}'", id.simple()),
+            Self::Postgres { .. } => format!("'{id}'"),
+        }
+    }
+
     /// The store's size on disk, bytes.
     pub async fn bytes(&self) -> Result<u64> {
         match self {

@@ -198,7 +198,7 @@ async fn watch_tickets(
         return Ok(());
     };
     let since = crate::clock::wall_now();
-    let sql = format!("SELECT host_id FROM tickets WHERE opened_at >= {since}");
+    let sql = format!("SELECT host_id FROM ticket WHERE opened_at >= {since}");
     let mut poll = tokio::time::interval(TICKET_POLL);
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -1,1 +1,45 @@
-//! Starts the real programs.
+//! The end-to-end tests' ground: real programs in private directories on private ports, a private
+//! database for each test, a proxy that cuts the line, and waiting with a deadline.
+//!
+//! Everything that is started ends with its handle. When a test fails, the handles of its programs
+//! print the end of what those wrote.
+
+pub mod agent;
+pub mod binaries;
+pub mod burn;
+pub mod collector;
+pub mod database;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod wait;
+
+pub use agent::Agent;
+pub use collector::{Collector, Settings};
+pub use database::{Database, DatabaseKind};
+pub use proxy::Proxy;
+pub use wait::wait_for;
+
+/// Makes two tests, `sqlite::NAME` and `postgres::NAME`, of each `async fn NAME(DatabaseKind) ->
+/// anyhow::Result<()>` in scope.
+#[macro_export]
+macro_rules! both_stores {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() -> anyhow::Result<()> {
+                    super::$name($crate::harness::DatabaseKind::Sqlite).await
+                }
+            )+
+        }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() -> anyhow::Result<()> {
+                    super::$name($crate::harness::DatabaseKind::Postgres).await
+                }
+            )+
+        }
+    };
+}

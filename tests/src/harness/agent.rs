@@ -1,0 +1,135 @@
+//! A real agent with a state directory of its own.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, Result};
+use serde_json::Value as Json;
+use tempfile::TempDir;
+use watchkeep_shared::{BootId, HostId, token::EnrolmentToken};
+
+use super::{
+    binaries,
+    process::{Process, output},
+    wait_for,
+};
+use crate::store::Store;
+
+/// The variable by which an agent believes in another boot.
+const BOOT_VARIABLE: &str = "WATCHKEEP_TEST_BOOT_ID";
+/// How long an agent may take from its start to its first heartbeat in the store.
+const FIRST_HEARTBEAT_DEADLINE: Duration = Duration::from_mins(1);
+
+/// An agent: its directory, and its process while it runs.
+#[derive(Debug)]
+pub struct Agent {
+    process: Option<Process>,
+    host: HostId,
+    dir: TempDir,
+}
+
+impl Agent {
+    /// Enrols an agent. Log rules may read what is in [`Agent::logs`].
+    pub async fn enroll(token: &EnrolmentToken) -> Result<Self> {
+        Self::enroll_in(Self::directory()?, token).await
+    }
+
+    /// A directory for an agent, so that its path can be named before it is enrolled.
+    pub fn directory() -> Result<TempDir> {
+        let dir = tempfile::Builder::new()
+            .prefix("watchkeep-agent-")
+            .tempdir()?;
+        std::fs::create_dir(dir.path().join("logs"))?;
+        Ok(dir)
+    }
+
+    /// Enrols an agent in a directory from [`Agent::directory`].
+    pub async fn enroll_in(dir: TempDir, token: &EnrolmentToken) -> Result<Self> {
+        let state = dir.path().join("state");
+        let logs = dir.path().join("logs/**");
+        let settings = format!(
+            "state_dir = {}\n[limits]\nlog_paths = [{}]\n",
+            toml::Value::from(state.to_str().context("the path is UTF-8")?),
+            toml::Value::from(logs.to_str().context("the path is UTF-8")?),
+        );
+        let config = dir.path().join("agent.toml");
+        std::fs::write(&config, settings)?;
+        let mut command = Command::new(binaries::find(binaries::AGENT)?);
+        command.arg("enroll").arg(token.to_string());
+        command.arg("--config").arg(&config);
+        output("watchkeep-agent enroll", command).await?;
+        let identity: Json = serde_json::from_slice(&std::fs::read(state.join("identity.json"))?)?;
+        let host = identity["host"]
+            .as_str()
+            .context("identity.json names the host")?;
+        Ok(Self {
+            process: None,
+            host: host.parse()?,
+            dir,
+        })
+    }
+
+    /// Starts the agent.
+    pub fn start(&mut self) -> Result<()> {
+        self.start_with_boot(None)
+    }
+
+    /// Starts the agent; it believes that the machine is on the given boot.
+    pub fn start_with_boot(&mut self, boot: Option<BootId>) -> Result<()> {
+        let mut command = Command::new(binaries::find(binaries::AGENT)?);
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(self.dir.path().join("agent.toml"));
+        if let Some(boot) = boot {
+            command.env(BOOT_VARIABLE, boot.to_string());
+        }
+        let log = self.dir.path().join("agent.log");
+        self.process = Some(Process::start("the agent", command, &log)?);
+        Ok(())
+    }
+
+    /// Waits until the store has more heartbeats of this host than `than`; returns how many.
+    pub async fn heartbeats(&self, store: &Store, than: i64) -> i64 {
+        let sql = format!(
+            "SELECT COUNT(*) FROM heartbeat WHERE host_id = {}",
+            store.id(self.host.uuid())
+        );
+        let what = format!("more than {than} heartbeats of the agent are in the store");
+        wait_for(&what, FIRST_HEARTBEAT_DEADLINE, async || {
+            let count = store.int(&sql).await?;
+            Ok((count > than).then_some(count))
+        })
+        .await
+    }
+
+    /// Kills the agent, as `kill -9` does.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process
+            .take()
+            .context("the agent does not run")?
+            .kill()
+    }
+
+    /// Stops the agent in order.
+    pub async fn stop(&mut self) -> Result<()> {
+        let process = self.process.take().context("the agent does not run")?;
+        let status = process.terminate().await?;
+        anyhow::ensure!(status.success(), "the agent ended with {status}");
+        Ok(())
+    }
+
+    /// The host that it is.
+    pub fn host(&self) -> HostId {
+        self.host
+    }
+
+    /// A directory for logs that the agent may read.
+    pub fn logs(&self) -> PathBuf {
+        self.dir.path().join("logs")
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+}

@@ -1,0 +1,375 @@
+//! A real collector with a store of its own.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use serde_json::Value as Json;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use watchkeep_shared::{
+    token::EnrolmentToken,
+    wire::policy::{LogCheck, ServiceCheck},
+};
+
+use super::{
+    Database, DatabaseKind, Proxy, binaries,
+    ports::Port,
+    process::{Process, output},
+    wait_for,
+};
+use crate::store::Store;
+
+/// The client, contract and site that every test collector has.
+pub const CLIENT: &str = "Test client";
+/// See [`CLIENT`].
+pub const CONTRACT: &str = "Test contract";
+/// See [`CLIENT`].
+pub const SITE: &str = "Test site";
+
+/// How long a collector may take to answer on its port; generous, for machines that build beside.
+const START_DEADLINE: Duration = Duration::from_mins(1);
+
+const FLEET: &str = r#"
+[[client]]
+name = "Test client"
+
+[[contract]]
+name = "Test contract"
+client = "Test client"
+kind = "managed"
+zone = "UTC"
+
+[[site]]
+name = "Test site"
+client = "Test client"
+contract = "Test contract"
+"#;
+
+/// Rules with levels and times that a test can reach. `cpu.nice_pct` is what
+/// [`super::burn::Burn`] makes and nothing else.
+pub const QUICK_RULES: &str = r#"
+[[rule]]
+id = "cpu-busy"
+name = "CPU busy"
+severity = "warning"
+priority = "P2"
+kind = "threshold"
+metric = "cpu.nice_pct"
+raise = { above = 15 }
+raise_for = "1s"
+clear = { below = 5 }
+clear_for = "1s"
+
+[[rule]]
+id = "memory-full"
+name = "Memory full"
+severity = "critical"
+priority = "P1"
+kind = "threshold"
+metric = "mem.used_pct"
+raise = { above = 98.5 }
+clear = { below = 90 }
+
+[[rule]]
+id = "service-down"
+name = "Service down"
+severity = "critical"
+priority = "P1"
+kind = "service_state"
+
+[[rule]]
+id = "log-match"
+name = "Log match"
+severity = "warning"
+priority = "P3"
+kind = "log_count"
+window = "10s"
+clear_for = "10s"
+
+[[rule]]
+id = "host-silent"
+name = "Host silent"
+severity = "critical"
+priority = "P1"
+kind = "silent"
+
+[[rule]]
+id = "unexpected-reboot"
+name = "Unexpected reboot"
+severity = "warning"
+priority = "P3"
+kind = "unexpected_reboot"
+clear_after = "10s"
+
+[[rule]]
+id = "clock-skew"
+name = "Clock skew"
+severity = "warning"
+priority = "P4"
+kind = "clock_skew"
+above = "30s"
+clear_below = "10s"
+"#;
+
+/// What a test wants of its collector.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Time between two heartbeats of an agent, milliseconds.
+    pub interval_ms: u32,
+    /// A host is silent after this, milliseconds.
+    pub silence_after_ms: u32,
+    /// Nobody is called silent this soon after the start, milliseconds.
+    pub grace_ms: u32,
+    /// Services that agents watch.
+    pub services: Vec<ServiceCheck>,
+    /// Logs that agents follow.
+    pub logs: Vec<LogCheck>,
+    /// The rule pack.
+    pub rules: String,
+    /// Validity of agents' certificates, seconds.
+    pub certificate_s: u32,
+    /// Batches that may wait for a decision.
+    pub queue_batches: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            interval_ms: 500,
+            silence_after_ms: 3_000,
+            grace_ms: 5_000,
+            services: Vec::new(),
+            logs: Vec::new(),
+            rules: QUICK_RULES.to_owned(),
+            certificate_s: 24 * 3_600,
+            queue_batches: 4_096,
+        }
+    }
+}
+
+/// A collector: its directory, its store, and its process while it runs.
+#[derive(Debug)]
+pub struct Collector {
+    // Before the store: a running program must not lose its database.
+    process: Option<Process>,
+    database: Database,
+    agents_port: Port,
+    web_port: Port,
+    dir: TempDir,
+}
+
+impl Collector {
+    /// Makes a collector's settings, keys and store, with one client, contract and site. It does
+    /// not run yet.
+    pub async fn create(kind: DatabaseKind, settings: &Settings) -> Result<Self> {
+        let collector = Self::new(kind).await?;
+        collector.init(settings, collector.agents_port()).await?;
+        Ok(collector)
+    }
+
+    /// The same, and agents are told to come through a proxy.
+    pub async fn create_behind_proxy(
+        kind: DatabaseKind,
+        settings: &Settings,
+    ) -> Result<(Self, Proxy)> {
+        let collector = Self::new(kind).await?;
+        let proxy = Proxy::start(collector.agents_address()).await?;
+        collector.init(settings, proxy.port()).await?;
+        Ok((collector, proxy))
+    }
+
+    async fn new(kind: DatabaseKind) -> Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("watchkeep-collector-")
+            .tempdir()?;
+        Ok(Self {
+            process: None,
+            database: Database::create(kind, dir.path()).await?,
+            agents_port: Port::take()?,
+            web_port: Port::take()?,
+            dir,
+        })
+    }
+
+    async fn init(&self, settings: &Settings, public_port: u16) -> Result<()> {
+        std::fs::write(self.path("rules.toml"), &settings.rules)?;
+        std::fs::write(self.config(), self.settings_text(settings, public_port)?)?;
+        self.run(&["init"]).await?;
+        let fleet = self.path("fleet.toml");
+        std::fs::write(&fleet, FLEET)?;
+        self.run(&["apply", "-f", text(&fleet)?]).await?;
+        Ok(())
+    }
+
+    fn settings_text(&self, settings: &Settings, public_port: u16) -> Result<String> {
+        let quoted = |path: &Path| Ok::<_, anyhow::Error>(toml::Value::from(text(path)?));
+        let policy = toml::to_string(&Policy {
+            policy: PolicyTable {
+                interval_ms: settings.interval_ms,
+                services: &settings.services,
+                logs: &settings.logs,
+            },
+        })?;
+        Ok(format!(
+            "data_dir = {data}
+[store]
+url = {url}
+[agents]
+listen = \"127.0.0.1:{agents}\"
+public_url = \"https://127.0.0.1:{public_port}\"
+certificate_s = {certificate_s}
+queue_batches = {queue_batches}
+[web]
+listen = \"127.0.0.1:{web}\"
+public_url = \"https://127.0.0.1:{web}\"
+[rules]
+pack = {rules}
+[silence]
+after_ms = {silence}
+grace_ms = {grace}
+{policy}",
+            data = quoted(&self.path("data"))?,
+            url = toml::Value::from(self.database.url()),
+            agents = self.agents_port.number(),
+            certificate_s = settings.certificate_s,
+            queue_batches = settings.queue_batches,
+            web = self.web_port.number(),
+            rules = quoted(&self.path("rules.toml"))?,
+            silence = settings.silence_after_ms,
+            grace = settings.grace_ms,
+        ))
+    }
+
+    /// Starts the collector and waits until its agent port accepts connections.
+    pub async fn start(&mut self) -> Result<()> {
+        let mut command = Command::new(binaries::find(binaries::COLLECTOR)?);
+        command.arg("serve").arg("--config").arg(self.config());
+        let process = Process::start("the collector", command, &self.path("collector.log"))?;
+        self.process = Some(process);
+        let address = self.agents_address();
+        let process = self.process.as_mut().context("it was started")?;
+        wait_for("the collector listens", START_DEADLINE, async || {
+            let ended = process.ended()?;
+            assert!(
+                ended.is_none(),
+                "the collector ended at its start: {ended:?}"
+            );
+            TcpStream::connect(address).await?;
+            Ok(Some(()))
+        })
+        .await;
+        Ok(())
+    }
+
+    /// Kills the collector, as `kill -9` does.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process
+            .take()
+            .context("the collector does not run")?
+            .kill()
+    }
+
+    /// Stops the collector in order.
+    pub async fn stop(&mut self) -> Result<()> {
+        let process = self.process.take().context("the collector does not run")?;
+        let status = process.terminate().await?;
+        anyhow::ensure!(status.success(), "the collector ended with {status}");
+        Ok(())
+    }
+
+    /// Its process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// Runs a command of the collector's program to its end; returns its standard output.
+    pub async fn run(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(binaries::find(binaries::COLLECTOR)?);
+        command.args(arguments).arg("--config").arg(self.config());
+        output(
+            &format!("watchkeep-collector {}", arguments.join(" ")),
+            command,
+        )
+        .await
+    }
+
+    /// A token for `uses` agents at [`SITE`].
+    pub async fn token(&self, uses: usize) -> Result<EnrolmentToken> {
+        let uses = uses.to_string();
+        let arguments = ["token", "create", "--site", SITE, "--uses", &uses];
+        let text = self.run(&arguments).await?;
+        Ok(text.trim().parse()?)
+    }
+
+    /// What `status --json` says.
+    pub async fn status(&self) -> Result<Json> {
+        Ok(serde_json::from_str(
+            &self.run(&["status", "--json"]).await?,
+        )?)
+    }
+
+    /// The contract's report for the present month.
+    pub async fn report(&self) -> Result<Json> {
+        let month = crate::clock::month_now();
+        let arguments = [
+            "report",
+            "--contract",
+            CONTRACT,
+            "--month",
+            &month,
+            "--format",
+            "json",
+        ];
+        Ok(serde_json::from_str(&self.run(&arguments).await?)?)
+    }
+
+    /// The store, for reading.
+    pub async fn store(&self) -> Result<Store> {
+        Store::open(self.database.url()).await
+    }
+
+    /// Where agents connect when there is no proxy.
+    pub fn agents_address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.agents_port.number()))
+    }
+
+    fn agents_port(&self) -> u16 {
+        self.agents_port.number()
+    }
+
+    /// The base URL of the web port.
+    pub fn web_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.web_port.number())
+    }
+
+    /// Its settings file.
+    pub fn config(&self) -> PathBuf {
+        self.path("collector.toml")
+    }
+
+    /// A path in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Policy<'a> {
+    policy: PolicyTable<'a>,
+}
+
+#[derive(serde::Serialize)]
+struct PolicyTable<'a> {
+    interval_ms: u32,
+    services: &'a [ServiceCheck],
+    logs: &'a [LogCheck],
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is not UTF-8")
+}
