@@ -18,6 +18,9 @@ use watchkeep_shared::DurationMs;
 pub use parse::{Problem, RuleError};
 pub use resolve::{Resolved, ResolvedEntry};
 
+/// The default pack, `config/rules/default.toml`, as TOML.
+pub const DEFAULT_PACK_TOML: &str = include_str!("../../../../config/rules/default.toml");
+
 /// Most rules in one pack.
 pub const MAX_RULES: usize = 256;
 /// Longest rule id, bytes.
