@@ -1,3 +1,5 @@
 //! The agent's command line.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    watchkeep_agent::cli::main()
+}

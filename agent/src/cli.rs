@@ -1,0 +1,244 @@
+//! The command line.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use watchkeep_shared::token::EnrolmentToken;
+
+use crate::{clock, config::Config, enroll, identity::Identity, run, sampler, status::Status};
+
+/// Watches this server and reports to a Watchkeep collector.
+#[derive(Debug, Parser)]
+#[command(name = "watchkeep-agent", version)]
+struct Args {
+    /// The configuration file [default: /etc/watchkeep/agent.toml if it exists].
+    #[arg(long, global = true, value_name = "FILE", env = "WATCHKEEP_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where state is kept, instead of the configured place.
+    #[arg(long, global = true, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes a key and gets this machine's certificate with an enrolment token.
+    Enroll {
+        /// The line that `watchkeep-collector token create` printed.
+        token: String,
+        /// Replace an identity that is there already.
+        #[arg(long)]
+        force: bool,
+        /// The name to enrol under, instead of the machine's host name.
+        #[arg(long, value_name = "NAME")]
+        hostname: Option<String>,
+    },
+    /// Watches and reports until it is stopped.
+    Run,
+    /// Checks the configuration and says what is wrong with it.
+    CheckConfig,
+    /// Measures once and prints the values.
+    Sample {
+        /// Print a heartbeat frame as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says how the running agent is.
+    Status {
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the command line; the whole program.
+pub fn main() -> ExitCode {
+    match dispatch(Args::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "watchkeep-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
+    let mut config = Config::load(args.config.as_deref())?;
+    if let Some(dir) = args.state_dir {
+        config.state_dir = std::path::absolute(dir)?;
+    }
+    match args.command {
+        Command::Enroll {
+            token,
+            force,
+            hostname,
+        } => {
+            let hostname = hostname.unwrap_or_else(sampler::host_name);
+            enroll_here(&config, &token, &hostname, force)?;
+        }
+        Command::Run => {
+            start_log(&config);
+            runtime()?.block_on(run::run(config))?;
+        }
+        Command::CheckConfig => {
+            print(&format!("the configuration is valid:\n{config:#?}\n"))?;
+        }
+        Command::Sample { json } => print(&sample(json)?)?,
+        Command::Status { json } => return show_status(&config, json),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One thread: an agent has little to do and must stay small.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+fn start_log(config: &Config) {
+    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .init();
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+fn enroll_here(config: &Config, token: &str, hostname: &str, force: bool) -> anyhow::Result<()> {
+    let token: EnrolmentToken = token.parse()?;
+    let _lock = run::lock_state_dir(&config.state_dir)?;
+    if Identity::exists(&config.state_dir) && !force {
+        bail!(
+            "this machine is enrolled already ({} holds an identity); use --force to replace it",
+            config.state_dir.display()
+        );
+    }
+    let identity = runtime()?.block_on(enroll::enroll(&token, hostname))?;
+    identity.store(&config.state_dir)?;
+    print(&format!(
+        "enrolled as host {} at {}; start the agent with `watchkeep-agent run`\n",
+        identity.host, identity.url
+    ))?;
+    Ok(())
+}
+
+fn sample(json: bool) -> anyhow::Result<String> {
+    let mut sampler = sampler::Sampler::new(clock::now());
+    runtime()?.block_on(tokio::time::sleep(Duration::from_millis(500)));
+    let clocks = clock::now();
+    let sample = sampler.sample(clocks, 0);
+    if json {
+        let frame = watchkeep_shared::wire::heartbeat::Frame {
+            boot: Some(crate::boot::boot_id()?),
+            instance: None,
+            seq: 1,
+            clocks,
+            interval_ms: 500,
+            schema: sample.schema.id,
+            values: sample.values,
+            services: None,
+            events: Vec::new(),
+        };
+        let both = serde_json::json!({ "frame": frame, "names": sample.schema.names });
+        return Ok(format!("{}\n", serde_json::to_string_pretty(&both)?));
+    }
+    let mut text = String::new();
+    for (name, value) in sample.schema.names.iter().zip(&sample.values) {
+        match value {
+            Some(value) => writeln!(text, "{name:<44} {value:>20}")?,
+            None => writeln!(text, "{name:<44} {:>20}", "-")?,
+        }
+    }
+    Ok(text)
+}
+
+/// Success while the agent runs and is connected, failure otherwise.
+fn show_status(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    let status = Status::read(&config.state_dir)
+        .with_context(|| crate::status::path(&config.state_dir).display().to_string())?;
+    let Some(status) = status else {
+        bail!(
+            "no agent has run with state_dir {} yet",
+            config.state_dir.display()
+        );
+    };
+    let running = status.is_running();
+    let text = if json {
+        let mut value = serde_json::to_value(&status)?;
+        value["running"] = running.into();
+        format!("{}\n", serde_json::to_string_pretty(&value)?)
+    } else {
+        table(&status, running)?
+    };
+    print(&text)?;
+    let well = running && status.connection == crate::status::Connection::Connected;
+    Ok(if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn table(status: &Status, running: bool) -> Result<String, std::fmt::Error> {
+    let now = clock::now().wall_ms;
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| writeln!(text, "{name:<14} {value}");
+    line("agent", if running { "running" } else { "not running" })?;
+    line("host", &status.host.to_string())?;
+    line("collector", &status.collector)?;
+    line("connection", status.connection.as_str())?;
+    let last_ack = status
+        .last_ack_wall_ms
+        .map_or_else(|| "never".to_owned(), |at| ago(now - at));
+    line("last answer", &last_ack)?;
+    let spool = format!(
+        "{} heartbeats, {} bytes on disk",
+        status.spool_frames, status.spool_bytes
+    );
+    line("spool", &spool)?;
+    let policy = format!(
+        "version {}, every {} ms",
+        status.policy_version, status.interval_ms
+    );
+    line("policy", &policy)?;
+    for refused in &status.refused {
+        line("refused", &format!("{}: {}", refused.item, refused.reason))?;
+    }
+    if let Some(expires) = status.certificate_expires_wall_ms {
+        let days = (expires - now) / 86_400_000;
+        line("certificate", &format!("{days} days left"))?;
+    }
+    for problem in status
+        .last_error
+        .iter()
+        .chain(&status.spool_error)
+        .chain(&status.given_up)
+    {
+        line("problem", problem)?;
+    }
+    Ok(text)
+}
+
+fn ago(ms: i64) -> String {
+    match ms / 1_000 {
+        seconds @ ..120 => format!("{seconds} s ago"),
+        seconds @ 120..7_200 => format!("{} min ago", seconds / 60),
+        seconds => format!("{} h ago", seconds / 3_600),
+    }
+}

@@ -1,0 +1,325 @@
+//! What of the MSP's policy is done, and what the customer's configuration refuses. Pure but for the
+//! file that keeps the last policy over a restart.
+
+use std::{
+    net::IpAddr,
+    path::{Component, Path},
+};
+
+use watchkeep_shared::wire::{
+    limits::{DEFAULT_INTERVAL_MS, MAX_INTERVAL_MS, MAX_SERVICES_PER_FRAME, MIN_INTERVAL_MS},
+    policy::{LogCheck, Policy, Refusal, ServiceCheck},
+};
+
+use crate::{
+    config::Limits,
+    files::{self, Durability},
+};
+
+const FILE: &str = "policy.json";
+/// Most log rules of a policy; each costs memory in the automaton that looks for them all.
+const MAX_LOG_RULES: usize = 256;
+
+/// What the agent does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effective {
+    /// Version of the policy it comes from; 0 without one.
+    pub version: u64,
+    /// Time between heartbeats, milliseconds.
+    pub interval_ms: u32,
+    /// Processes to watch.
+    pub processes: Vec<String>,
+    /// TCP endpoints to probe.
+    pub tcp: Vec<String>,
+    /// Logs to follow.
+    pub logs: Vec<LogCheck>,
+    /// What is not done, and why.
+    pub refused: Vec<Refusal>,
+}
+
+impl Effective {
+    /// Before there is a policy: heartbeats at the default interval and nothing else.
+    pub fn without_policy(limits: &Limits) -> Self {
+        Self {
+            interval_ms: DEFAULT_INTERVAL_MS.max(limits.min_interval_ms),
+            ..Self::default()
+        }
+    }
+
+    /// Applies the customer's caps. `is_local` says whether an address is one of this machine's.
+    pub fn new(policy: &Policy, limits: &Limits, is_local: &dyn Fn(IpAddr) -> bool) -> Self {
+        let mut effective = Self {
+            version: policy.version,
+            ..Self::default()
+        };
+        effective.interval_ms = effective.interval(policy.interval_ms, limits);
+        for check in &policy.services {
+            if effective.processes.len() + effective.tcp.len() >= MAX_SERVICES_PER_FRAME {
+                let reason = format!("more than {MAX_SERVICES_PER_FRAME} services");
+                effective.refuse(check.key(), reason);
+                continue;
+            }
+            match check {
+                ServiceCheck::Process { name } => effective.process(name, check.key(), limits),
+                ServiceCheck::Tcp { address } => {
+                    effective.tcp(address, check.key(), limits, is_local);
+                }
+            }
+        }
+        for check in &policy.logs {
+            effective.log(check, limits);
+        }
+        effective
+    }
+
+    fn refuse(&mut self, item: String, reason: impl Into<String>) {
+        self.refused.push(Refusal {
+            item,
+            reason: reason.into(),
+        });
+    }
+
+    fn interval(&mut self, asked: u32, limits: &Limits) -> u32 {
+        if asked < limits.min_interval_ms {
+            let floor = limits.min_interval_ms;
+            self.refuse(
+                "interval".to_owned(),
+                format!("{asked} ms is below the local limits.min_interval_ms = {floor}"),
+            );
+        }
+        asked
+            .max(limits.min_interval_ms)
+            .clamp(MIN_INTERVAL_MS, MAX_INTERVAL_MS)
+    }
+
+    fn process(&mut self, name: &str, key: String, limits: &Limits) {
+        if name.is_empty() || name.contains('/') || name.len() > 255 {
+            self.refuse(key, "a process name is 1 to 255 bytes without a slash");
+        } else if limits
+            .processes
+            .as_ref()
+            .is_some_and(|allowed| !allowed.iter().any(|a| a == name))
+        {
+            self.refuse(key, "not in the local limits.processes");
+        } else if !self.processes.iter().any(|known| known == name) {
+            self.processes.push(name.to_owned());
+        }
+    }
+
+    fn tcp(
+        &mut self,
+        address: &str,
+        key: String,
+        limits: &Limits,
+        is_local: &dyn Fn(IpAddr) -> bool,
+    ) {
+        let Some(host) = host_of(address) else {
+            self.refuse(key, "not HOST:PORT, as in 127.0.0.1:5432");
+            return;
+        };
+        let local = host == "localhost" || host.parse().is_ok_and(is_local);
+        if !local && !limits.tcp.iter().any(|allowed| allowed == address) {
+            self.refuse(
+                key,
+                "not an address of this machine, nor in the local limits.tcp",
+            );
+        } else if !self.tcp.iter().any(|known| known == address) {
+            self.tcp.push(address.to_owned());
+        }
+    }
+
+    fn log(&mut self, check: &LogCheck, limits: &Limits) {
+        let item = format!("log:{}", check.path);
+        if let Err(reason) = allowed_log(&check.path, limits) {
+            self.refuse(item, reason);
+            return;
+        }
+        let mut rules = Vec::new();
+        let known: usize = self.logs.iter().map(|log| log.rules.len()).sum();
+        for rule in &check.rules {
+            if known + rules.len() >= MAX_LOG_RULES {
+                let reason = format!("rule {}: more than {MAX_LOG_RULES} log rules", rule.name);
+                self.refuse(item.clone(), reason);
+                continue;
+            }
+            match crate::logs::check_pattern(&rule.pattern) {
+                Ok(()) => rules.push(rule.clone()),
+                Err(error) => {
+                    self.refuse(item.clone(), format!("rule {}: {error}", rule.name));
+                }
+            }
+        }
+        if !rules.is_empty() {
+            self.logs.push(LogCheck {
+                path: check.path.clone(),
+                rules,
+            });
+        }
+    }
+}
+
+/// Whether the customer allows a policy's path or glob. A glob is allowed if its own text matches
+/// an allowed one, or if everything below its fixed part is; each file that it finds is checked
+/// again, after symbolic links are followed.
+fn allowed_log(path: &str, limits: &Limits) -> Result<(), String> {
+    let as_path = Path::new(path);
+    if !as_path.is_absolute() {
+        return Err("not an absolute path or glob".to_owned());
+    }
+    if as_path
+        .components()
+        .any(|part| part == Component::ParentDir)
+    {
+        return Err("\"..\" is not allowed in a path".to_owned());
+    }
+    globset::Glob::new(path).map_err(|error| error.to_string())?;
+    if limits
+        .log_paths
+        .iter()
+        .any(|allowed| allowed.allows(as_path))
+    {
+        Ok(())
+    } else {
+        Err("not within the local limits.log_paths".to_owned())
+    }
+}
+
+/// The host of `HOST:PORT`, without the brackets of an IPv6 address.
+fn host_of(address: &str) -> Option<&str> {
+    let (host, port) = address.rsplit_once(':')?;
+    port.parse::<u16>().ok().filter(|port| *port > 0)?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    (!host.is_empty() && host.len() <= 255).then_some(host)
+}
+
+/// Whether an address is one of this machine's own: loopback, or one that a socket can be bound to.
+pub fn is_local(address: IpAddr) -> bool {
+    address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// Reads the policy that was last in force.
+pub fn load(state_dir: &Path) -> Option<Policy> {
+    files::read_json(&state_dir.join(FILE))
+        .inspect_err(|error| tracing::warn!(%error, "the stored policy can't be read"))
+        .ok()
+        .flatten()
+}
+
+/// Keeps the policy for the next start; without it the agent asks for it again.
+pub fn store(state_dir: &Path, policy: &Policy) {
+    if let Err(error) = files::write_json(&state_dir.join(FILE), policy, Durability::Cached) {
+        tracing::warn!(%error, "the policy could not be stored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watchkeep_shared::wire::policy::LogRule;
+
+    use super::*;
+    use crate::config::AllowedPath;
+
+    fn limits() -> Limits {
+        Limits {
+            log_paths: vec![AllowedPath::new("/var/log/**").unwrap()],
+            min_interval_ms: 1_000,
+            processes: Some(vec!["nginx".to_owned()]),
+            tcp: vec!["db.example:5432".to_owned()],
+        }
+    }
+
+    fn log(path: &str, pattern: &str) -> LogCheck {
+        LogCheck {
+            path: path.to_owned(),
+            rules: vec![LogRule {
+                name: "r".to_owned(),
+                pattern: pattern.to_owned(),
+            }],
+        }
+    }
+
+    #[test]
+    fn what_the_customer_allows_is_done_and_the_rest_is_refused_with_a_reason() {
+        let process = |name: &str| ServiceCheck::Process {
+            name: name.to_owned(),
+        };
+        let tcp = |address: &str| ServiceCheck::Tcp {
+            address: address.to_owned(),
+        };
+        let policy = Policy {
+            version: 7,
+            interval_ms: 200,
+            services: vec![
+                process("nginx"),
+                process("secretd"),
+                tcp("127.0.0.1:80"),
+                tcp("[::1]:80"),
+                tcp("localhost:81"),
+                tcp("db.example:5432"),
+                tcp("192.0.2.1:80"),
+                tcp("example.com"),
+            ],
+            logs: vec![
+                log("/var/log/nginx/*.log", "error"),
+                log("/etc/shadow", "root"),
+                log("/var/log/../../etc/shadow", "root"),
+                log("relative.log", "x"),
+                log("/var/log/a", "("),
+            ],
+        };
+        let effective = Effective::new(&policy, &limits(), &|ip| ip.is_loopback());
+        assert_eq!(effective.interval_ms, 1_000);
+        assert_eq!(effective.processes, ["nginx"]);
+        assert_eq!(
+            effective.tcp,
+            [
+                "127.0.0.1:80",
+                "[::1]:80",
+                "localhost:81",
+                "db.example:5432"
+            ]
+        );
+        assert_eq!(effective.logs, [log("/var/log/nginx/*.log", "error")]);
+        let refused: Vec<&str> = effective.refused.iter().map(|r| r.item.as_str()).collect();
+        assert_eq!(
+            refused,
+            [
+                "interval",
+                "process:secretd",
+                "tcp:192.0.2.1:80",
+                "tcp:example.com",
+                "log:/etc/shadow",
+                "log:/var/log/../../etc/shadow",
+                "log:relative.log",
+                "log:/var/log/a",
+            ]
+        );
+    }
+
+    #[test]
+    fn any_process_and_only_own_addresses_by_default() {
+        let config = crate::config::Config::parse("", "x", &|_| None).unwrap();
+        let policy = Policy {
+            version: 1,
+            interval_ms: 10_000,
+            services: vec![
+                ServiceCheck::Process {
+                    name: "anything".to_owned(),
+                },
+                ServiceCheck::Tcp {
+                    address: "192.0.2.1:80".to_owned(),
+                },
+            ],
+            logs: vec![log("/var/log/syslog", "x")],
+        };
+        let effective = Effective::new(&policy, &config.limits, &|_| false);
+        assert_eq!(effective.processes, ["anything"]);
+        assert_eq!(effective.refused.len(), 1);
+        assert_eq!(effective.logs.len(), 1);
+        assert!(is_local("127.0.0.1".parse().unwrap()));
+        assert!(!is_local("192.0.2.1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,384 @@
+//! The loop: it owns all state and ties the parts together. On each turn it waits for the next
+//! deadline, an answer, a probe's result, a change of a log or a signal; then it does what is due.
+//!
+//! A heartbeat is made at each interval, and at once when a service changed or a log rule matched.
+//! It goes into the spool and from there up. The loop ends on SIGTERM or SIGINT with a goodbye;
+//! nothing else ends it.
+
+mod frames;
+mod notice;
+mod wake;
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::Instant,
+};
+use watchkeep_shared::{
+    BootId, InstanceId, ids,
+    wire::{
+        heartbeat::{Clocks, Event, Frame},
+        policy::Policy,
+    },
+};
+
+use self::{frames::FrameMaker, notice::LogNotice, wake::Schedule};
+use crate::{
+    boot::{self, BootError},
+    clock,
+    config::Config,
+    files,
+    identity::{Identity, IdentityError},
+    logs::LogWatcher,
+    policy::{self, Effective},
+    process::Tasks,
+    sampler::Sampler,
+    services::{ProbeResult, Services},
+    spool::{Keep, Run, Spool},
+    status::{Connection, Status},
+    uplink::{
+        Effects, Request, Uplink,
+        http::{ClientError, Failure},
+    },
+};
+
+const LOCK: &str = "lock";
+const SPOOL: &str = "spool";
+/// The first heartbeat waits so long for rates to have something to differ from.
+const FIRST_SAMPLE_AFTER: Duration = Duration::from_millis(200);
+
+/// Why the agent can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Not enrolled, or damaged.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// TLS or HTTP can't be set up.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The kernel does not say which boot this is.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The state directory can't be used.
+    #[error("state_dir {dir}: {source}")]
+    StateDir {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another agent runs.
+    #[error(
+        "another watchkeep-agent uses {dir}: stop it first, or give this one another state_dir"
+    )]
+    Locked {
+        /// The state directory.
+        dir: PathBuf,
+    },
+    /// Signals can't be received.
+    #[error("signals can't be received: {0}")]
+    Signals(#[source] io::Error),
+}
+
+/// Takes the state directory for this process; it is free again when the file is closed.
+pub fn lock_state_dir(dir: &Path) -> Result<File, RunError> {
+    let state_dir = |source| RunError::StateDir {
+        dir: dir.to_owned(),
+        source,
+    };
+    files::make_private_dir(dir).map_err(state_dir)?;
+    let file = File::create(dir.join(LOCK)).map_err(state_dir)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(RunError::Locked {
+            dir: dir.to_owned(),
+        }),
+        Err(std::fs::TryLockError::Error(source)) => Err(state_dir(source)),
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let _lock = lock_state_dir(&config.state_dir)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let tasks = Tasks::default();
+    let (mut agent, mut inputs) = Agent::new(config, tasks.clone())?;
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tokio::pin!(stop);
+    loop {
+        agent.turn();
+        let wake = agent.wake_at();
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            answer = answer_of(&mut agent.request) => agent.answered(answer),
+            Some(result) = inputs.probes.recv() => agent.probed(result),
+            Some(()) = inputs.logs.recv() => agent.schedule.logs_changed(Instant::now()),
+            () = tokio::time::sleep_until(wake) => {}
+        }
+    }
+    agent.stop().await;
+    tasks.stop().await;
+    Ok(())
+}
+
+/// Waits for the request under way; for ever if there is none.
+async fn answer_of(request: &mut Option<Request>) -> Result<Vec<u8>, Failure> {
+    match request {
+        Some(under_way) => under_way.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What wakes the loop from outside.
+struct Inputs {
+    probes: mpsc::Receiver<ProbeResult>,
+    logs: mpsc::Receiver<()>,
+}
+
+struct Agent {
+    config: Config,
+    boot: BootId,
+    instance: InstanceId,
+    policy: Effective,
+    services: Services,
+    logs: LogWatcher,
+    notice: LogNotice,
+    frames: FrameMaker,
+    spool: Spool,
+    uplink: Uplink,
+    request: Option<Request>,
+    schedule: Schedule,
+}
+
+impl Agent {
+    fn new(config: Config, tasks: Tasks) -> Result<(Self, Inputs), RunError> {
+        let identity = Identity::load(&config.state_dir)?;
+        let now = clock::now();
+        let boot = boot::boot_id()?;
+        let instance = InstanceId(ids::random_uuid());
+        let run = Run { boot, instance };
+        let before = Status::read(&config.state_dir).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the status of the process before can't be read");
+            None
+        });
+        tracing::info!(host.id = %identity.host, collector = %identity.url, "agent starts");
+        let spool = Spool::open(&config.state_dir.join(SPOOL), config.spool, run);
+        let uplink = Uplink::new(identity, &config.state_dir, run, config.proxy.clone())?;
+        let logs = LogWatcher::new(
+            spool.note(),
+            config.limits.log_paths.clone(),
+            config.redaction_extra.clone(),
+        );
+        let (services, probes) = Services::new(tasks);
+        let (notice, log_changes) = LogNotice::new();
+        let start = Instant::now();
+        let mut agent = Self {
+            policy: Effective::without_policy(&config.limits),
+            boot,
+            instance,
+            services,
+            logs,
+            notice,
+            frames: FrameMaker::new(Sampler::new(now), boot::started(before.as_ref(), boot, now)),
+            spool,
+            uplink,
+            request: None,
+            schedule: Schedule::new(start, start + FIRST_SAMPLE_AFTER),
+            config,
+        };
+        if let Some(policy) = policy::load(&agent.config.state_dir) {
+            agent.apply_policy(&policy);
+        }
+        agent.write_status(now, false);
+        let inputs = Inputs {
+            probes,
+            logs: log_changes,
+        };
+        Ok((agent, inputs))
+    }
+
+    /// Does everything that is due.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        if self.services.has_processes()
+            && self.schedule.processes_due(now)
+            && self.services.check_processes()
+        {
+            self.schedule.services_changed(now);
+        }
+        if self.schedule.logs_due(now) {
+            let more = self.logs.scan();
+            self.schedule.logs_read(now, more, self.notice.is_live());
+            self.notice.watch(self.logs.directories());
+            if self.logs.has_events() {
+                self.schedule.log_matched(now);
+            }
+        }
+        if self.schedule.beat_due(now) {
+            self.beat(now);
+        }
+        if self.request.is_none() {
+            let clocks = clock::now();
+            let version = self.policy.version;
+            self.request = self.uplink.start(&mut self.spool, now, clocks, version);
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let attempt = self.uplink.next_attempt(&self.spool);
+        self.schedule
+            .wake_at(attempt, self.services.has_processes())
+    }
+
+    fn beat(&mut self, now: Instant) {
+        // What could not be delivered within an interval must survive a crash.
+        self.spool.persist();
+        let clocks = clock::now();
+        self.make_frame(clocks, Vec::new());
+        let interval = Duration::from_millis(u64::from(self.policy.interval_ms));
+        self.schedule.beaten(now, interval);
+        self.write_status(clocks, false);
+    }
+
+    /// Makes a frame with everything that happened since the last one and puts it into the spool.
+    fn make_frame(&mut self, clocks: Clocks, last_events: Vec<Event>) {
+        let mut events = self.spool.make_room(clocks);
+        let (log_events, positions) = self.logs.take();
+        events.extend(log_events);
+        events.extend(last_events);
+        let behind = !self.spool.is_empty() || !self.uplink.is_healthy();
+        let services = self.services.snapshot();
+        let (frame, names) = self.frames.make(frames::Input {
+            clocks,
+            interval_ms: self.policy.interval_ms,
+            spool_frames: self.spool.len(),
+            services,
+            behind,
+            events,
+        });
+        let keep = keep(&frame, positions);
+        self.spool.push(frame, &names.names, keep);
+    }
+
+    fn answered(&mut self, answer: Result<Vec<u8>, Failure>) {
+        self.request = None;
+        let now = Instant::now();
+        let clocks = clock::now();
+        let Effects {
+            policy,
+            persist,
+            reconnected,
+        } = self.uplink.answered(answer, &mut self.spool, now, clocks);
+        if persist {
+            self.spool.persist();
+        }
+        if reconnected {
+            // Agents that lost the same collector must not go on beating in step.
+            let interval_ms = u64::from(self.policy.interval_ms);
+            self.schedule.rephase(
+                now,
+                Duration::from_millis(rand::random_range(0..=interval_ms)),
+            );
+        }
+        if let Some(policy) = policy {
+            policy::store(&self.config.state_dir, &policy);
+            self.apply_policy(&policy);
+        }
+        self.write_status(clocks, false);
+    }
+
+    fn apply_policy(&mut self, policy: &Policy) {
+        let effective = Effective::new(policy, &self.config.limits, &policy::is_local);
+        tracing::info!(
+            policy.version = effective.version,
+            refused = effective.refused.len(),
+            "policy applies"
+        );
+        self.services
+            .set(&effective.processes, &effective.tcp, effective.interval_ms);
+        self.logs.set(&effective.logs);
+        self.uplink.report_refused(effective.refused.clone());
+        let now = Instant::now();
+        self.schedule
+            .policy_changed(now, self.policy.interval_ms, effective.interval_ms);
+        if !effective.processes.is_empty() || !effective.tcp.is_empty() {
+            self.schedule.services_changed(now);
+        }
+        self.policy = effective;
+    }
+
+    fn probed(&mut self, result: ProbeResult) {
+        if self.services.apply(result) {
+            self.schedule.services_changed(Instant::now());
+        }
+    }
+
+    async fn stop(&mut self) {
+        let reason = boot::goodbye_reason();
+        tracing::info!(?reason, "agent stops");
+        self.request = None;
+        self.logs.scan();
+        let clocks = clock::now();
+        self.spool.persist();
+        self.make_frame(clocks, vec![Event::Goodbye { reason }]);
+        let version = self.policy.version;
+        self.uplink.farewell(&mut self.spool, clocks, version).await;
+        self.spool.persist();
+        self.write_status(clock::now(), true);
+    }
+
+    fn write_status(&self, clocks: Clocks, stopped: bool) {
+        let identity = self.uplink.identity();
+        let status = Status {
+            agent_version: crate::VERSION.to_owned(),
+            host: identity.host,
+            collector: identity.url.clone(),
+            boot: self.boot,
+            instance: self.instance,
+            pid: std::process::id(),
+            written_wall_ms: clocks.wall_ms,
+            clean_stop: stopped,
+            connection: if stopped {
+                Connection::Stopped
+            } else {
+                self.uplink.connection()
+            },
+            last_ack_wall_ms: self.uplink.last_ack_wall_ms(),
+            last_error: self.uplink.last_error().map(str::to_owned),
+            seq: self.frames.seq(),
+            spool_frames: self.spool.len(),
+            spool_bytes: self.spool.bytes(),
+            spool_error: self.spool.write_error().map(str::to_owned),
+            policy_version: self.policy.version,
+            interval_ms: self.policy.interval_ms,
+            refused: self.policy.refused.clone(),
+            certificate_expires_wall_ms: identity.validity_ms().map(|(_, to)| to),
+            given_up: self.uplink.given_up().map(str::to_owned).collect(),
+        };
+        status.write(&self.config.state_dir);
+    }
+}
+
+/// Frames with events are on disk before they are sent, together with the log positions.
+fn keep(frame: &Frame, positions: Option<String>) -> Keep {
+    if frame.events.is_empty() && positions.is_none() {
+        Keep::Memory
+    } else {
+        Keep::Disk { note: positions }
+    }
+}

@@ -1,0 +1,251 @@
+//! Services that the policy names: processes, looked at by the loop, and TCP endpoints, probed by
+//! a task each. Tells the loop when a state changed; decides nothing about it.
+
+mod process;
+mod tcp;
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use watchkeep_shared::wire::heartbeat::{Service, ServiceStatus};
+
+use self::process::ProcessWatch;
+use crate::process::Tasks;
+
+/// How often processes are looked at, milliseconds. A death is known within this time.
+pub const PROCESS_CHECK_MS: u64 = 500;
+/// Probe results that may wait for the loop.
+const QUEUE: usize = 64;
+
+/// What a look at a service found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Finding {
+    status: ServiceStatus,
+    detail: Option<String>,
+}
+
+/// A probe's result.
+#[derive(Debug)]
+pub struct ProbeResult {
+    key: String,
+    generation: u64,
+    finding: Finding,
+}
+
+/// The watched services.
+#[derive(Debug)]
+pub struct Services {
+    tasks: Tasks,
+    processes: Vec<ProcessWatch>,
+    states: BTreeMap<String, Finding>,
+    results: mpsc::Sender<ProbeResult>,
+    generation: u64,
+    stop_probes: CancellationToken,
+}
+
+impl Services {
+    /// Watches nothing yet; probe results arrive at the receiver.
+    pub fn new(tasks: Tasks) -> (Self, mpsc::Receiver<ProbeResult>) {
+        let (results, receiver) = mpsc::channel(QUEUE);
+        let services = Self {
+            stop_probes: tasks.stop_token().child_token(),
+            tasks,
+            processes: Vec::new(),
+            states: BTreeMap::new(),
+            results,
+            generation: 0,
+        };
+        (services, receiver)
+    }
+
+    /// Watches these from now on. A service that stays keeps its state.
+    pub fn set(&mut self, processes: &[String], endpoints: &[String], interval_ms: u32) {
+        self.stop_probes.cancel();
+        self.stop_probes = self.tasks.stop_token().child_token();
+        self.generation += 1;
+        self.processes
+            .retain(|watch| processes.iter().any(|name| name == watch.name()));
+        for name in processes {
+            if !self.processes.iter().any(|watch| watch.name() == name) {
+                self.processes.push(ProcessWatch::new(name));
+            }
+        }
+        let endpoint_keys: Vec<String> = endpoints.iter().map(|a| format!("tcp:{a}")).collect();
+        self.states.retain(|key, _| endpoint_keys.contains(key));
+        for address in endpoints {
+            self.states
+                .entry(format!("tcp:{address}"))
+                .or_insert(Finding {
+                    status: ServiceStatus::Unknown,
+                    detail: Some("not probed yet".to_owned()),
+                });
+            self.spawn_probe(address, interval_ms);
+        }
+        self.check_processes();
+    }
+
+    /// Whether any process is watched, so that [`Services::check_processes`] has work.
+    pub fn has_processes(&self) -> bool {
+        !self.processes.is_empty()
+    }
+
+    /// Looks at the watched processes. Returns whether a state changed.
+    pub fn check_processes(&mut self) -> bool {
+        process::check(&mut self.processes);
+        let mut changed = false;
+        for watch in &self.processes {
+            let finding = if watch.is_running() {
+                Finding {
+                    status: ServiceStatus::Running,
+                    detail: None,
+                }
+            } else {
+                Finding {
+                    status: ServiceStatus::Stopped,
+                    detail: Some("no process of this name".to_owned()),
+                }
+            };
+            changed |= set_state(
+                &mut self.states,
+                format!("process:{}", watch.name()),
+                finding,
+            );
+        }
+        changed
+    }
+
+    /// Takes a probe's result. Returns whether a state changed.
+    pub fn apply(&mut self, result: ProbeResult) -> bool {
+        // A result of a probe that the policy has since ended means nothing.
+        if result.generation != self.generation {
+            return false;
+        }
+        set_state(&mut self.states, result.key, result.finding)
+    }
+
+    /// The state of all services.
+    pub fn snapshot(&self) -> Vec<Service> {
+        self.states
+            .iter()
+            .map(|(key, finding)| Service {
+                key: key.clone(),
+                status: finding.status,
+                detail: finding.detail.clone(),
+            })
+            .collect()
+    }
+
+    fn spawn_probe(&self, address: &str, interval_ms: u32) {
+        let probe = tcp::Probe {
+            address: address.to_owned(),
+            every_ms: u64::from(interval_ms).clamp(1_000, 5_000),
+            generation: self.generation,
+            results: self.results.clone(),
+            stop: self.stop_probes.clone(),
+        };
+        self.tasks.spawn("tcp-probe", probe.run());
+    }
+}
+
+fn set_state(states: &mut BTreeMap<String, Finding>, key: String, finding: Finding) -> bool {
+    let before = states.get(&key).map(|finding| finding.status);
+    let changed = before != Some(finding.status);
+    states.insert(key, finding);
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{process::Command, time::Duration};
+
+    use super::*;
+
+    fn status(services: &Services, key: &str) -> ServiceStatus {
+        let found = services.snapshot().into_iter().find(|s| s.key == key);
+        found.unwrap().status
+    }
+
+    #[tokio::test]
+    async fn a_process_that_dies_and_comes_back_is_seen_even_as_a_zombie() {
+        let (mut services, _results) = Services::new(Tasks::default());
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("wk-test-sleeper");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let key = "process:wk-test-sleeper";
+        services.set(&["wk-test-sleeper".to_owned()], &[], 10_000);
+        assert_eq!(status(&services, key), ServiceStatus::Stopped);
+
+        let mut child = Command::new(&program).arg("600").spawn().unwrap();
+        // `spawn` returns when the new program runs, so its name is right at once.
+        for watch in &mut services.processes {
+            watch.scan_next_time();
+        }
+        assert!(services.check_processes());
+        assert_eq!(status(&services, key), ServiceStatus::Running);
+        assert!(!services.check_processes());
+
+        // Killed and not waited for: a zombie, whose name is still there.
+        child.kill().unwrap();
+        wait_for_zombie(child.id());
+        assert!(services.check_processes());
+        assert_eq!(status(&services, key), ServiceStatus::Stopped);
+        child.wait().unwrap();
+    }
+
+    fn wait_for_zombie(pid: u32) {
+        loop {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            if stat.contains(") Z ") {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_is_running_while_something_listens() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let key = format!("tcp:{address}");
+        let tasks = Tasks::default();
+        let (mut services, mut results) = Services::new(tasks.clone());
+        services.set(&[], std::slice::from_ref(&address), 1_000);
+        assert_eq!(status(&services, &key), ServiceStatus::Unknown);
+        let deadline = Duration::from_secs(20);
+        for (expected, listener) in [
+            (ServiceStatus::Running, Some(listener)),
+            (ServiceStatus::Stopped, None),
+        ] {
+            tokio::time::timeout(deadline, async {
+                while status(&services, &key) != expected {
+                    let result = results.recv().await.unwrap();
+                    services.apply(result);
+                }
+            })
+            .await
+            .unwrap();
+            drop(listener);
+        }
+        tasks.stop().await;
+    }
+
+    #[tokio::test]
+    async fn results_of_an_older_policy_are_ignored() {
+        let tasks = Tasks::default();
+        let (mut services, _results) = Services::new(tasks.clone());
+        services.set(&[], &["127.0.0.1:1".to_owned()], 1_000);
+        let stale = ProbeResult {
+            key: "tcp:127.0.0.1:1".to_owned(),
+            generation: services.generation,
+            finding: Finding {
+                status: ServiceStatus::Running,
+                detail: None,
+            },
+        };
+        services.set(&[], &[], 1_000);
+        assert!(!services.apply(stale));
+        assert!(services.snapshot().is_empty());
+        tasks.stop().await;
+    }
+}

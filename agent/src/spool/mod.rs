@@ -1,0 +1,762 @@
+//! Every frame lies here from its making until the collector has acknowledged it.
+//!
+//! A frame starts in memory. It goes to disk when it carries events, when it could not be sent, or
+//! when the next one is made before its acknowledgement; so a healthy agent writes nothing. On disk
+//! there is a bounded number of segment files (see [`segment`]); when the bound is reached, or the
+//! age limit, the oldest segment goes, and the loss is an event of the frame whose write commits it.
+//! A disk that refuses leaves the frames in memory, up to a bound. A `kill -9` loses only frames
+//! that were never written, and what is found on disk at the next start is sent with its original
+//! boot, instance and sequence number, so the collector takes it once.
+
+mod segment;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use watchkeep_shared::{
+    BootId, InstanceId,
+    ids::SchemaId,
+    metric,
+    wire::heartbeat::{Clocks, Event, Frame, SpoolLossReason},
+};
+
+use self::segment::{FrameRecord, Note, Place, Record, SegmentWriter};
+use crate::{
+    config::SpoolLimits,
+    files::{self, Durability},
+};
+
+const CHECKPOINT: &str = "checkpoint.json";
+/// Room that one more frame may need, bytes.
+const RESERVE_BYTES: u64 = 64 << 10;
+
+/// Identifies a frame in the spool of this process; later frames have higher numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrameId(u64);
+
+/// One run of an agent: which boot, which process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The boot.
+    pub boot: BootId,
+    /// The process.
+    pub instance: InstanceId,
+}
+
+/// A frame taken out for sending.
+#[derive(Clone, Debug)]
+pub struct Spooled {
+    /// To acknowledge it.
+    pub id: FrameId,
+    /// Who made it.
+    pub run: Run,
+    /// It.
+    pub frame: Frame,
+}
+
+/// How a frame is kept at first.
+#[derive(Clone, Debug)]
+pub enum Keep {
+    /// In memory.
+    Memory,
+    /// On disk before the call returns, together with a text that is to be found at the next start.
+    Disk {
+        /// The text; `None` leaves the one before in place.
+        note: Option<String>,
+    },
+}
+
+/// The unacknowledged frames.
+#[derive(Debug)]
+pub struct Spool {
+    dir: PathBuf,
+    limits: SpoolLimits,
+    segment_bytes: u64,
+    index: VecDeque<Entry>,
+    next_id: u64,
+    runs: Vec<Run>,
+    schemas: HashMap<SchemaId, Arc<Vec<String>>>,
+    segments: VecDeque<Segment>,
+    writer: Option<SegmentWriter>,
+    writer_schemas: Vec<SchemaId>,
+    next_segment: u32,
+    reader: Option<(u32, File)>,
+    note: Option<Note>,
+    checkpoint: u64,
+    losses: Losses,
+    doomed: Vec<u32>,
+    /// Damaged records whose loss is not on disk yet: segment and ordinal.
+    damaged: Vec<(u32, u32)>,
+    memory_frames: usize,
+    write_error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: FrameId,
+    /// Index into `runs`.
+    run: u32,
+    /// Lost frames that the frame's own events report, which count again if it is lost too.
+    carried: u32,
+    stored: Stored,
+}
+
+#[derive(Debug)]
+enum Stored {
+    Memory(Box<Frame>),
+    Disk { segment: u32, place: Place },
+}
+
+#[derive(Debug)]
+struct Segment {
+    number: u32,
+    nonce: [u8; 8],
+    bytes: u64,
+    /// Frames in it that are not acknowledged, and damaged ones whose loss is not on disk yet.
+    live: usize,
+    newest: Option<(u32, Clocks)>,
+    /// Highest note in it.
+    note: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Losses {
+    full: u64,
+    damaged: u64,
+    write_failed: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Checkpoint {
+    note: Note,
+}
+
+impl Spool {
+    /// Opens the spool in `dir` (made if absent). Never fails: what can't be read is a loss, and
+    /// what can't be written stays in memory.
+    pub fn open(dir: &Path, limits: SpoolLimits, run: Run) -> Self {
+        let mut spool = Self {
+            dir: dir.to_owned(),
+            limits,
+            segment_bytes: (limits.max_bytes / 16).clamp(64 << 10, 1 << 20),
+            index: VecDeque::new(),
+            next_id: 1,
+            runs: vec![run],
+            schemas: HashMap::new(),
+            segments: VecDeque::new(),
+            writer: None,
+            writer_schemas: Vec::new(),
+            next_segment: 1,
+            reader: None,
+            note: None,
+            checkpoint: 0,
+            losses: Losses::default(),
+            doomed: Vec::new(),
+            damaged: Vec::new(),
+            memory_frames: 0,
+            write_error: None,
+        };
+        if let Err(error) = spool.recover() {
+            spool.refused(&error);
+        }
+        spool
+    }
+
+    /// The newest text that was committed with a frame or by [`Spool::save_note`].
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_ref().map(|note| note.text.as_str())
+    }
+
+    /// How many frames are not acknowledged.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether all frames are acknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Why the disk refused the last write; `None` while all is well.
+    pub fn write_error(&self) -> Option<&str> {
+        self.write_error.as_deref()
+    }
+
+    /// The names of a schema that a frame in the spool uses.
+    pub fn schema(&self, id: SchemaId) -> Option<&Arc<Vec<String>>> {
+        self.schemas.get(&id)
+    }
+
+    /// Applies the limits and gives the events that the next frame must carry, which must be
+    /// pushed with [`Keep::Disk`] if there are any.
+    pub fn make_room(&mut self, now: Clocks) -> Vec<Event> {
+        while self.must_evict(now) {
+            self.evict_oldest_segment();
+        }
+        self.losses.take()
+    }
+
+    /// Adds a frame of this process.
+    pub fn push(&mut self, frame: Frame, names: &[String], keep: Keep) -> FrameId {
+        self.schemas
+            .entry(frame.schema)
+            .or_insert_with(|| Arc::new(names.to_vec()));
+        let id = FrameId(self.next_id);
+        self.next_id += 1;
+        self.index.push_back(Entry {
+            id,
+            run: 0,
+            carried: carried(&frame),
+            stored: Stored::Memory(Box::new(frame)),
+        });
+        self.memory_frames += 1;
+        if let Keep::Disk { note } = keep {
+            self.write_memory_frames(note);
+        }
+        self.bound_memory();
+        id
+    }
+
+    /// Writes the frames that are only in memory.
+    pub fn persist(&mut self) {
+        if self.memory_frames > 0 {
+            self.write_memory_frames(None);
+        }
+    }
+
+    /// Keeps a text for the next start without a frame. Not synced to disk.
+    pub fn save_note(&mut self, text: String) {
+        let note = self.next_note(text);
+        match self.write_checkpoint(&note, Durability::Cached) {
+            Ok(()) => self.note = Some(note),
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    /// The newest frame's identifier.
+    pub fn newest_id(&self) -> Option<FrameId> {
+        self.index.back().map(|entry| entry.id)
+    }
+
+    /// The newest frame.
+    pub fn newest(&mut self) -> Option<Spooled> {
+        let at = self.index.len().checked_sub(1)?;
+        self.take_out(at)
+    }
+
+    /// The oldest frames, at most `max_frames` and about `max_bytes` of JSON.
+    pub fn oldest(&mut self, max_frames: usize, max_bytes: usize) -> Vec<Spooled> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let mut at = 0;
+        while at < self.index.len() && batch.len() < max_frames && bytes < max_bytes {
+            bytes += match &self.index[at].stored {
+                Stored::Disk { place, .. } => place.bytes as usize,
+                Stored::Memory(frame) => estimated_bytes(frame),
+            };
+            // A damaged frame leaves the index, and the next one moves to its place.
+            if let Some(spooled) = self.take_out(at) {
+                batch.push(spooled);
+                at += 1;
+            }
+        }
+        batch
+    }
+
+    /// Forgets frames that the collector has taken care of. Frames that are gone already are
+    /// passed over.
+    pub fn acknowledge(&mut self, ids: &[FrameId]) {
+        let mut acked: Vec<(u32, u32)> = Vec::new();
+        for id in ids {
+            let Ok(at) = self.index.binary_search_by_key(id, |entry| entry.id) else {
+                continue;
+            };
+            let entry = self.index.remove(at).expect("it was just found");
+            match entry.stored {
+                Stored::Memory(_) => self.memory_frames -= 1,
+                Stored::Disk { segment, place } => acked.push((segment, place.ordinal)),
+            }
+        }
+        acked.sort_unstable();
+        for group in acked.chunk_by(|a, b| a.0 == b.0) {
+            let ordinals: Vec<u32> = group.iter().map(|(_, ordinal)| *ordinal).collect();
+            self.acknowledge_on_disk(group[0].0, &ordinals);
+        }
+        self.forget_unused_schemas();
+    }
+
+    fn recover(&mut self) -> io::Result<()> {
+        files::make_private_dir(&self.dir)?;
+        match files::read_json::<Checkpoint>(&self.dir.join(CHECKPOINT)) {
+            Ok(Some(checkpoint)) => {
+                self.checkpoint = checkpoint.note.number;
+                self.note = Some(checkpoint.note);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the spool's checkpoint can't be read"),
+        }
+        let numbers = segment::list(&self.dir)?;
+        let mut drop_through = 0;
+        let mut found = Vec::new();
+        for number in numbers {
+            self.next_segment = number + 1;
+            match segment::read(&self.dir, number) {
+                Ok(contents) => {
+                    for (_, record) in &contents.records {
+                        if let Record::Frame(record) = record {
+                            drop_through = drop_through.max(record.drop_through.unwrap_or(0));
+                        }
+                    }
+                    found.push(self.recover_segment(number, contents));
+                }
+                Err(error) => tracing::warn!(number, %error, "a spool segment can't be read"),
+            }
+        }
+        for (segment, entries, damaged) in found {
+            if segment.number <= drop_through {
+                // Counted already by the frame that gave them up.
+                self.delete_files(segment.number);
+                continue;
+            }
+            self.losses.damaged += damaged.len() as u64;
+            self.damaged
+                .extend(damaged.into_iter().map(|ordinal| (segment.number, ordinal)));
+            self.segments.push_back(segment);
+            self.index.extend(entries);
+        }
+        self.drop_finished_segments();
+        Ok(())
+    }
+
+    fn recover_segment(
+        &mut self,
+        number: u32,
+        contents: segment::Contents,
+    ) -> (Segment, Vec<Entry>, Vec<u32>) {
+        let mut damaged = contents.damaged;
+        let mut segment = Segment {
+            number,
+            nonce: contents.nonce,
+            bytes: contents.bytes,
+            live: damaged.len(),
+            newest: None,
+            note: 0,
+        };
+        let mut entries = Vec::new();
+        for (place, record) in contents.records {
+            let record = match record {
+                Record::Schema { names } => {
+                    let id = metric::schema_id(&names);
+                    self.schemas.entry(id).or_insert_with(|| Arc::new(names));
+                    continue;
+                }
+                Record::Frame(record) => record,
+            };
+            if let Some(note) = record.note {
+                segment.note = segment.note.max(note.number);
+                if self.note.as_ref().is_none_or(|n| n.number < note.number) {
+                    self.note = Some(note);
+                }
+            }
+            if contents.acked.contains(&place.ordinal) {
+                continue;
+            }
+            if !self.schemas.contains_key(&record.frame.schema) {
+                damaged.push(place.ordinal);
+                segment.live += 1;
+                continue;
+            }
+            let run = self.run_index(Run {
+                boot: record.boot,
+                instance: record.instance,
+            });
+            segment.live += 1;
+            segment.newest = Some((run, record.frame.clocks));
+            let id = FrameId(self.next_id);
+            self.next_id += 1;
+            entries.push(Entry {
+                id,
+                run,
+                carried: carried(&record.frame),
+                stored: Stored::Disk {
+                    segment: number,
+                    place,
+                },
+            });
+        }
+        (segment, entries, damaged)
+    }
+
+    fn run_index(&mut self, run: Run) -> u32 {
+        let at = self.runs.iter().position(|known| *known == run);
+        at.unwrap_or_else(|| {
+            self.runs.push(run);
+            self.runs.len() - 1
+        }) as u32
+    }
+
+    fn must_evict(&self, now: Clocks) -> bool {
+        let Some(oldest) = self.segments.front() else {
+            return false;
+        };
+        if self.bytes() + RESERVE_BYTES > self.limits.max_bytes {
+            return true;
+        }
+        let max_age_ms = i64::from(self.limits.max_age_hours) * 3_600_000;
+        oldest.live > 0
+            && oldest.newest.is_some_and(|(run, clocks)| {
+                let same_boot = self.runs[run as usize].boot == self.runs[0].boot;
+                let age_ms = if same_boot {
+                    now.boot_ms - clocks.boot_ms
+                } else {
+                    now.wall_ms - clocks.wall_ms
+                };
+                age_ms > max_age_ms
+            })
+    }
+
+    /// Gives up the oldest segment. Its file goes when the loss is on disk.
+    fn evict_oldest_segment(&mut self) {
+        let Some(segment) = self.segments.pop_front() else {
+            return;
+        };
+        if self.segments.is_empty() {
+            self.writer = None;
+        }
+        let number = segment.number;
+        self.damaged.retain(|(damaged, _)| *damaged != number);
+        self.keep_note(segment.note);
+        let losses = &mut self.losses;
+        self.index.retain(|entry| {
+            let kept = !matches!(entry.stored, Stored::Disk { segment, .. } if segment == number);
+            if !kept {
+                losses.full += 1 + u64::from(entry.carried);
+            }
+            kept
+        });
+        self.doomed.push(number);
+    }
+
+    fn write_memory_frames(&mut self, note: Option<String>) {
+        let note = note.map(|text| self.next_note(text));
+        // Files that are given up anyway must not keep the disk full.
+        let written = self.try_write(note.clone()).or_else(|error| {
+            self.writer = None;
+            if self.doomed.is_empty() {
+                return Err(error);
+            }
+            self.delete_doomed();
+            self.try_write(note.clone())
+        });
+        match written {
+            Ok(()) => {
+                self.delete_doomed();
+                for (segment, ordinal) in std::mem::take(&mut self.damaged) {
+                    self.acknowledge_on_disk(segment, &[ordinal]);
+                }
+                if note.is_some() {
+                    self.note = note;
+                }
+                if self.write_error.take().is_some() {
+                    tracing::info!("the spool's disk takes writes again");
+                }
+            }
+            Err(error) => {
+                self.writer = None;
+                self.refused(&error);
+            }
+        }
+    }
+
+    fn try_write(&mut self, note: Option<Note>) -> io::Result<()> {
+        self.ensure_writer()?;
+        let waiting: Vec<usize> = (0..self.index.len())
+            .filter(|at| matches!(self.index[*at].stored, Stored::Memory(_)))
+            .collect();
+        let mut records = Vec::with_capacity(waiting.len() + 1);
+        let mut schemas = self.writer_schemas.clone();
+        for (n, at) in waiting.iter().enumerate() {
+            let entry = &self.index[*at];
+            let Stored::Memory(frame) = &entry.stored else {
+                continue;
+            };
+            if !schemas.contains(&frame.schema) {
+                let names = self.schemas.get(&frame.schema);
+                records.push(Record::Schema {
+                    names: names.map(|names| names.to_vec()).unwrap_or_default(),
+                });
+                schemas.push(frame.schema);
+            }
+            let last = n + 1 == waiting.len();
+            let run = self.runs[entry.run as usize];
+            records.push(Record::Frame(Box::new(FrameRecord {
+                boot: run.boot,
+                instance: run.instance,
+                frame: (**frame).clone(),
+                note: note.clone().filter(|_| last),
+                drop_through: self.doomed.iter().max().copied().filter(|_| last),
+            })));
+        }
+        let writer = self.writer.as_mut().expect("it was just made");
+        let places = writer.append(&records)?;
+        let bytes = writer.bytes();
+        let frame_places: Vec<Place> = places
+            .into_iter()
+            .zip(&records)
+            .filter(|(_, record)| matches!(record, Record::Frame(_)))
+            .map(|(place, _)| place)
+            .collect();
+        self.writer_schemas = schemas;
+        self.written(&waiting, frame_places, bytes, note);
+        Ok(())
+    }
+
+    /// Books frames that reached the disk.
+    fn written(&mut self, at: &[usize], places: Vec<Place>, bytes: u64, note: Option<Note>) {
+        let segment = self.segments.back_mut().expect("the writer's segment");
+        segment.bytes = bytes;
+        segment.note = note.map_or(segment.note, |note| note.number);
+        segment.live += at.len();
+        for (at, place) in at.iter().zip(places) {
+            let entry = &mut self.index[*at];
+            if let Stored::Memory(frame) = &entry.stored {
+                segment.newest = Some((entry.run, frame.clocks));
+            }
+            entry.stored = Stored::Disk {
+                segment: segment.number,
+                place,
+            };
+        }
+        self.memory_frames = 0;
+    }
+
+    fn ensure_writer(&mut self) -> io::Result<()> {
+        if self
+            .writer
+            .as_ref()
+            .is_some_and(|writer| writer.bytes() < self.segment_bytes)
+        {
+            return Ok(());
+        }
+        self.writer = None;
+        self.drop_finished_segments();
+        files::make_private_dir(&self.dir)?;
+        let nonce = rand::random::<[u8; 8]>();
+        let number = self.next_segment;
+        self.next_segment += 1;
+        let writer = SegmentWriter::create(&self.dir, number, nonce)?;
+        self.segments.push_back(Segment {
+            number,
+            nonce: writer.nonce,
+            bytes: writer.bytes(),
+            live: 0,
+            newest: None,
+            note: 0,
+        });
+        self.writer = Some(writer);
+        self.writer_schemas.clear();
+        Ok(())
+    }
+
+    fn acknowledge_on_disk(&mut self, number: u32, ordinals: &[u32]) {
+        let Some(segment) = self.segments.iter_mut().find(|s| s.number == number) else {
+            return;
+        };
+        segment.live -= ordinals.len();
+        if let Err(error) = segment::append_acks(&self.dir, number, segment.nonce, ordinals) {
+            // The frames would be sent again after a restart, which does no harm.
+            tracing::debug!(%error, "an acknowledgement could not be noted");
+        }
+        self.drop_finished_segments();
+    }
+
+    /// Deletes segments without unacknowledged frames, but for the one that is written.
+    fn drop_finished_segments(&mut self) {
+        let active = self.writer.is_some().then(|| self.next_segment - 1);
+        let finished: Vec<(u32, u64)> = self
+            .segments
+            .iter()
+            .filter(|segment| segment.live == 0 && Some(segment.number) != active)
+            .map(|segment| (segment.number, segment.note))
+            .collect();
+        for (number, note) in finished {
+            if !self.keep_note(note) {
+                return;
+            }
+            self.segments.retain(|segment| segment.number != number);
+            self.delete_files(number);
+        }
+    }
+
+    /// Called before a segment goes whose newest note is `note`: the newest of all must not go
+    /// with it. Returns whether that is so.
+    fn keep_note(&mut self, note: u64) -> bool {
+        if note <= self.checkpoint {
+            return true;
+        }
+        let Some(newest) = self.note.clone() else {
+            return true;
+        };
+        match self.write_checkpoint(&newest, Durability::Synced) {
+            Ok(()) => true,
+            Err(error) => {
+                self.refused(&error);
+                false
+            }
+        }
+    }
+
+    fn write_checkpoint(&mut self, note: &Note, durability: Durability) -> io::Result<()> {
+        let checkpoint = Checkpoint { note: note.clone() };
+        files::write_json(&self.dir.join(CHECKPOINT), &checkpoint, durability)?;
+        if durability == Durability::Synced {
+            self.checkpoint = note.number;
+        }
+        Ok(())
+    }
+
+    fn next_note(&self, text: String) -> Note {
+        Note {
+            number: self.note.as_ref().map_or(0, |note| note.number) + 1,
+            text,
+        }
+    }
+
+    fn delete_doomed(&mut self) {
+        for number in std::mem::take(&mut self.doomed) {
+            self.delete_files(number);
+        }
+    }
+
+    fn delete_files(&mut self, number: u32) {
+        if self.reader.as_ref().is_some_and(|(n, _)| *n == number) {
+            self.reader = None;
+        }
+        for path in [
+            segment::segment_path(&self.dir, number),
+            segment::ack_path(&self.dir, number),
+        ] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "a spool file can't be deleted");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn bound_memory(&mut self) {
+        while self.memory_frames > self.limits.memory_frames {
+            let oldest = (0..self.index.len())
+                .find(|at| matches!(self.index[*at].stored, Stored::Memory(_)));
+            let Some(entry) = oldest.and_then(|at| self.index.remove(at)) else {
+                return;
+            };
+            self.memory_frames -= 1;
+            self.losses.write_failed += 1 + u64::from(entry.carried);
+        }
+    }
+
+    /// A copy of the frame at `at`, read from disk if need be; one that can't be read is given up.
+    fn take_out(&mut self, at: usize) -> Option<Spooled> {
+        let entry = &self.index[at];
+        let (id, run) = (entry.id, self.runs[entry.run as usize]);
+        let (number, place) = match &entry.stored {
+            Stored::Memory(frame) => {
+                return Some(Spooled {
+                    id,
+                    run,
+                    frame: (**frame).clone(),
+                });
+            }
+            Stored::Disk { segment, place } => (*segment, *place),
+        };
+        match self.read_frame(number, place) {
+            Ok(frame) => Some(Spooled { id, run, frame }),
+            Err(error) => {
+                tracing::warn!(number, %error, "a spooled frame can't be read");
+                self.losses.damaged += 1 + u64::from(self.index[at].carried);
+                self.index.remove(at);
+                self.damaged.push((number, place.ordinal));
+                None
+            }
+        }
+    }
+
+    fn read_frame(&mut self, number: u32, place: Place) -> io::Result<Frame> {
+        if self.reader.as_ref().is_none_or(|(n, _)| *n != number) {
+            let file = File::open(segment::segment_path(&self.dir, number))?;
+            self.reader = Some((number, file));
+        }
+        let (_, file) = self.reader.as_ref().expect("it was just opened");
+        segment::read_frame(file, place)
+    }
+
+    fn forget_unused_schemas(&mut self) {
+        // Schemas change rarely; a few stale ones cost little.
+        if self.index.is_empty() && self.schemas.len() > 8 {
+            self.schemas.clear();
+        }
+    }
+
+    fn refused(&mut self, error: &io::Error) {
+        if self.write_error.is_none() {
+            tracing::warn!(dir = %self.dir.display(), %error, "the spool's disk refuses; frames stay in memory");
+        }
+        self.write_error = Some(error.to_string());
+    }
+}
+
+impl Losses {
+    fn take(&mut self) -> Vec<Event> {
+        let taken = std::mem::take(self);
+        [
+            (taken.full, SpoolLossReason::Full),
+            (taken.damaged, SpoolLossReason::Damaged),
+            (taken.write_failed, SpoolLossReason::WriteFailed),
+        ]
+        .into_iter()
+        .filter(|(frames, _)| *frames > 0)
+        .map(|(frames, reason)| Event::SpoolLoss { frames, reason })
+        .collect()
+    }
+}
+
+/// Lost frames that a frame's events report.
+fn carried(frame: &Frame) -> u32 {
+    frame
+        .events
+        .iter()
+        .map(|event| match event {
+            Event::SpoolLoss { frames, .. } => *frames as u32,
+            _ => 0,
+        })
+        .sum()
+}
+
+/// About how much JSON a frame becomes.
+fn estimated_bytes(frame: &Frame) -> usize {
+    let texts: usize = frame
+        .events
+        .iter()
+        .map(|event| match event {
+            Event::LogMatch { lines, path, .. } => {
+                100 + path.len() + lines.iter().map(String::len).sum::<usize>()
+            }
+            _ => 100,
+        })
+        .sum();
+    let services = frame.services.as_ref().map_or(0, |list| list.len() * 100);
+    200 + frame.values.len() * 10 + services + texts
+}

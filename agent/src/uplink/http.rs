@@ -1,0 +1,171 @@
+//! One request to the collector and what came of it. Knows HTTP and TLS; decides nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{Client, Proxy, Response, StatusCode, header, redirect};
+use watchkeep_shared::wire::{
+    CONTENT_ENCODING_ZSTD, CONTENT_TYPE_JSON,
+    problem::{Problem, ProblemType},
+};
+
+use crate::{
+    identity::Identity,
+    tls::{self, ClientIdentity, MaterialError},
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the first byte out to the last byte in.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longer than any heartbeat interval worth keeping a connection for.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Largest answer that is read; a policy is the largest thing that comes down.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No connection, or it broke.
+    #[error("can't reach the collector: {0}")]
+    Unreachable(String),
+    /// The server is not the collector that this agent trusts.
+    #[error("the server's certificate is not trusted: {0}; check for an intercepting proxy")]
+    WrongServer(String),
+    /// The server refused this agent's certificate during the handshake.
+    #[error("the collector refused this agent's certificate: {0}; enrol again with `--force`")]
+    CertificateRefused(String),
+    /// The collector said no.
+    #[error("the collector answered {status}: {detail}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The type, if it is a known one.
+        kind: Option<ProblemType>,
+        /// Its words.
+        detail: String,
+        /// `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// The answer makes no sense.
+    #[error("the answer is not the collector's: {0}")]
+    BadAnswer(String),
+}
+
+/// Why an answer's body could not be read.
+#[derive(Debug)]
+pub enum BodyError {
+    /// The connection broke.
+    Transport(reqwest::Error),
+    /// More than an answer may have.
+    TooLarge,
+}
+
+/// A client with mutual TLS. It is made anew after a renewal, which retires kept connections and
+/// sessions that carry the old certificate.
+pub fn client(
+    identity: &Identity,
+    presented: Arc<ClientIdentity>,
+    proxy: Option<&str>,
+) -> Result<Client, ClientError> {
+    let config = tls::mutual_config(&identity.ca_pem, presented)?;
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(config)
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(1)
+        .tcp_nodelay(true)
+        .http1_only();
+    if let Some(proxy) = proxy {
+        builder = builder.proxy(Proxy::all(proxy)?);
+    }
+    Ok(builder.build()?)
+}
+
+/// Why a client can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// TLS.
+    #[error(transparent)]
+    Material(#[from] MaterialError),
+    /// The proxy's URL, or the client itself.
+    #[error("the HTTP client can't be set up (uplink.proxy?): {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// Sends a body and gives the body of a 200 answer.
+pub async fn post(
+    client: Client,
+    url: String,
+    body: Vec<u8>,
+    compressed: bool,
+) -> Result<Vec<u8>, Failure> {
+    let mut request = client
+        .post(url)
+        .header(header::CONTENT_TYPE, CONTENT_TYPE_JSON)
+        .body(body);
+    if compressed {
+        request = request.header(header::CONTENT_ENCODING, CONTENT_ENCODING_ZSTD);
+    }
+    let response = request.send().await.map_err(|error| transport(&error))?;
+    let status = response.status();
+    let retry_after = retry_after(&response);
+    let body = read_bounded(response).await.map_err(|error| match error {
+        BodyError::Transport(error) => transport(&error),
+        BodyError::TooLarge => Failure::BadAnswer(format!(
+            "more than {MAX_ANSWER_BYTES} bytes, status {status}"
+        )),
+    })?;
+    if status == StatusCode::OK {
+        return Ok(body);
+    }
+    if status.is_success() || status.is_redirection() || status.is_informational() {
+        return Err(Failure::BadAnswer(format!("status {status}")));
+    }
+    let problem: Option<Problem> = serde_json::from_slice(&body).ok();
+    Err(Failure::Refused {
+        status: status.as_u16(),
+        kind: problem.as_ref().and_then(Problem::known_type),
+        detail: problem.map_or_else(
+            || "no reason given".to_owned(),
+            |problem| {
+                if problem.detail.is_empty() {
+                    problem.title
+                } else {
+                    problem.detail
+                }
+            },
+        ),
+        retry_after,
+    })
+}
+
+/// Reads a body of at most 1 MiB.
+pub async fn read_bounded(mut response: Response) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Transport)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(BodyError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn transport(error: &reqwest::Error) -> Failure {
+    match tls::rustls_error(error) {
+        Some(cause @ rustls::Error::AlertReceived(_)) => {
+            Failure::CertificateRefused(cause.to_string())
+        }
+        Some(
+            cause @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented),
+        ) => Failure::WrongServer(cause.to_string()),
+        _ => Failure::Unreachable(tls::with_causes(error)),
+    }
+}

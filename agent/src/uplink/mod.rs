@@ -1,0 +1,596 @@
+//! The way up: which frames go next, in what batch, and what follows from the answer.
+//!
+//! One request at a time. A small backlog goes in one batch; a large one after the newest frame
+//! (the state now is worth more than the state then), oldest first, with pauses, and every new frame
+//! overtakes it. Waiting after a failure follows [`backoff`]. A batch that the collector can't digest
+//! is halved until the one bad frame is found and given up. Nothing here blocks the loop: a request
+//! is a future that the loop polls beside everything else.
+
+pub mod backoff;
+pub mod http;
+
+use std::{
+    collections::{HashSet, VecDeque},
+    future::Future,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use reqwest::Client;
+use tokio::time::Instant;
+use watchkeep_shared::{
+    ids::SchemaId,
+    wire::{
+        self,
+        enroll::Renewed,
+        heartbeat::{Ack, Batch, Clocks, Schema},
+        limits::MAX_SCHEMAS_PER_BATCH,
+        paths,
+        policy::{Policy, Refusal},
+        problem::ProblemType,
+    },
+};
+
+use self::{
+    backoff::Backoff,
+    http::{ClientError, Failure},
+};
+use crate::{
+    enroll::KeyAndRequest,
+    identity::{Identity, IdentityError},
+    spool::{FrameId, Run, Spool, Spooled},
+    status::Connection,
+    tls::{self, ClientIdentity},
+};
+
+/// Most frames that this agent puts into one batch; the protocol allows a few more.
+const BATCH_FRAMES: usize = 100;
+/// About the most JSON in one batch, far below what the collector takes.
+const BATCH_BYTES: usize = 512 << 10;
+/// Shortest pause between two batches of a backlog.
+const BACKFILL_PAUSE: Duration = Duration::from_millis(100);
+/// How often in a row a batch is sent again at once because the collector did not know a schema.
+const SCHEMA_RETRIES: u32 = 2;
+/// How long the last frame may take when the agent stops.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A request under way.
+pub type Request = Pin<Box<dyn Future<Output = Result<Vec<u8>, Failure>> + Send>>;
+
+/// The way up.
+#[derive(Debug)]
+pub struct Uplink {
+    client: Client,
+    identity: Identity,
+    state_dir: PathBuf,
+    presented: Arc<ClientIdentity>,
+    proxy: Option<String>,
+    encoder: wire::codec::Encoder,
+    run: Run,
+    backoff: Backoff,
+    /// Nothing is sent before.
+    retry_at: Instant,
+    /// Nothing of a backlog is sent before.
+    backfill_at: Instant,
+    /// The newest frame that an attempt was made for since the last failure.
+    attempted: Option<FrameId>,
+    known_schemas: HashSet<SchemaId>,
+    schema_retries: u32,
+    batch_frames: usize,
+    refused: Option<Vec<Refusal>>,
+    renew_at_wall_ms: Option<i64>,
+    in_flight: Option<InFlight>,
+    connection: Connection,
+    last_ack_wall_ms: Option<i64>,
+    last_error: Option<String>,
+    /// Frames that the collector will never take, with its reason; the last few.
+    given_up: VecDeque<String>,
+}
+
+#[derive(Debug)]
+enum InFlight {
+    Heartbeats {
+        ids: Vec<FrameId>,
+        seqs: Vec<(Run, u64)>,
+        schemas: Vec<SchemaId>,
+        refused: Option<Vec<Refusal>>,
+        sent_at: Instant,
+    },
+    Renewal(Box<KeyAndRequest>),
+}
+
+/// What an answer asks the loop to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Run this policy from now on.
+    pub policy: Option<Policy>,
+    /// The frames could not be delivered: put them on disk.
+    pub persist: bool,
+    /// The collector is back after failures in a row.
+    pub reconnected: bool,
+}
+
+impl Uplink {
+    /// Prepares the client; sends nothing yet.
+    pub fn new(
+        identity: Identity,
+        state_dir: &Path,
+        run: Run,
+        proxy: Option<String>,
+    ) -> Result<Self, ClientError> {
+        let key = tls::certified_key(&identity.cert_pem, &identity.key_pem)?;
+        let presented = Arc::new(ClientIdentity::new(key));
+        let client = http::client(&identity, presented.clone(), proxy.as_deref())?;
+        let now = Instant::now();
+        let mut uplink = Self {
+            client,
+            state_dir: state_dir.to_owned(),
+            presented,
+            proxy,
+            encoder: wire::codec::Encoder::new().expect("zstd needs only memory"),
+            run,
+            backoff: Backoff::default(),
+            retry_at: now,
+            backfill_at: now,
+            attempted: None,
+            known_schemas: HashSet::new(),
+            schema_retries: 0,
+            batch_frames: BATCH_FRAMES,
+            refused: None,
+            renew_at_wall_ms: None,
+            in_flight: None,
+            connection: Connection::Connecting,
+            last_ack_wall_ms: None,
+            last_error: None,
+            given_up: VecDeque::new(),
+            identity,
+        };
+        uplink.plan_renewal();
+        Ok(uplink)
+    }
+
+    /// Who this agent is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// How the connection is.
+    pub fn connection(&self) -> Connection {
+        self.connection
+    }
+
+    /// When frames were last acknowledged, agent's wall clock.
+    pub fn last_ack_wall_ms(&self) -> Option<i64> {
+        self.last_ack_wall_ms
+    }
+
+    /// What went wrong last; `None` once an attempt succeeded.
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// Frames that were given up lately, with the reason.
+    pub fn given_up(&self) -> impl Iterator<Item = &str> {
+        self.given_up.iter().map(String::as_str)
+    }
+
+    /// Whether the last attempt succeeded or none was made yet.
+    pub fn is_healthy(&self) -> bool {
+        self.backoff.failures() == 0
+    }
+
+    /// Tells the collector with the next batch which items of the policy were refused.
+    pub fn report_refused(&mut self, refused: Vec<Refusal>) {
+        self.refused = Some(refused);
+    }
+
+    /// When [`Uplink::start`] may have something to do; `None` if only a new frame or an answer
+    /// can change that.
+    pub fn next_attempt(&self, spool: &Spool) -> Option<Instant> {
+        if self.in_flight.is_some() || spool.is_empty() {
+            return None;
+        }
+        let fresh = spool.newest_id() > self.attempted;
+        let at = if fresh {
+            self.retry_at
+        } else {
+            self.retry_at.max(self.backfill_at)
+        };
+        Some(at)
+    }
+
+    /// Starts a request if one is due.
+    pub fn start(
+        &mut self,
+        spool: &mut Spool,
+        now: Instant,
+        clocks: Clocks,
+        policy_version: u64,
+    ) -> Option<Request> {
+        if self.in_flight.is_some() || now < self.retry_at {
+            return None;
+        }
+        if self.renew_at_wall_ms.is_some_and(|at| clocks.wall_ms >= at) {
+            if let Some(request) = self.start_renewal(clocks) {
+                return Some(request);
+            }
+        }
+        let frames = self.choose(spool, now);
+        if frames.is_empty() {
+            return None;
+        }
+        self.send(frames, spool, clocks, policy_version)
+    }
+
+    /// Sends what is left when the agent stops, the newest frame above all; gives up soon.
+    pub async fn farewell(&mut self, spool: &mut Spool, clocks: Clocks, policy_version: u64) {
+        self.in_flight = None;
+        let frames = if spool.len() <= self.batch_frames {
+            spool.oldest(self.batch_frames, BATCH_BYTES)
+        } else {
+            spool.newest().into_iter().collect()
+        };
+        let Some(request) = self.send(frames, spool, clocks, policy_version) else {
+            return;
+        };
+        let answer = tokio::time::timeout(GOODBYE_TIMEOUT, request)
+            .await
+            .unwrap_or_else(|_| Err(Failure::Unreachable("no answer in time".to_owned())));
+        self.answered(answer, spool, Instant::now(), clocks);
+    }
+
+    /// Takes the answer to the request that [`Uplink::start`] began.
+    pub fn answered(
+        &mut self,
+        answer: Result<Vec<u8>, Failure>,
+        spool: &mut Spool,
+        now: Instant,
+        clocks: Clocks,
+    ) -> Effects {
+        let Some(in_flight) = self.in_flight.take() else {
+            return Effects::default();
+        };
+        match in_flight {
+            InFlight::Renewal(key) => self.renewal_answered(*key, answer, now, clocks),
+            InFlight::Heartbeats { ref ids, .. } => {
+                let count = ids.len();
+                let ack = answer.and_then(|body| parse_ack(&body, count));
+                match ack {
+                    Ok(ack) => self.acknowledged(in_flight, ack, spool, now, clocks),
+                    Err(failure) => self.failed(&failure, in_flight, spool, now),
+                }
+            }
+        }
+    }
+
+    fn choose(&mut self, spool: &mut Spool, now: Instant) -> Vec<Spooled> {
+        let fresh = spool.newest_id() > self.attempted;
+        let small = spool.len() <= self.batch_frames;
+        if fresh && !small {
+            return spool.newest().into_iter().collect();
+        }
+        if fresh || now >= self.backfill_at {
+            return spool.oldest(self.batch_frames, BATCH_BYTES);
+        }
+        Vec::new()
+    }
+
+    fn send(
+        &mut self,
+        frames: Vec<Spooled>,
+        spool: &Spool,
+        clocks: Clocks,
+        policy_version: u64,
+    ) -> Option<Request> {
+        let mut schemas: Vec<Schema> = Vec::new();
+        let (mut ids, mut seqs, mut sent) = (Vec::new(), Vec::new(), Vec::new());
+        for Spooled { id, run, mut frame } in frames {
+            let known = self.known_schemas.contains(&frame.schema)
+                || schemas.iter().any(|schema| schema.id == frame.schema);
+            if !known {
+                if schemas.len() == MAX_SCHEMAS_PER_BATCH {
+                    break;
+                }
+                schemas.push(Schema {
+                    id: frame.schema,
+                    names: spool
+                        .schema(frame.schema)
+                        .map(|names| names.to_vec())
+                        .unwrap_or_default(),
+                });
+            }
+            frame.boot = (run.boot != self.run.boot).then_some(run.boot);
+            frame.instance = (run.instance != self.run.instance).then_some(run.instance);
+            ids.push(id);
+            seqs.push((run, frame.seq));
+            sent.push(frame);
+        }
+        if sent.is_empty() {
+            return None;
+        }
+        self.attempted = self.attempted.max(spool.newest_id());
+        let batch = Batch {
+            v: wire::PROTOCOL_VERSION,
+            agent_version: crate::VERSION.to_owned(),
+            boot: self.run.boot,
+            instance: self.run.instance,
+            sent: clocks,
+            policy_version,
+            refused: self.refused.clone(),
+            schemas,
+            frames: sent,
+        };
+        let body = self
+            .encoder
+            .encode(&batch)
+            .inspect_err(|error| tracing::error!(%error, "a batch could not be encoded"))
+            .ok()?;
+        self.in_flight = Some(InFlight::Heartbeats {
+            ids,
+            seqs,
+            schemas: batch.frames.iter().map(|frame| frame.schema).collect(),
+            refused: batch.refused,
+            sent_at: Instant::now(),
+        });
+        let url = format!("{}{}", self.identity.url, paths::HEARTBEATS);
+        Some(Box::pin(http::post(self.client.clone(), url, body, true)))
+    }
+
+    fn acknowledged(
+        &mut self,
+        in_flight: InFlight,
+        ack: Ack,
+        spool: &mut Spool,
+        now: Instant,
+        clocks: Clocks,
+    ) -> Effects {
+        let InFlight::Heartbeats {
+            ids,
+            seqs,
+            schemas,
+            refused,
+            sent_at,
+        } = in_flight
+        else {
+            return Effects::default();
+        };
+        if !ack.unknown_schemas.is_empty() {
+            for schema in &ack.unknown_schemas {
+                self.known_schemas.remove(schema);
+            }
+            self.schema_retries += 1;
+            self.attempted = None;
+            self.backfill_at = now;
+            if self.schema_retries > SCHEMA_RETRIES {
+                let wait = self.backoff.after_failure(rand::random());
+                self.retry_at = now + wait;
+                self.last_error = Some("the collector keeps asking for schemas".to_owned());
+            }
+            return Effects {
+                policy: ack.policy,
+                ..Effects::default()
+            };
+        }
+        for rejected in &ack.rejected {
+            let instance = rejected.instance.unwrap_or(self.run.instance);
+            let ours = seqs
+                .iter()
+                .any(|(run, seq)| run.instance == instance && *seq == rejected.seq);
+            if ours {
+                self.give_up(format!(
+                    "heartbeat {} was refused: {}",
+                    rejected.seq,
+                    rejected.reason.as_str()
+                ));
+            }
+        }
+        spool.acknowledge(&ids);
+        self.known_schemas.extend(schemas);
+        if self.refused == refused {
+            self.refused = None;
+        }
+        let reconnected = self.backoff.failures() > 0;
+        self.backoff.reset();
+        self.schema_retries = 0;
+        self.batch_frames = (self.batch_frames * 2).min(BATCH_FRAMES);
+        self.backfill_at = now + (now - sent_at).max(BACKFILL_PAUSE);
+        self.retry_at = now;
+        self.connection = Connection::Connected;
+        self.last_ack_wall_ms = Some(clocks.wall_ms);
+        self.last_error = None;
+        if reconnected {
+            tracing::info!(backlog = spool.len(), "the collector answers again");
+        }
+        Effects {
+            policy: ack.policy,
+            persist: false,
+            reconnected,
+        }
+    }
+
+    fn failed(
+        &mut self,
+        failure: &Failure,
+        in_flight: InFlight,
+        spool: &mut Spool,
+        now: Instant,
+    ) -> Effects {
+        let InFlight::Heartbeats { ids, seqs, .. } = in_flight else {
+            return Effects::default();
+        };
+        if is_indigestible(failure) {
+            if let ([id], [(_, seq)]) = (ids.as_slice(), seqs.as_slice()) {
+                self.give_up(format!("heartbeat {seq} was refused: {failure}"));
+                spool.acknowledge(&[*id]);
+            }
+            self.batch_frames = (ids.len() / 2).max(1);
+        }
+        self.attempted = None;
+        self.wait_after(failure, now);
+        Effects {
+            persist: true,
+            ..Effects::default()
+        }
+    }
+
+    fn wait_after(&mut self, failure: &Failure, now: Instant) {
+        let random = rand::random::<f64>();
+        let (connection, wait) = match failure {
+            Failure::Refused {
+                kind: Some(ProblemType::CertificateRevoked),
+                ..
+            } => (
+                Connection::Revoked,
+                self.backoff.after_final_refusal(random),
+            ),
+            Failure::Refused {
+                kind: Some(ProblemType::UnsupportedVersion | ProblemType::CertificateRequired),
+                ..
+            } => (
+                Connection::Refused,
+                self.backoff.after_final_refusal(random),
+            ),
+            Failure::Refused {
+                retry_after: Some(asked),
+                ..
+            } => (Connection::Busy, self.backoff.as_asked(*asked, random)),
+            Failure::Refused {
+                status: 429 | 503, ..
+            } => (Connection::Busy, self.backoff.after_failure(random)),
+            Failure::Refused { .. } | Failure::CertificateRefused(_) => {
+                (Connection::Refused, self.backoff.after_failure(random))
+            }
+            Failure::WrongServer(_) | Failure::BadAnswer(_) => {
+                (Connection::WrongServer, self.backoff.after_failure(random))
+            }
+            Failure::Unreachable(_) => {
+                (Connection::Unreachable, self.backoff.after_failure(random))
+            }
+        };
+        let text = failure.to_string();
+        if self.last_error.as_deref() != Some(&text) {
+            tracing::warn!(retry_in_ms = wait.as_millis() as u64, "{text}");
+        }
+        self.connection = connection;
+        self.last_error = Some(text);
+        self.retry_at = now + wait;
+    }
+
+    fn give_up(&mut self, text: String) {
+        tracing::warn!("{text}");
+        if self.given_up.len() == 10 {
+            self.given_up.pop_front();
+        }
+        self.given_up.push_back(text);
+    }
+
+    /// Two thirds of the certificate's life.
+    fn plan_renewal(&mut self) {
+        self.renew_at_wall_ms = self
+            .identity
+            .validity_ms()
+            .map(|(from, to)| from + (to - from) / 3 * 2);
+    }
+
+    fn start_renewal(&mut self, clocks: Clocks) -> Option<Request> {
+        // Whatever comes of it, the next attempt is a minute away.
+        self.renew_at_wall_ms = Some(clocks.wall_ms + 60_000);
+        let key = KeyAndRequest::generate()
+            .inspect_err(|error| tracing::error!(%error, "a key could not be made"))
+            .ok()?;
+        let body = serde_json::to_vec(&key.renewal()).ok()?;
+        let url = format!("{}{}", self.identity.url, paths::RENEW);
+        self.in_flight = Some(InFlight::Renewal(Box::new(key)));
+        Some(Box::pin(http::post(self.client.clone(), url, body, false)))
+    }
+
+    fn renewal_answered(
+        &mut self,
+        key: KeyAndRequest,
+        answer: Result<Vec<u8>, Failure>,
+        now: Instant,
+        clocks: Clocks,
+    ) -> Effects {
+        let renewed = answer
+            .map_err(RenewError::Failure)
+            .and_then(|body| self.adopt(key, &body));
+        match renewed {
+            Ok(()) => {
+                self.plan_renewal();
+                // A certificate shorter than a minute must not make a busy loop.
+                let soonest = clocks.wall_ms + 1_000;
+                self.renew_at_wall_ms = self.renew_at_wall_ms.map(|at| at.max(soonest));
+                tracing::info!("the certificate was renewed");
+            }
+            Err(RenewError::Failure(failure)) => {
+                tracing::warn!("the certificate could not be renewed: {failure}");
+                self.wait_after(&failure, now);
+            }
+            Err(error) => {
+                tracing::warn!("the certificate could not be renewed: {error}");
+                self.last_error = Some(format!("the certificate could not be renewed: {error}"));
+            }
+        }
+        Effects::default()
+    }
+
+    fn adopt(&mut self, key: KeyAndRequest, body: &[u8]) -> Result<(), RenewError> {
+        let answer: Renewed = serde_json::from_slice(body)?;
+        let certified = tls::certified_key(&answer.certificate_pem, &key.key_pem)
+            .map_err(ClientError::Material)?;
+        let identity = Identity {
+            ca_pem: answer.ca_pem,
+            cert_pem: answer.certificate_pem,
+            key_pem: key.key_pem,
+            ..self.identity.clone()
+        };
+        let client = http::client(&identity, self.presented.clone(), self.proxy.as_deref())?;
+        identity.store_renewed(&self.state_dir)?;
+        self.presented.swap(certified);
+        self.client = client;
+        self.identity = identity;
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RenewError {
+    #[error("{0}")]
+    Failure(Failure),
+    #[error("the answer is not a renewal: {0}")]
+    Form(#[from] serde_json::Error),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Store(#[from] IdentityError),
+}
+
+fn parse_ack(body: &[u8], sent: usize) -> Result<Ack, Failure> {
+    let ack: Ack =
+        serde_json::from_slice(body).map_err(|error| Failure::BadAnswer(error.to_string()))?;
+    if ack.unknown_schemas.is_empty() && ack.accepted as usize + ack.rejected.len() != sent {
+        return Err(Failure::BadAnswer(format!(
+            "it speaks of {} frames, {sent} were sent",
+            ack.accepted as usize + ack.rejected.len()
+        )));
+    }
+    Ok(ack)
+}
+
+/// Whether sending the same batch again can't help.
+fn is_indigestible(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Refused {
+            kind: Some(
+                ProblemType::BadBody
+                    | ProblemType::BadEncoding
+                    | ProblemType::OverLimit
+                    | ProblemType::BodyTooLarge
+            ),
+            ..
+        }
+    )
+}
