@@ -238,6 +238,15 @@ pub fn tick(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
     changes
 }
 
+/// Notes that a heartbeat made at `at` was judged before the memory was lost, so that durations run
+/// on over a restart. Call it for each heartbeat of the tail that came after the memory was written:
+/// by construction such a heartbeat changed nothing but these times.
+pub fn note_observed(host: &mut HostAlerts, at: UnixMillis) {
+    for last in [&mut host.values_at, &mut host.services_at, &mut host.skew_at] {
+        *last = (*last).max(Some(at));
+    }
+}
+
 /// Ends what belongs to rules that the pack no longer has. Call it after a change of the pack.
 pub fn drop_removed_rules(
     host: &mut HostAlerts,

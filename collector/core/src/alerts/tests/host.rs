@@ -1,0 +1,135 @@
+use super::*;
+
+const PACK: &str = r#"
+[[rule]]
+id = "silent"
+name = "Host silent"
+kind = "silent"
+severity = "critical"
+priority = "P1"
+
+[[rule]]
+id = "reboot"
+name = "Unexpected reboot"
+kind = "unexpected_reboot"
+severity = "warning"
+priority = "P3"
+clear_after = "10m"
+
+[[rule]]
+id = "clock"
+name = "Clock wrong"
+kind = "clock_skew"
+severity = "warning"
+priority = "P4"
+above = "30s"
+clear_below = "10s"
+raise_for = "20s"
+"#;
+
+const NONE: [&str; 0] = [];
+
+#[test]
+fn silence_fires_once_and_ends_with_the_next_heartbeat() {
+    let rules = pack(PACK);
+    let mut ids = ids();
+    let mut host = HostAlerts::default();
+    assert_eq!(clear_silent(&mut host, at(0)), []);
+    assert!(!host.take_changed());
+    let silence = Silence {
+        since: at(0),
+        at: at(25),
+    };
+    let changes = set_silent(&mut host, &rules, silence, &mut ids);
+    let [AlertChange::Raised(raised)] = &changes[..] else {
+        panic!("not one alert raised: {changes:?}");
+    };
+    assert_eq!(raised.check, CheckKey::host());
+    assert_eq!(raised.summary, "Host silent: no heartbeat for 25 s");
+    assert!(host.take_changed() && host.is_silent());
+    assert_eq!(set_silent(&mut host, &rules, silence, &mut ids), []);
+    assert!(!host.take_changed());
+    host = stored(&host);
+    let changes = clear_silent(&mut host, at(90));
+    assert_eq!(brief(&changes), ["cleared silent host"]);
+    assert_eq!(host, HostAlerts::default());
+}
+
+#[test]
+fn a_reboot_clears_after_the_machine_has_run_on() {
+    let rules = pack(PACK);
+    let mut ids = ids();
+    let mut host = HostAlerts::default();
+    let reboot = |secs| Reboot {
+        at: at(secs),
+        detail: "no goodbye came before it",
+    };
+    let changes = raise_reboot(&mut host, &rules, &reboot(0), &mut ids);
+    assert_eq!(brief(&changes), ["raised reboot host"]);
+    assert_eq!(next_deadline(&host), Some(at(600)));
+    // Again: the same alert, the time starts anew.
+    assert_eq!(raise_reboot(&mut host, &rules, &reboot(300), &mut ids), []);
+    assert_eq!(next_deadline(&host), Some(at(900)));
+    assert_eq!(raise_reboot(&mut host, &rules, &reboot(200), &mut ids), []);
+    assert_eq!(
+        next_deadline(&host),
+        Some(at(900)),
+        "an earlier one changes nothing"
+    );
+    assert_eq!(tick(&mut host, at(899)), []);
+    assert_eq!(brief(&tick(&mut host, at(900))), ["cleared reboot host"]);
+}
+
+#[test]
+fn silence_and_a_reboot_are_two_alerts_of_one_check() {
+    let rules = pack(PACK);
+    let mut ids = ids();
+    let mut host = HostAlerts::default();
+    let silence = Silence {
+        since: at(0),
+        at: at(25),
+    };
+    set_silent(&mut host, &rules, silence, &mut ids);
+    let reboot = Reboot {
+        at: at(60),
+        detail: "it booted again",
+    };
+    raise_reboot(&mut host, &rules, &reboot, &mut ids);
+    assert_eq!(host.firing_on(&CheckKey::host()), 2);
+    assert_eq!(
+        brief(&clear_silent(&mut host, at(60))),
+        ["cleared silent host"]
+    );
+    assert_eq!(host.firing_on(&CheckKey::host()), 1);
+    assert_eq!(next_deadline(&host), Some(at(660)));
+}
+
+#[test]
+fn a_wrong_clock_fires_either_way_and_clears_within_the_lower_level() {
+    let rules = pack(PACK);
+    let mut ids = ids();
+    let mut host = HostAlerts::default();
+    let mut measure = |secs, skew_s| {
+        let measured = Skew {
+            at: at(secs),
+            max_step: DurationMs::from_secs(30),
+            skew: DurationMs::from_secs(skew_s),
+        };
+        evaluate_skew(&mut host, &rules, measured, &mut ids)
+    };
+    assert_eq!(measure(0, 30), [], "not more than the level");
+    assert_eq!(measure(10, -3_600), []);
+    assert_eq!(measure(20, -3_600), []);
+    let changes = measure(30, -3_600);
+    let [AlertChange::Raised(raised)] = &changes[..] else {
+        panic!("not one alert raised: {changes:?}");
+    };
+    assert_eq!(
+        raised.summary,
+        "Clock wrong: the clock is 1 h behind (more than 30 s)"
+    );
+    assert_eq!(raised.evidence.value, Some(-3_600_000.0));
+    assert_eq!(brief(&measure(40, 20)), NONE, "between the levels");
+    assert_eq!(brief(&measure(40, 0)), NONE, "repeated");
+    assert_eq!(brief(&measure(50, 9)), ["cleared clock clock"]);
+}
