@@ -3,9 +3,9 @@
 //! chunk ([`encode`]). Charts read one metric of many chunks ([`series`]) and thin it out
 //! ([`downsample`]).
 //!
-//! Values are whole hundredths, the resolution that agents send; beyond 2^53 hundredths (90 TB as
-//! bytes) the last digits are as inexact as the `f64` they came in. Names are not kept here: a
-//! schema's id stands for them. Decoding is bounded and refuses what it cannot read
+//! Values are whole hundredths, the resolution that agents send: exact below 10^13, for whole
+//! numbers up to 360 * 10^12 (bytes: 360 TB), above that as near as an `f64` is. Names are not kept
+//! here: a schema's id stands for them. Decoding is bounded and refuses what it cannot read
 //! ([`ChunkError`]); it never panics on foreign bytes.
 
 mod chunk;

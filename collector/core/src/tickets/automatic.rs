@@ -102,17 +102,26 @@ pub struct NewTicket {
 
 /// Opens a ticket for a new alert and pages tier 1.
 pub fn open(new: NewTicket, raised: &Raised, now: UnixMillis) -> Applied {
-    let title = if new.host_name.is_empty() {
+    let NewTicket {
+        id,
+        number,
+        client,
+        contract,
+        host,
+        host_name,
+        previous,
+    } = new;
+    let title = if host_name.is_empty() {
         raised.summary.clone()
     } else {
-        format!("{}: {}", new.host_name, raised.summary)
+        host_name + ": " + &raised.summary
     };
     let ticket = Ticket {
-        id: new.id,
-        number: new.number,
-        client: new.client,
-        contract: new.contract,
-        host: new.host,
+        id,
+        number,
+        client,
+        contract,
+        host,
         check: Some(raised.check.clone()),
         title,
         priority: raised.priority,
@@ -126,12 +135,10 @@ pub fn open(new: NewTicket, raised: &Raised, now: UnixMillis) -> Applied {
         touched_by_human: false,
         assignee: None,
         tier: 1,
-        previous: new.previous,
+        previous,
     };
     let mut step = Step::new(&ticket, Actor::System, now);
-    step.event(TicketEventKind::Opened {
-        previous: new.previous,
-    });
+    step.event(TicketEventKind::Opened { previous });
     step.event(attached(raised));
     step.send(Intent::Page {
         tier: 1,

@@ -177,15 +177,16 @@ impl<'d, 'p, 't> Fields<'d, 'p, 't> {
             return None;
         };
         let path = self.join(key);
+        let before = self.problems.found.len();
         let mut inner = Fields::new(table, value.span().start, path, self.problems);
-        let above = inner.level_number("above");
-        let below = inner.level_number("below");
-        let clean = inner.finish();
+        let above = inner.optional_number("above");
+        let below = inner.optional_number("below");
+        inner.finish();
         match (above, below) {
-            (Some(above), None) => above.map(Level::Above),
-            (None, Some(below)) => below.map(Level::Below),
+            (Some(above), None) => Some(Level::Above(above)),
+            (None, Some(below)) => Some(Level::Below(below)),
             _ => {
-                if clean {
+                if self.problems.found.len() == before {
                     self.problem(key, SHAPE);
                 }
                 None
@@ -193,25 +194,23 @@ impl<'d, 'p, 't> Fields<'d, 'p, 't> {
         }
     }
 
-    /// The outer `None` if the key is absent, the inner if it is no finite number.
-    fn level_number(&mut self, key: &'static str) -> Option<Option<f64>> {
+    /// A finite number.
+    fn optional_number(&mut self, key: &'static str) -> Option<f64> {
         let value = self.take(key)?;
         let parsed = number(value.get_ref());
         if parsed.is_none() {
             self.problem(key, "must be a finite number");
         }
-        Some(parsed)
+        parsed
     }
 
-    /// Refuses every key that nobody asked for; whether there was none.
-    pub(super) fn finish(self) -> bool {
-        let mut clean = true;
+    /// Refuses every key that nobody asked for.
+    pub(super) fn finish(self) {
         for key in self.table.keys() {
             let name: &str = key.get_ref();
             if self.known.contains(&name) {
                 continue;
             }
-            clean = false;
             let path = self.join(name);
             let message = match closest(name, &self.known) {
                 Some(known) => format!("unknown key; did you mean \"{known}\"?"),
@@ -219,7 +218,6 @@ impl<'d, 'p, 't> Fields<'d, 'p, 't> {
             };
             self.problems.add(key.span().start, &path, &message);
         }
-        clean
     }
 }
 

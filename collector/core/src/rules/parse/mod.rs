@@ -150,33 +150,35 @@ fn read_rule(mut fields: Fields<'_, '_, '_>) -> Option<Rule> {
     let severity = fields.word("severity");
     let priority = fields.word("priority");
     let runbook = fields.optional_text("runbook");
-    let kind = read_kind(&mut fields);
-    // Without a kind the set of right keys is not known.
-    if kind.is_some() {
-        fields.finish();
+    let word = fields.text("kind")?;
+    if !KINDS.contains(&word.as_str()) {
+        // Without the kind the set of right keys is not known.
+        fields.problem("kind", &fields::unknown_word(&word, &KINDS));
+        return None;
     }
+    let kind = read_kind(&mut fields, &word);
+    fields.finish();
     Some(Rule {
         id: RuleId(id?),
         name: name?,
         severity: severity?,
         priority: priority?,
         runbook,
-        kind: kind??,
+        kind: kind?,
     })
 }
 
-/// The condition: the outer `None` if the kind is not known, the inner if its keys are wrong.
-fn read_kind(fields: &mut Fields<'_, '_, '_>) -> Option<Option<RuleKind>> {
-    const KINDS: [&str; 6] = [
-        "threshold",
-        "service_state",
-        "log_count",
-        "silent",
-        "unexpected_reboot",
-        "clock_skew",
-    ];
-    let kind = fields.text("kind")?;
-    Some(match kind.as_str() {
+const KINDS: [&str; 6] = [
+    "threshold",
+    "service_state",
+    "log_count",
+    "silent",
+    "unexpected_reboot",
+    "clock_skew",
+];
+
+fn read_kind(fields: &mut Fields<'_, '_, '_>, word: &str) -> Option<RuleKind> {
+    match word {
         "threshold" => read_threshold(fields),
         "service_state" => read_service(fields),
         "log_count" => read_log_count(fields),
@@ -185,11 +187,8 @@ fn read_kind(fields: &mut Fields<'_, '_, '_>) -> Option<Option<RuleKind>> {
             .duration("clear_after", DurationMs::from_mins(15))
             .map(|clear_after| RuleKind::UnexpectedReboot { clear_after }),
         "clock_skew" => read_skew(fields),
-        other => {
-            fields.problem("kind", &fields::unknown_word(other, &KINDS));
-            return None;
-        }
-    })
+        _ => None,
+    }
 }
 
 fn read_threshold(fields: &mut Fields<'_, '_, '_>) -> Option<RuleKind> {
