@@ -26,9 +26,12 @@ const LONGEST_STEP_MS: i64 = 3 * limits::MAX_INTERVAL_MS as i64;
 /// a machine to reboot, run and die again unseen.
 const LAST_SEEN_JOIN_MS: i64 = 120_000;
 
+/// How far a monotonic clock may lag before it counts as having stood still.
+pub(super) const CLOCK_TOLERANCE_MS: i64 = 5_000;
+
 /// How far a kernel's boot time may lie before the last frame of the boot before it, from rounding
 /// and network delay. Further is a contradiction, which proves nothing.
-pub(super) const BOOT_TIME_SLACK_MS: i64 = 60_000;
+const BOOT_TIME_SLACK_MS: i64 = 60_000;
 
 /// An instant within the range that the ledger computes with.
 pub(super) fn clamp(at: UnixMillis) -> UnixMillis {
@@ -78,6 +81,14 @@ impl Break {
     /// When the new kernel booted, held inside the break.
     pub(super) fn kernel_boot(&self) -> UnixMillis {
         self.kernel_boot_at.max(self.before.at).min(self.after.at)
+    }
+
+    /// From the new kernel's boot to the first frame, unless its clocks say that the machine was
+    /// suspended for some of that time.
+    fn since_boot(&self) -> Option<Interval> {
+        let suspended_ms = self.after.boot_ms.saturating_sub(self.after.mono_ms);
+        (suspended_ms <= CLOCK_TOLERANCE_MS)
+            .then(|| Interval::new(self.kernel_boot(), self.after.at))
     }
 
     /// The old boot's last sign of life, where it tells more than the last frame.
@@ -215,10 +226,7 @@ impl Facts {
             .breaks
             .iter()
             .filter(|gap| gap.before.boot != gap.after.boot && !gap.contradicts_itself())
-            .flat_map(|gap| {
-                let since_boot = Interval::new(gap.kernel_boot(), gap.after.at);
-                [Some(since_boot), self.until_last_seen(gap)]
-            })
+            .flat_map(|gap| [gap.since_boot(), self.until_last_seen(gap)])
             .flatten()
             .collect();
         self.kernel = Cover::of(kernel);

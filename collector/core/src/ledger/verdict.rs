@@ -7,7 +7,7 @@ use watchkeep_shared::{UnixMillis, wire::heartbeat::GoodbyeReason};
 
 use super::{
     Cause, DownSince, Interval, ObservedState, Span,
-    facts::{Break, DEFAULT_STEP_MS, Facts},
+    facts::{Break, CLOCK_TOLERANCE_MS, DEFAULT_STEP_MS, Facts},
     interval::Cover,
     observe::span,
 };
@@ -20,11 +20,8 @@ pub(super) const RECONNECT_GRACE_MS: i64 = 120_000;
 /// arrival, so the same frame can be placed twice a little apart.
 const PLACEMENT_SLACK_MS: i64 = 5_000;
 
-/// How far a monotonic clock may lag behind the collector's before it counts as having stood still:
-/// this much, or the part of the break below, whichever is more.
-const CLOCK_TOLERANCE_MS: i64 = 5_000;
-
-/// See [`CLOCK_TOLERANCE_MS`].
+/// A monotonic clock may also lag by this part of the break, if that is more than
+/// [`CLOCK_TOLERANCE_MS`]: one fiftieth.
 const CLOCK_TOLERANCE_PART: i64 = 50;
 
 /// When the host was first and last heard, if ever, up to now.

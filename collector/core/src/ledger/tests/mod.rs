@@ -5,3 +5,4 @@ mod kit;
 mod months;
 mod properties;
 mod stories;
+mod truth;

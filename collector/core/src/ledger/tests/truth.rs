@@ -1,0 +1,384 @@
+//! A simulated machine whose true state is known, heard through the real frame handling
+//! ([`crate::host`]), and the ledger's account of it against the truth: nothing is said to be up or
+//! down for longer than it was.
+
+use std::collections::VecDeque;
+
+use proptest::{collection::vec, prelude::*};
+use uuid::Uuid;
+use watchkeep_shared::{
+    BootId, DurationMs, InstanceId, UnixMillis,
+    ids::SchemaId,
+    wire::heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason},
+};
+
+use super::kit::*;
+use crate::{
+    evidence::Evidence,
+    host::{HostState, take_batch, take_silence},
+    ledger::ObservedState,
+};
+
+const INTERVAL_SECS: i64 = 10;
+const SILENT_AFTER: DurationMs = DurationMs::from_secs(60);
+/// From the kernel's start to the agent's.
+const BOOT_SECS: i64 = 20;
+/// After its start the collector waits so long before it calls a host silent.
+const GRACE_SECS: i64 = 90;
+
+/// What happens to the machine for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Machine {
+    Runs,
+    /// Off, and then booted; announced by the agent or not.
+    Off {
+        announced: bool,
+    },
+    /// Suspended: its monotonic clock stands, its boot-time clock runs on.
+    Suspended,
+    /// Halted by its hypervisor: both clocks stand.
+    Paused,
+    /// The agent is killed, and started when this is over.
+    AgentKilled,
+    /// The agent's process is stopped by a signal.
+    AgentStopped,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    machine: Machine,
+    link: bool,
+    collector: bool,
+    secs: i64,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    now: i64,
+    /// The machine's clocks, seconds since its boot.
+    mono: i64,
+    boot: i64,
+    boots: u128,
+    instances: u128,
+    seq: u64,
+    next_beat: i64,
+    spool: VecDeque<(u128, u128, Frame)>,
+    state: HostState,
+    evidence: Vec<Evidence>,
+    collector_down: Vec<Evidence>,
+    collector_since: i64,
+    up_secs: i64,
+    /// Also the time, right before a power loss, in which the agent was not running to tell: a
+    /// reboot counts from the last frame.
+    down_secs: i64,
+    untold_secs: i64,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            evidence: vec![enrolled()],
+            ..Self::default()
+        };
+        world.start_kernel();
+        world.start_agent();
+        world
+    }
+
+    fn start_kernel(&mut self) {
+        (self.mono, self.boot) = (0, 0);
+        self.boots += 1;
+    }
+
+    fn start_agent(&mut self) {
+        self.instances += 1;
+        self.seq = 0;
+        self.next_beat = self.mono;
+    }
+
+    fn live(&mut self, phase: Phase) {
+        let end = self.now + phase.secs;
+        if phase.machine == (Machine::Off { announced: true }) {
+            self.beat(Some(GoodbyeReason::Shutdown));
+            self.exchange(phase);
+        }
+        if !phase.collector {
+            self.collector_down.push(collector_down(self.now, end));
+        }
+        while self.now < end {
+            self.second(phase);
+        }
+        match phase.machine {
+            Machine::Off { .. } => {
+                self.start_kernel();
+                let started = self.now + BOOT_SECS;
+                let booting = Phase {
+                    machine: Machine::AgentKilled,
+                    ..phase
+                };
+                while self.now < started {
+                    self.second(booting);
+                }
+                if !phase.collector {
+                    self.collector_down.push(collector_down(end, started));
+                }
+                self.start_agent();
+            }
+            Machine::AgentKilled => self.start_agent(),
+            _ => {}
+        }
+        if !phase.collector {
+            self.collector_since = self.now;
+        }
+    }
+
+    fn second(&mut self, phase: Phase) {
+        self.now += 1;
+        match phase.machine {
+            Machine::Off { .. } => {
+                self.down_secs += 1 + self.untold_secs;
+                self.untold_secs = 0;
+            }
+            Machine::Paused => self.down_secs += 1,
+            Machine::Suspended => {
+                self.boot += 1;
+                self.down_secs += 1;
+            }
+            Machine::Runs | Machine::AgentKilled | Machine::AgentStopped => {
+                self.mono += 1;
+                self.boot += 1;
+                self.up_secs += 1;
+            }
+        }
+        match phase.machine {
+            Machine::AgentKilled | Machine::AgentStopped => self.untold_secs += 1,
+            Machine::Runs => self.untold_secs = 0,
+            _ => {}
+        }
+        if phase.machine == Machine::Runs && self.mono >= self.next_beat {
+            self.next_beat = self.mono + INTERVAL_SECS;
+            self.beat(None);
+            self.exchange(phase);
+        }
+        let heard_out = self.now >= self.collector_since + GRACE_SECS;
+        let deadline = self.state.silence_deadline(SILENT_AFTER);
+        if phase.collector && heard_out && deadline.is_some_and(|deadline| deadline <= at(self.now))
+        {
+            let rows = take_silence(&mut self.state, HOST, at(self.now));
+            self.evidence.extend(rows);
+        }
+    }
+
+    fn clocks(&self) -> Clocks {
+        Clocks {
+            wall_ms: at(self.now).0,
+            mono_ms: self.mono * 1_000,
+            boot_ms: self.boot * 1_000,
+        }
+    }
+
+    fn beat(&mut self, goodbye: Option<GoodbyeReason>) {
+        self.seq += 1;
+        let frame = Frame {
+            boot: None,
+            instance: None,
+            seq: self.seq,
+            clocks: self.clocks(),
+            interval_ms: INTERVAL_SECS as u32 * 1_000,
+            schema: SchemaId(0),
+            values: Vec::new(),
+            services: None,
+            events: goodbye
+                .map(|reason| Event::Goodbye { reason })
+                .into_iter()
+                .collect(),
+        };
+        self.spool.push_back((self.boots, self.instances, frame));
+    }
+
+    /// Sends what is spooled, if anybody hears it; a batch takes up to 1.5 s to arrive.
+    fn exchange(&mut self, phase: Phase) {
+        if !phase.link || !phase.collector {
+            return;
+        }
+        while !self.spool.is_empty() {
+            let take = self.spool.len().min(50);
+            let frames = self
+                .spool
+                .drain(..take)
+                .map(|(boot, instance, frame)| Frame {
+                    boot: (boot != self.boots).then(|| boot_id(boot)),
+                    instance: (instance != self.instances).then(|| instance_id(instance)),
+                    ..frame
+                })
+                .collect();
+            let batch = Batch {
+                v: 1,
+                agent_version: "0.1.0".to_owned(),
+                boot: boot_id(self.boots),
+                instance: instance_id(self.instances),
+                sent: self.clocks(),
+                policy_version: 0,
+                refused: None,
+                schemas: Vec::new(),
+                frames,
+            };
+            let delay_ms = self.now * 7_919 % 1_500;
+            let arrived_at = UnixMillis(at(self.now).0 + delay_ms);
+            let taken = take_batch(&mut self.state, HOST, &batch, arrived_at, &|_| Some(0));
+            self.evidence.extend(taken.evidence);
+        }
+    }
+
+    fn tell(&self) -> Told {
+        let mut evidence = self.evidence.clone();
+        evidence.extend(self.state.open_evidence(HOST));
+        // By then the last batch has arrived.
+        tell(&evidence, &self.collector_down, self.now + 2)
+    }
+}
+
+fn boot_id(boot: u128) -> BootId {
+    BootId(Uuid::from_u128(1_000 + boot))
+}
+
+fn instance_id(instance: u128) -> InstanceId {
+    InstanceId(Uuid::from_u128(2_000 + instance))
+}
+
+const fn phase(machine: Machine, link: bool, collector: bool, secs: i64) -> Phase {
+    Phase {
+        machine,
+        link,
+        collector,
+        secs,
+    }
+}
+
+const fn quiet(secs: i64) -> Phase {
+    phase(Machine::Runs, true, true, secs)
+}
+
+fn after(phases: &[Phase]) -> World {
+    let mut world = World::new();
+    for &one in phases {
+        world.live(one);
+    }
+    world
+}
+
+/// Milliseconds in one state, among 400 quiet seconds on both sides of one phase.
+fn one_phase(between: Phase, state: ObservedState) -> i64 {
+    let told = after(&[quiet(400), between, quiet(400)]).tell();
+    told.spans
+        .iter()
+        .filter(|span| span.state == state)
+        .map(|span| span.to.0 - span.from.0)
+        .sum()
+}
+
+#[test]
+fn each_happening_is_recognised_through_real_frames() {
+    let off = |announced| phase(Machine::Off { announced }, true, true, 300);
+    for (happening, state) in [
+        (
+            phase(Machine::Runs, false, true, 300),
+            ObservedState::UpProven,
+        ),
+        (
+            phase(Machine::Runs, true, false, 300),
+            ObservedState::UpProven,
+        ),
+        (off(false), ObservedState::DownReboot),
+        (off(true), ObservedState::DownReboot),
+        (
+            phase(Machine::Suspended, true, true, 300),
+            ObservedState::HostFrozen,
+        ),
+        (
+            phase(Machine::Paused, true, true, 300),
+            ObservedState::HostFrozen,
+        ),
+        (
+            phase(Machine::AgentKilled, true, true, 300),
+            ObservedState::AgentStopped,
+        ),
+        (
+            phase(Machine::AgentStopped, true, true, 300),
+            ObservedState::Stalled,
+        ),
+        (
+            phase(Machine::AgentStopped, true, false, 300),
+            ObservedState::CollectorDown,
+        ),
+    ] {
+        let found = one_phase(happening, state);
+        assert!(
+            (280_000..=325_000).contains(&found),
+            "{happening:?}: {found} ms {state:?}"
+        );
+    }
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Phase>> {
+    let machine = prop_oneof![
+        4 => Just(Machine::Runs),
+        1 => any::<bool>().prop_map(|announced| Machine::Off { announced }),
+        1 => Just(Machine::Suspended),
+        1 => Just(Machine::Paused),
+        1 => Just(Machine::AgentKilled),
+        1 => Just(Machine::AgentStopped),
+    ];
+    let one = (
+        machine,
+        prop::bool::weighted(0.7),
+        prop::bool::weighted(0.8),
+        100..600_i64,
+    )
+        .prop_map(|(machine, link, collector, secs)| {
+            // A pause that passes while no silence is noticed leaves two frames that are one step
+            // apart by the machine's own clocks, which frame handling takes for an unbroken chain.
+            let collector = collector || machine == Machine::Paused;
+            phase(machine, link, collector, secs)
+        });
+    vec(one, 1..10)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_more_is_claimed_than_was_true(mut phases in happenings()) {
+        phases.push(quiet(300));
+        let world = after(&phases);
+        let totals = world.tell().availability.totals;
+        // At each edge of a phase up to an interval and a delivery are not told apart.
+        let slack_ms = phases.len() as i64 * (INTERVAL_SECS * 1_000 + 2_000);
+        prop_assert!(
+            totals.up_ms <= world.up_secs * 1_000 + slack_ms,
+            "{} s up, {totals:?}", world.up_secs
+        );
+        prop_assert!(
+            totals.down_ms <= world.down_secs * 1_000 + slack_ms,
+            "{} s down, {totals:?}", world.down_secs
+        );
+    }
+
+    #[test]
+    fn what_was_spooled_is_proven_up(mut phases in happenings()) {
+        for one in &mut phases {
+            if !matches!(one.machine, Machine::Off { .. }) {
+                one.machine = Machine::Runs;
+            }
+        }
+        phases.push(quiet(300));
+        let world = after(&phases);
+        let totals = world.tell().availability.totals;
+        // Of a boot that never made a frame in time nobody learns how long the kernel ran alone.
+        let slack_ms = phases.len() as i64 * ((INTERVAL_SECS + BOOT_SECS) * 1_000 + 2_000);
+        prop_assert!(
+            totals.up_ms + slack_ms >= world.up_secs * 1_000,
+            "{} s up, {totals:?}", world.up_secs
+        );
+    }
+}
