@@ -1,1 +1,11 @@
-//! End-to-end tests.
+//! End-to-end tests: the real programs on both databases, and the faults that they must survive.
+//! They need the programs built (`cargo build --workspace --bins`) and a PostgreSQL server (see
+//! `watchkeep_tests::harness::database`); tests/run.sh provides both.
+
+mod architecture;
+mod bad_input;
+mod crash;
+mod network;
+mod story;
+mod verdicts;
+mod views;

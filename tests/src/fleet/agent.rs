@@ -166,6 +166,9 @@ impl Agent {
             if middle.is_some_and(|middle| now >= middle) {
                 middle = None;
                 self.middle(timeline).await;
+                if self.falls_silent() {
+                    return;
+                }
                 now = Instant::now();
             }
             self.make_due(now, &mut due, timeline);

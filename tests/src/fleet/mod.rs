@@ -314,3 +314,6 @@ fn breaches(log: &BreachLog) -> Option<report::Breaches> {
         latency: stats::quantiles_of(latencies.into_iter()),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,12 +12,14 @@ pub mod database;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod scripted;
 pub mod wait;
 
 pub use agent::Agent;
 pub use collector::{Collector, Settings};
 pub use database::{Database, DatabaseKind};
 pub use proxy::Proxy;
+pub use scripted::Scripted;
 pub use wait::wait_for;
 
 /// Makes two tests, `sqlite::NAME` and `postgres::NAME`, of each `async fn NAME(DatabaseKind) ->

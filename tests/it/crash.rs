@@ -1,0 +1,168 @@
+//! The collector is killed again and again under load: nothing acknowledged is lost, nothing is
+//! stored twice, tickets are neither lost nor doubled, and its own absence is no host's outage.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use rand::RngExt;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use watchkeep_tests::{
+    both_stores,
+    fleet::{
+        self, Breach, Identities, Options, Outside, Pace, Report, journal::Journal, machine::Forced,
+    },
+    harness::{Collector, DatabaseKind, Settings, collector::QUICK_RULES, proxy::Line, wait_for},
+    store::Store,
+};
+
+use crate::views;
+
+const AGENTS: usize = 200;
+const KILLS: u32 = 20;
+const BREACHING_AGENTS: usize = 20;
+const SOON: Duration = Duration::from_mins(2);
+
+both_stores!(twenty_kills_lose_and_double_nothing);
+
+async fn twenty_kills_lose_and_double_nothing(kind: DatabaseKind) -> Result<()> {
+    let settings = Settings {
+        interval_ms: 1_000,
+        // Long enough that agents come back in time after each kill: silence is not the subject.
+        silence_after_ms: 30_000,
+        grace_ms: 30_000,
+        rules: QUICK_RULES.to_owned(),
+        ..Settings::default()
+    };
+    let (mut collector, proxy) = Collector::create_behind_proxy(kind, &settings).await?;
+    collector.start().await?;
+    let identities = Identities::enrol(&collector.token(AGENTS).await?, AGENTS).await?;
+    let journal = collector.path("journal");
+    let stop = CancellationToken::new();
+    let fleet = start_fleet(identities, &journal, stop.clone());
+    let store = collector.store().await?;
+    for kill in 0..KILLS {
+        more_heartbeats(&store).await?;
+        let moment = rand::rng().random_range(0..500);
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        collector.kill().with_context(|| format!("kill {kill}"))?;
+        collector.start().await?;
+    }
+    more_heartbeats(&store).await?;
+
+    // Once more, and the agents are kept away: the gap is the collector's own until they are heard.
+    proxy.set(Line::Close);
+    collector.kill()?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    collector.start().await?;
+    let report = collector.report().await?;
+    assert_eq!(hosts_with(&report, "collector_down")?, AGENTS, "{report}");
+    proxy.set(Line::Pass);
+    more_heartbeats(&store).await?;
+    stop.cancel();
+    let run = fleet.await??;
+
+    assert_eq!((run.owed, run.lost), (0, 0), "{run}");
+    assert!(run.rejected.is_empty(), "{run}");
+    let stored = views::heartbeats(&store).await?;
+    let acknowledged = Journal::read(&journal)?;
+    let missing = acknowledged.difference(&stored).count();
+    assert_eq!(missing, 0, "acknowledged heartbeats are missing; {run}");
+    assert_eq!(stored.len() as u64, run.made, "{run}");
+    tickets_are_right(&store).await?;
+    record_is_right(&collector, &store).await?;
+    collector.stop().await
+}
+
+fn start_fleet(
+    identities: Identities,
+    journal: &Path,
+    stop: CancellationToken,
+) -> JoinHandle<Result<Report>> {
+    let pace = Pace::Every(Duration::from_secs(1));
+    let options = Options {
+        journal: Some(journal.to_owned()),
+        breach: Some(Breach {
+            agents: BREACHING_AGENTS,
+            forced: Forced {
+                metric: "mem.used_pct".to_owned(),
+                value: 99.0,
+            },
+            after: Duration::from_secs(10),
+        }),
+        log_matches_per_1000: 0,
+        drain: SOON,
+        ..Options::new(pace, Duration::from_mins(15))
+    };
+    tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        runtime.block_on(fleet::run(&identities, options, &Outside::default(), stop))
+    })
+}
+
+/// Waits until as many heartbeats as there are agents have been added.
+async fn more_heartbeats(store: &Store) -> Result<()> {
+    let sql = "SELECT COUNT(*) FROM heartbeat";
+    let before = store.int(sql).await?;
+    wait_for("the agents beat again", SOON, async || {
+        let more = store.int(sql).await? - before;
+        Ok((more >= AGENTS as i64).then_some(()))
+    })
+    .await;
+    Ok(())
+}
+
+async fn tickets_are_right(store: &Store) -> Result<()> {
+    let count = async |condition: &str| {
+        store
+            .int(&format!("SELECT COUNT(*) FROM ticket WHERE {condition}"))
+            .await
+    };
+    let breaching = BREACHING_AGENTS as i64;
+    assert_eq!(
+        count("check_key = 'mem.used_pct' AND state = 'new'").await?,
+        breaching
+    );
+    assert_eq!(
+        count("check_key <> 'mem.used_pct'").await?,
+        0,
+        "false tickets"
+    );
+    let hosts = "SELECT COUNT(DISTINCT host_id) FROM ticket";
+    assert_eq!(store.int(hosts).await?, breaching);
+    let opened = "SELECT COUNT(*) FROM ticket_event WHERE kind = 'opened'";
+    assert_eq!(store.int(opened).await?, breaching);
+    let numbers = "SELECT COUNT(DISTINCT number) FROM ticket";
+    assert_eq!(store.int(numbers).await?, breaching);
+    Ok(())
+}
+
+async fn record_is_right(collector: &Collector, store: &Store) -> Result<()> {
+    let gaps = "SELECT COUNT(*) FROM evidence WHERE host_id IS NULL AND kind = 'collector_down'";
+    assert_eq!(store.int(gaps).await?, i64::from(KILLS) + 1);
+    let report = collector.report().await?;
+    assert_eq!(hosts_with(&report, "up_proven")?, AGENTS);
+    for state in [
+        "collector_down",
+        "silent",
+        "stalled",
+        "unknown",
+        "down_reboot",
+        "agent_stopped",
+    ] {
+        assert_eq!(hosts_with(&report, state)?, 0, "{state}: {report}");
+    }
+    Ok(())
+}
+
+/// How many hosts were in a state at any time.
+fn hosts_with(report: &serde_json::Value, state: &str) -> Result<usize> {
+    let hosts = report["hosts"].as_array().context("a report has hosts")?;
+    Ok(hosts
+        .iter()
+        .filter(|host| views::state_ms(host, state) > 0)
+        .count())
+}

@@ -1,0 +1,95 @@
+//! The customer's line breaks: frames spool, come back late, and prove the machine up. Up for
+//! "server running", down for "reachable from us".
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use watchkeep_tests::{
+    both_stores,
+    harness::{Agent, Collector, DatabaseKind, Settings, proxy::Line, wait_for},
+    store::Store,
+};
+
+use crate::views;
+
+const SOON: Duration = Duration::from_mins(2);
+
+both_stores!(a_cut_line_is_proven_up_by_the_backfill);
+
+async fn a_cut_line_is_proven_up_by_the_backfill(kind: DatabaseKind) -> Result<()> {
+    let settings = Settings::default();
+    let (mut collector, proxy) = Collector::create_behind_proxy(kind, &settings).await?;
+    collector.start().await?;
+    let mut agent = Agent::enroll(&collector.token(1).await?).await?;
+    agent.start()?;
+    let store = collector.store().await?;
+    agent.heartbeats(&store, 5).await;
+
+    // The line dies in three ways before it comes back, each for long enough to be noticed.
+    for line in [Line::Stall, Line::Reset, Line::Close] {
+        proxy.set(line);
+        silent_alert(&store, &agent, true).await;
+        if line != Line::Stall {
+            continue;
+        }
+        // Once in between it passes, so that the stalled bytes arrive after all.
+        proxy.set(Line::Pass);
+        silent_alert(&store, &agent, false).await;
+    }
+    proxy.set(Line::Pass);
+    silent_alert(&store, &agent, false).await;
+    unbroken_chain(&store, &agent).await;
+
+    agent.stop().await?;
+    let report = collector.report().await?;
+    let host = views::host_report(&report, agent.host())?;
+    assert!(
+        views::state_ms(host, "up_proven") >= i64::from(settings.silence_after_ms),
+        "{host}"
+    );
+    for state in [
+        "silent",
+        "stalled",
+        "unknown",
+        "down_reboot",
+        "collector_down",
+    ] {
+        assert_eq!(views::state_ms(host, state), 0, "{state}: {host}");
+    }
+    assert_eq!(host["availability"]["totals"]["down_ms"], 0, "{host}");
+    assert_eq!(host["availability"]["headline"], 1.0, "{host}");
+    let incidents = host["link_incidents"]
+        .as_array()
+        .context("link incidents")?;
+    assert!(!incidents.is_empty(), "{host}");
+    collector.stop().await
+}
+
+/// Waits until the host's silence is an alert, or is one no more.
+async fn silent_alert(store: &Store, agent: &Agent, wanted: bool) {
+    let sql = format!(
+        "SELECT COUNT(*) FROM alert WHERE check_key = 'host' AND cleared_at IS NULL AND host_id = {}",
+        store.id(agent.host().uuid())
+    );
+    wait_for(
+        &format!("the host's silence is an alert: {wanted}"),
+        SOON,
+        async || Ok(((store.int(&sql).await? > 0) == wanted).then_some(())),
+    )
+    .await;
+}
+
+/// Waits until no sequence number is missing.
+async fn unbroken_chain(store: &Store, agent: &Agent) {
+    let sql = format!(
+        "SELECT MAX(seq) - COUNT(*) FROM heartbeat WHERE host_id = {}",
+        store.id(agent.host().uuid())
+    );
+    wait_for("every spooled frame is in the store", SOON, async || {
+        let missing = store.int(&sql).await?;
+        assert!(missing >= 0, "a frame is stored twice");
+        anyhow::ensure!(missing == 0, "{missing} are missing");
+        Ok(Some(()))
+    })
+    .await;
+}
