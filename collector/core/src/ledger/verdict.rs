@@ -146,8 +146,7 @@ fn rebooted(facts: &Facts, told: &Break, area: Interval, canvas: &mut Canvas) {
         clean: goodbye == Some(GoodbyeReason::Shutdown),
         since,
     };
-    let dead_from = last_seen.unwrap_or(area.from).max(area.from);
-    let dead = Interval::new(dead_from, told.kernel_boot());
+    let dead = Interval::new(last_seen.unwrap_or(area.from), told.kernel_boot()).intersect(area);
     // The old boot itself says when it ended, in its logs or by a spool that grew on while nobody
     // received: then the collector's absence explains nothing.
     let spool_ended = area.from > told.before.at
@@ -161,7 +160,7 @@ fn rebooted(facts: &Facts, told: &Break, area: Interval, canvas: &mut Canvas) {
     canvas.paint_within(&absent, area);
     canvas.paint(dead, ObservedState::DownReboot, cause);
     if let Some(seen) = last_seen {
-        let untold = Interval::new(area.from, seen);
+        let untold = Interval::new(area.from, seen).intersect(area);
         canvas.paint(untold, ObservedState::Unknown, Cause::PreviousBootSeen);
     }
 }

@@ -496,3 +496,109 @@ fn a_missing_sequence_number_breaks_a_chain() {
     let broken = tell(&evidence(FIRST.frames(620, 700, 700)), &[], 700);
     assert_eq!(broken.states()[1], (600, 620, Unknown));
 }
+
+#[test]
+fn frames_spooled_before_a_suspension_are_not_taken_for_a_running_clock() {
+    let mut thawed = FIRST.mark(1_800);
+    thawed.mono_ms = FIRST.mark(1_200).mono_ms + 9_000;
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_000, 1_000),
+        resumed(FIRST.mark(1_000), thawed, -5_000),
+        FIRST.frames(1_010, 1_200, 1_805),
+        FIRST.frames(1_800, 3_600, 3_600),
+    ];
+    assert_eq!(
+        tell(&evidence, &[], 3_600).states()[1..3],
+        [(1_000, 1_200, UpProven), (1_200, 1_800, HostFrozen)]
+    );
+}
+
+#[test]
+fn a_break_hardly_longer_than_a_step_is_no_freeze() {
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_000, 1_000),
+        resumed(FIRST.mark(1_000), FIRST.mark(1_028), -5_000),
+        FIRST.frames(1_028, 3_600, 3_600),
+    ];
+    assert_eq!(
+        tell(&evidence, &[], 3_600).states()[1],
+        (1_000, 1_028, Stalled)
+    );
+}
+
+#[test]
+fn a_new_boot_from_before_the_old_ones_last_frame_proves_nothing() {
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_200, 1_200),
+        resumed(FIRST.mark(1_200), REBOOTED.mark(1_300), 600),
+        REBOOTED.frames(1_300, 3_600, 3_600),
+    ];
+    assert_eq!(
+        tell(&evidence, &[], 3_600).states()[1],
+        (1_200, 1_300, Unknown)
+    );
+}
+
+#[test]
+fn the_shorter_account_of_a_break_goes_before_the_longer() {
+    let mut thawed = FIRST.mark(1_200);
+    thawed.mono_ms = FIRST.mark(1_100).mono_ms + 1_000;
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_000, 1_000),
+        resumed(FIRST.mark(1_000), RESTARTED.mark(1_300), -5_000),
+        resumed(FIRST.mark(1_100), thawed, -5_000),
+        RESTARTED.frames(1_300, 3_600, 3_600),
+    ];
+    assert_eq!(
+        tell(&evidence, &[], 3_600).states()[1..4],
+        [
+            (1_000, 1_100, AgentStopped),
+            (1_100, 1_200, HostFrozen),
+            (1_200, 1_300, AgentStopped)
+        ]
+    );
+}
+
+#[test]
+fn a_break_whose_ends_were_placed_a_little_apart_from_its_chains_has_one_verdict() {
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_000, 1_000),
+        resumed(FIRST.mark(1_002), RESTARTED.mark(1_298), -5_000),
+        RESTARTED.frames(1_300, 3_600, 3_600),
+    ];
+    assert_eq!(
+        tell(&evidence, &[], 3_600).states()[1],
+        (1_000, 1_300, AgentStopped)
+    );
+    let mut thawed = FIRST.mark(1_598);
+    thawed.mono_ms = FIRST.mark(1_002).mono_ms;
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_000, 1_000),
+        resumed(FIRST.mark(1_002), thawed, -5_000),
+        FIRST.frames(1_600, 3_600, 3_600),
+    ];
+    assert_eq!(
+        tell(&evidence, &[], 3_600).states()[1],
+        (1_000, 1_600, HostFrozen)
+    );
+}
+
+#[test]
+fn frames_that_came_a_little_late_are_no_link_incident() {
+    let evidence = |to| {
+        [
+            enrolled(),
+            FIRST.frames(0, 600, 600),
+            FIRST.frames(610, to, to + 30),
+            FIRST.frames(to + 10, 3_600, 3_600),
+        ]
+    };
+    assert_eq!(tell(&evidence(620), &[], 3_600).links, []);
+    assert_eq!(tell(&evidence(630), &[], 3_600).links.len(), 1);
+}
