@@ -1,6 +1,6 @@
 //! Log rules: so many matching lines within a window. Time alone clears them ([`super::tick`]).
 
-use watchkeep_shared::UnixMillis;
+use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{
     AlertChange, AlertEvidence, AlertState, HostAlerts, NewAlertId,
@@ -27,18 +27,17 @@ pub struct LogMatches<'a> {
     pub lines: &'a [String],
 }
 
-/// Counts lines that matched. Matches earlier than the last ones recorded change nothing; those at
-/// the same time count (one heartbeat may tell of several files), so hand in each event once.
+/// Counts lines that matched. Hand in each event once; late ones count in the window they belong
+/// to, and those that left it change nothing.
 pub fn record_log_matches(
     host: &mut HostAlerts,
     rules: &RulePack,
     matches: &LogMatches<'_>,
     new_id: NewAlertId<'_>,
 ) -> Vec<AlertChange> {
-    if host.logs_at.is_some_and(|last| matches.at < last) || matches.count == 0 {
+    if matches.count == 0 {
         return Vec::new();
     }
-    host.logs_at = Some(matches.at);
     let mut changes = super::tick(host, matches.at);
     let check = CheckKey::log(matches.rule);
     for rule in rules.rules() {
@@ -67,17 +66,19 @@ fn record(
     else {
         return None;
     };
-    let at = matches.at;
     let suppresses = host.suppresses();
     let i = host.other(EntryKind::Log, &rule.id, check);
-    host.changed.0 = true;
     let entry = &mut host.others[i];
     if let AlertState::Firing { clearing_since, .. } = &mut entry.state {
-        *clearing_since = Some(at);
-        entry.ends_at = Some(at + clear_for);
+        if clearing_since.is_none_or(|last| last < matches.at) {
+            *clearing_since = Some(matches.at);
+            entry.ends_at = Some(matches.at + clear_for);
+            host.changed.0 = true;
+        }
         return None;
     }
-    remember(&mut entry.matched, at - window, matches);
+    host.changed.0 = true;
+    let at = remember(&mut entry.matched, window, matches);
     let total = entry
         .matched
         .iter()
@@ -104,20 +105,25 @@ fn record(
     Some(change)
 }
 
-/// Adds to a window that began after `from`.
-fn remember(matched: &mut Vec<Matched>, from: UnixMillis, matches: &LogMatches<'_>) {
-    matched.retain(|matched| matched.at > from);
-    match matched.last_mut() {
-        Some(last) if last.at == matches.at => {
-            last.count = last.count.saturating_add(matches.count);
-        }
-        _ => matched.push(Matched {
+/// Adds to what counts, forgets what left the window, and gives the time of the newest.
+fn remember(
+    matched: &mut Vec<Matched>,
+    window: DurationMs,
+    matches: &LogMatches<'_>,
+) -> UnixMillis {
+    let place = matched.partition_point(|earlier| earlier.at <= matches.at);
+    matched.insert(
+        place,
+        Matched {
             at: matches.at,
             count: matches.count,
-        }),
-    }
+        },
+    );
+    let newest = matched.last().map_or(matches.at, |last| last.at);
+    matched.retain(|one| one.at > newest - window);
     if matched.len() > MAX_REMEMBERED_MATCHES {
         let oldest = matched.remove(0);
         matched[0].count = matched[0].count.saturating_add(oldest.count);
     }
+    newest
 }

@@ -5,7 +5,7 @@
 //!
 //! Missing data freezes: a null value, an absent metric, an unknown service state or a silent host
 //! neither clears an alert nor lets any duration run on. Observations that repeat or precede one
-//! already judged change nothing. While the silent alert fires, no service or log alert is raised
+//! already judged change nothing (log matches, being events, count whenever they come). While the silent alert fires, no service or log alert is raised
 //! (a pending one waits); clearing is never held back.
 //!
 //! This module never decides about tickets or pages ([`crate::tickets`]) and keeps no history.
@@ -112,8 +112,6 @@ pub struct HostAlerts {
     values_at: Option<UnixMillis>,
     /// When services were last judged.
     services_at: Option<UnixMillis>,
-    /// When log matches were last recorded.
-    logs_at: Option<UnixMillis>,
     /// When the clock was last judged.
     skew_at: Option<UnixMillis>,
     /// The last sign of life, while the host is silent.
@@ -242,7 +240,11 @@ pub fn tick(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
 /// on over a restart. Call it for each heartbeat of the tail that came after the memory was written:
 /// by construction such a heartbeat changed nothing but these times.
 pub fn note_observed(host: &mut HostAlerts, at: UnixMillis) {
-    for last in [&mut host.values_at, &mut host.services_at, &mut host.skew_at] {
+    for last in [
+        &mut host.values_at,
+        &mut host.services_at,
+        &mut host.skew_at,
+    ] {
         *last = (*last).max(Some(at));
     }
 }

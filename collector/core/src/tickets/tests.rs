@@ -4,7 +4,11 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::alerts::{Cleared, Raised};
+use crate::{
+    alerts::{AlertEvidence, Cleared, Raised},
+    ids::AlertId,
+    rules::RuleId,
+};
 
 const fn at(secs: i64) -> UnixMillis {
     UnixMillis(1_700_000_000_000 + secs * 1_000)

@@ -255,7 +255,14 @@ fn read_log_count(fields: &mut Fields<'_, '_, '_>) -> Option<RuleKind> {
         .optional_text("log_rule")
         .unwrap_or_else(|| "*".to_owned());
     let count = fields.count("count", 1);
-    let window = fields.duration("window", DurationMs::from_mins(5));
+    let window = fields
+        .duration("window", DurationMs::from_mins(5))
+        .filter(|window| {
+            if window.0 == 0 {
+                fields.problem("window", "must be longer than 0");
+            }
+            window.0 > 0
+        });
     let clear_for = fields.duration("clear_for", DurationMs::from_mins(30));
     Some(RuleKind::LogCount {
         log_rule,

@@ -184,6 +184,16 @@ fn a_skew_that_could_be_both_is_refused() {
 }
 
 #[test]
+fn a_window_without_length_is_refused() {
+    let text = "[[rule]]\nid = \"l\"\nname = \"L\"\nkind = \"log_count\"\nseverity = \"info\"\n\
+                priority = \"P4\"\nwindow = \"0s\"\n";
+    assert_eq!(
+        problems(text),
+        ["line 7: rule[1].window: must be longer than 0"]
+    );
+}
+
+#[test]
 fn what_is_no_toml_and_what_is_empty_is_refused() {
     assert!(problems("\n[[rule]\nid = 1")[0].starts_with("line 2: "));
     assert_eq!(
