@@ -1,1 +1,19 @@
-//! Watchkeep.
+//! Watchkeep's collector. See ARCHITECTURE.md for the map; `app` for what the parts share.
+
+pub mod app;
+pub mod boot;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod identity;
+pub mod ids;
+pub mod ingest;
+pub mod live;
+pub mod notify;
+pub mod process;
+pub mod reports;
+pub mod series;
+pub mod server;
+pub mod store;
+pub mod tickets;
+pub mod web;

@@ -1,0 +1,22 @@
+//! What the parts of a running collector share. Cheap to clone; handlers take the pieces they use.
+
+use std::sync::Arc;
+
+use crate::{clock::Clock, config::Config, ids::RowIds, live::Live, process::Process, store::Store};
+
+/// The running collector.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The store.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// What is true now.
+    pub live: Arc<Live>,
+    /// Identifiers of rows.
+    pub ids: Arc<RowIds>,
+    /// The settings.
+    pub config: Arc<Config>,
+    /// Tasks and shutdown.
+    pub process: Process,
+}

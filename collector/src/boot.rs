@@ -1,0 +1,342 @@
+//! From settings to a running collector: opens the store and the CA, binds both ports, starts the
+//! pipeline and the workers, and stops them in order.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use uuid::Uuid;
+
+use crate::{
+    app::App,
+    clock::Clock,
+    config::Config,
+    identity::{self, Ca, Revoked},
+    ids::RowIds,
+    ingest::{Pipeline, http, metrics::Metrics, seal},
+    live::Live,
+    notify::{self, Channels},
+    process::Process,
+    server::{self, Port},
+    store::{Store, StoreUrl, identity as identity_rows},
+    tickets, web,
+};
+
+/// How often the revocations of other programs (the command line) are read.
+const REVOKED_EVERY: Duration = Duration::from_secs(1);
+/// How often the outbox, escalations and evidence are looked at when nothing tells of work.
+const WORKER_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked whether an hour can be sealed.
+const SEAL_EVERY: Duration = Duration::from_secs(60);
+/// Connections to the web port.
+const WEB_CONNECTIONS: usize = 1_000;
+/// How long everything may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Exclusive use of a data directory.
+const LOCK_FILE: &str = "collector.lock";
+/// This collector's name among those on one store.
+const NODE_FILE: &str = "node-id";
+/// Sub-directory of the CA.
+const CA_DIR: &str = "ca";
+
+/// The parts that commands and the server share.
+#[derive(Debug)]
+pub struct Opened {
+    /// What the parts share.
+    pub app: App,
+    /// The CA.
+    pub ca: Arc<Ca>,
+}
+
+/// Makes the data directory, the CA and the store, where they are missing.
+pub async fn init(config: Config) -> anyhow::Result<Opened> {
+    let dir = config.data_dir.clone();
+    make_private_dir(&dir)?;
+    make_private_dir(&dir.join(CA_DIR))?;
+    let clock = Clock::system();
+    let ca = Ca::init(&dir.join(CA_DIR), clock.now())?;
+    node_id(&dir)?;
+    opened(config, clock, ca).await
+}
+
+/// Opens what `init` made.
+pub async fn open(config: Config) -> anyhow::Result<Opened> {
+    let dir = config.data_dir.join(CA_DIR);
+    let ca = Ca::open(&dir).with_context(|| {
+        format!("{} holds no certificate authority: run `watchkeep-collector init` first", dir.display())
+    })?;
+    opened(config, Clock::system(), ca).await
+}
+
+async fn opened(config: Config, clock: Clock, ca: Ca) -> anyhow::Result<Opened> {
+    let url = config.store.clone();
+    let store = Store::open(&url).await.with_context(|| format!("failed to open the store {url:?}"))?;
+    // The key is in the file's hands, and so are all customers' data.
+    if let StoreUrl::Sqlite(path) = &url {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    }
+    let node = node_id(&config.data_dir)?;
+    let node_bits = node.as_bytes()[15] & 63;
+    let app = App {
+        store,
+        clock,
+        live: Arc::new(Live::default()),
+        ids: Arc::new(RowIds::new(node_bits)),
+        config: Arc::new(config),
+        process: Process::new(),
+    };
+    Ok(Opened { app, ca: Arc::new(ca) })
+}
+
+/// A collector that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// What the parts share.
+    pub app: App,
+    /// The CA.
+    pub ca: Arc<Ca>,
+    _lock: std::fs::File,
+}
+
+/// Starts everything. Ready when it returns.
+pub async fn start(opened: Opened) -> anyhow::Result<Running> {
+    let Opened { app, ca } = opened;
+    let lock = lock(&app.config.data_dir)?;
+    let metrics = Arc::new(Metrics::default());
+    let revoked = Arc::new(Revoked::default());
+    read_revoked(&app, &revoked).await?;
+    let channels = Channels::new(&app.config)?;
+    let agents = bind(app.config.agents.listen, "agents.listen").await?;
+    let web_listener = bind(app.config.web.listen, "web.listen").await?;
+    let (inbox, queue) = mpsc::channel(app.config.agents.queue_batches);
+    let node = node_id(&app.config.data_dir)?;
+    let pipeline =
+        Pipeline::begin(app.clone(), node, Arc::clone(&metrics), queue).await?;
+    app.process.spawn_essential("pipeline", pipeline.run());
+    let port = http::AgentPort {
+        app: app.clone(),
+        ca: Arc::clone(&ca),
+        revoked: Arc::clone(&revoked),
+        inbox,
+        metrics: Arc::clone(&metrics),
+        decoders: Arc::default(),
+    };
+    serve_agents(&app, &ca, agents, port)?;
+    serve_web(&app, &ca, web_listener, &metrics)?;
+    spawn_workers(&app, revoked, channels);
+    Ok(Running { app, ca, _lock: lock })
+}
+
+impl Running {
+    /// Runs until a signal or a failure, then stops in order.
+    pub async fn until_stopped(self) -> anyhow::Result<()> {
+        self.until_signal().await?;
+        self.stop().await
+    }
+
+    /// Waits for SIGTERM, SIGINT or a failure.
+    pub async fn until_signal(&self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM, stopping"),
+            _ = interrupt.recv() => tracing::info!("SIGINT, stopping"),
+            () = self.app.process.stop.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    /// Stops: no new requests, the queue is answered, states are written, the store is closed. A
+    /// second signal or the time limit cuts it short; nothing acknowledged is lost by that.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        self.app.process.stop.cancel();
+        let stopped = tokio::select! {
+            stopped = tokio::time::timeout(STOP_TIMEOUT, self.app.process.wait()) => stopped.is_ok(),
+            _ = terminate.recv() => false,
+            _ = interrupt.recv() => false,
+        };
+        if stopped {
+            self.app.store.close().await;
+        } else {
+            tracing::warn!("stopped without waiting for everything to end");
+        }
+        if self.app.process.has_failed() {
+            bail!("a part of the collector failed; the log says which");
+        }
+        Ok(())
+    }
+}
+
+fn serve_agents(
+    app: &App,
+    ca: &Ca,
+    listener: TcpListener,
+    port: http::AgentPort,
+) -> anyhow::Result<()> {
+    let agents = &app.config.agents;
+    let names = server_names(&agents.public_url, &agents.names);
+    let port = Port {
+        name: "agents",
+        tls: identity::agent_server(ca, &names, app.clock.now())?,
+        router: http::router(port),
+        describe: http::describe,
+        max_connections: agents.max_connections,
+        max_handshakes: agents.max_handshakes,
+    };
+    tracing::info!(address = %agents.listen, "agents' port is open");
+    app.process.spawn_essential("agents port", server::serve(listener, port, app.process.clone()));
+    Ok(())
+}
+
+fn serve_web(
+    app: &App,
+    ca: &Ca,
+    listener: TcpListener,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<()> {
+    let settings = &app.config.web;
+    let names = server_names(&settings.public_url, &[]);
+    let files = settings.certificate.as_deref().zip(settings.key.as_deref());
+    let metrics = Arc::clone(metrics);
+    let render = move || std::future::ready(metrics.render());
+    let router = web::router(app.clone()).route("/metrics", axum::routing::get(render));
+    let port = Port {
+        name: "web",
+        tls: identity::web_server(ca, files, &names, app.clock.now())?,
+        router,
+        describe: |_, peer, extensions| {
+            extensions.insert(web::PeerAddr(peer));
+        },
+        max_connections: WEB_CONNECTIONS,
+        max_handshakes: app.config.agents.max_handshakes,
+    };
+    tracing::info!(address = %settings.listen, "web port is open");
+    app.process.spawn_essential("web port", server::serve(listener, port, app.process.clone()));
+    Ok(())
+}
+
+fn spawn_workers(app: &App, revoked: Arc<Revoked>, channels: Channels) {
+    let here = app.clone();
+    every(app, "revocations", REVOKED_EVERY, move || {
+        let (app, revoked) = (here.clone(), Arc::clone(&revoked));
+        async move { read_revoked(&app, &revoked).await.map_err(|error| error.to_string()) }
+    });
+    let (here, channels) = (app.clone(), Arc::new(channels));
+    every(app, "outbox", WORKER_EVERY, move || {
+        let (app, channels) = (here.clone(), Arc::clone(&channels));
+        async move {
+            let due = crate::store::outbox::next_due(&app.store).await;
+            match due.map_err(|error| error.to_string())? {
+                Some(at) if at <= app.clock.now() => {
+                    notify::tick(&app, &channels).await.map(drop).map_err(|error| error.to_string())
+                }
+                _ => Ok(()),
+            }
+        }
+    });
+    let here = app.clone();
+    every(app, "tickets", WORKER_EVERY, move || {
+        let app = here.clone();
+        async move {
+            let now = app.clock.now();
+            tickets::escalate_due(&app, now).await.map_err(|error| error.to_string())?;
+            tickets::keep_evidence(&app, now).await.map(drop).map_err(|error| error.to_string())
+        }
+    });
+    let here = app.clone();
+    every(app, "sealer", SEAL_EVERY, move || {
+        let app = here.clone();
+        async move {
+            let sealed =
+                seal::seal(&app, app.clock.now()).await.map_err(|error| error.to_string())?;
+            if sealed.rows > 0 {
+                tracing::info!(rows = sealed.rows, chunks = sealed.chunks, "history sealed");
+            }
+            Ok(())
+        }
+    });
+}
+
+/// Runs a worker's tick again and again until the process stops. A failed tick is logged and tried
+/// again: what it must do stands in the store.
+fn every<F, T>(app: &App, name: &'static str, period: Duration, tick: F)
+where
+    F: Fn() -> T + Send + 'static,
+    T: Future<Output = Result<(), String>> + Send,
+{
+    let stop = app.process.stop.clone();
+    app.process.spawn_essential(name, async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok::<(), String>(()),
+                () = tokio::time::sleep(period) => {}
+            }
+            if let Err(error) = tick().await {
+                tracing::error!(task.name = name, "{name} failed, trying again: {error}");
+            }
+        }
+    });
+}
+
+async fn read_revoked(app: &App, revoked: &Revoked) -> Result<(), crate::store::StoreError> {
+    revoked.set(identity_rows::revoked(&app.store, app.clock.now()).await?);
+    Ok(())
+}
+
+async fn bind(address: std::net::SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{key}: failed to listen on {address}: is another program there?"))
+}
+
+fn server_names(public_url: &str, more: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = identity::host_of(public_url).into_iter().collect();
+    names.extend(more.iter().cloned());
+    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
+    let path = dir.join(LOCK_FILE);
+    let file = std::fs::File::create(&path)
+        .with_context(|| format!("failed to make {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!("another collector runs on {}: stop it first", dir.display())
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+fn node_id(dir: &Path) -> anyhow::Result<Uuid> {
+    let path: PathBuf = dir.join(NODE_FILE);
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return text.trim().parse().with_context(|| format!("{} holds no UUID", path.display()));
+    }
+    let id = Uuid::new_v4();
+    identity::write_file(&path, &id.to_string(), 0o644)?;
+    Ok(id)
+}
+
+fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("failed to make {}", dir.display()))
+}

@@ -1,0 +1,133 @@
+//! The command line. Each verb is one small file; this one parses and dispatches.
+
+mod admin;
+mod apply;
+mod quickstart;
+mod report;
+mod status;
+
+use std::{io::Write as _, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+use watchkeep_shared::HostId;
+
+use crate::{boot, config::Config};
+
+/// Watchkeep's collector: takes agents' heartbeats, opens tickets, keeps the uptime record.
+#[derive(Debug, Parser)]
+#[command(name = "watchkeep-collector", version)]
+pub struct Cli {
+    /// The settings file.
+    #[arg(
+        long,
+        global = true,
+        env = "WATCHKEEP_CONFIG",
+        default_value = "/etc/watchkeep/collector.toml"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything on this machine for a first look: keys, store, admin, demo client, an agent.
+    Quickstart(quickstart::Args),
+    /// Make the data directory, the certificate authority and the store.
+    Init,
+    /// Run until SIGTERM or SIGINT.
+    Serve,
+    /// Check the settings and say what is wrong.
+    CheckConfig,
+    /// Bring clients, contracts and sites to what a TOML file says; idempotent.
+    Apply(apply::Args),
+    /// Enrolment tokens.
+    Token {
+        #[command(subcommand)]
+        command: admin::TokenCommand,
+    },
+    /// People who sign in.
+    User {
+        #[command(subcommand)]
+        command: admin::UserCommand,
+    },
+    /// Enrolled hosts.
+    Host {
+        #[command(subcommand)]
+        command: HostCommand,
+    },
+    /// Hosts, open tickets and the pipeline, as the store has them.
+    Status(status::Args),
+    /// The uptime report of a contract for a month.
+    Report(report::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum HostCommand {
+    /// Revoke a host's certificates; its next request is refused. It can enrol again.
+    Revoke {
+        /// The host's identifier, from `status`.
+        host: HostId,
+        /// Do it without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// End a host's record and revoke its certificates.
+    Retire {
+        /// The host's identifier, from `status`.
+        host: HostId,
+        /// Do it without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Runs the command line.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    // Its settings are in its data directory.
+    if let Command::Quickstart(args) = cli.command {
+        return quickstart::run(args).await;
+    }
+    let config = Config::load(&cli.config)?;
+    match cli.command {
+        Command::Quickstart(_) => Ok(()),
+        Command::Init => admin::init(config).await,
+        Command::Serve => {
+            let running = boot::start(boot::open(config).await?).await?;
+            running.until_stopped().await
+        }
+        Command::CheckConfig => say(&format!("{} is fine", cli.config.display())),
+        Command::Apply(args) => apply::run(config, args).await,
+        Command::Token { command } => admin::token(config, command).await,
+        Command::User { command } => admin::user(config, command).await,
+        Command::Host { command: HostCommand::Revoke { host, yes } } => {
+            admin::revoke(config, host, yes).await
+        }
+        Command::Host { command: HostCommand::Retire { host, yes } } => {
+            admin::retire(config, host, yes).await
+        }
+        Command::Status(args) => status::run(config, args).await,
+        Command::Report(args) => report::run(config, args).await,
+    }
+}
+
+/// Prints a line for people or scripts.
+fn say(text: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}")?;
+    Ok(())
+}
+
+/// Asks before something that can't be undone.
+fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
+    use std::io::IsTerminal as _;
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        anyhow::bail!("{question} Add --yes to do it without being asked.");
+    }
+    write!(std::io::stderr(), "{question} Type yes to go on: ")?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    if line.trim() == "yes" { Ok(()) } else { anyhow::bail!("nothing was done") }
+}

@@ -1,0 +1,377 @@
+//! The collector's settings, as written (`Raw…`) and as checked. All problems are told at once,
+//! with their key. `check-config` and `serve` use the same code.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use watchkeep_core::rules::RulePack;
+use watchkeep_shared::{
+    DurationMs,
+    wire::{
+        limits,
+        policy::{LogCheck, Policy, ServiceCheck},
+    },
+};
+
+use crate::store::StoreUrl;
+
+/// Days that raw history is kept by default.
+const DEFAULT_RAW_DAYS: u32 = 7;
+/// The rule pack that is used when the settings name none.
+pub const DEFAULT_RULES: &str = include_str!("../../config/rules/default.toml");
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Keys, the CA and, unless another store is named, the SQLite store.
+    pub data_dir: PathBuf,
+    /// The store.
+    pub store: StoreUrl,
+    /// The agents' port.
+    pub agents: Agents,
+    /// The web port.
+    pub web: Web,
+    /// The rules.
+    pub rules: RulePack,
+    /// When silence becomes an alert.
+    pub silence: Silence,
+    /// What agents are asked to watch.
+    pub policy: Policy,
+    /// How long history is kept.
+    pub history: History,
+    /// Where mail goes, if anywhere.
+    pub mail: Option<Mail>,
+    /// Where webhooks go, if anywhere.
+    pub webhook: Option<Webhook>,
+}
+
+/// The agents' port.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agents {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// What agents are told to connect to; its host name must be in `names`.
+    pub public_url: String,
+    /// Names and addresses in the server's certificate, beside the one in `public_url`.
+    pub names: Vec<String>,
+    /// Validity of agents' certificates, seconds.
+    pub certificate_s: u32,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// TLS handshakes under way at once.
+    pub max_handshakes: usize,
+    /// Batches waiting to be decided on; more are answered 503.
+    pub queue_batches: usize,
+}
+
+/// The web port.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Web {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// The address that people type, used in links.
+    pub public_url: String,
+    /// A certificate chain in PEM; without it the collector's own CA signs one.
+    pub certificate: Option<PathBuf>,
+    /// Its key in PEM.
+    pub key: Option<PathBuf>,
+}
+
+/// When silence becomes an alert.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Silence {
+    /// This long after the last heartbeat, milliseconds; a slow-beating host gets two and a half
+    /// intervals.
+    pub after_ms: i64,
+    /// No host is called silent this soon after the collector's own start, milliseconds: the
+    /// agents need time to come back.
+    pub grace_ms: i64,
+}
+
+/// How long history is kept.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct History {
+    /// Raw samples, days.
+    pub raw_days: u32,
+}
+
+/// Mail by SMTP.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    /// Host name of the server.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is protected.
+    #[serde(default)]
+    pub tls: MailTls,
+    /// Login name, if the server wants one.
+    pub user: Option<String>,
+    /// A file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// Sender.
+    pub from: String,
+    /// Receivers.
+    pub to: Vec<String>,
+}
+
+/// How a mail connection is protected.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MailTls {
+    /// STARTTLS, refused if the server has none (RFC 3207).
+    #[default]
+    StartTls,
+    /// TLS from the first byte (RFC 8314).
+    Implicit,
+    /// None: only for a relay on this machine.
+    None,
+}
+
+/// A signed webhook.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Where to `POST`.
+    pub url: String,
+    /// A file that holds the key of the HMAC-SHA-256 signature.
+    pub secret_file: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    data_dir: PathBuf,
+    #[serde(default)]
+    store: RawStore,
+    #[serde(default)]
+    agents: Agents,
+    #[serde(default)]
+    web: Web,
+    #[serde(default)]
+    rules: RawRules,
+    #[serde(default)]
+    silence: Silence,
+    #[serde(default)]
+    policy: RawPolicy,
+    #[serde(default)]
+    history: History,
+    mail: Option<Mail>,
+    webhook: Option<Webhook>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawStore {
+    url: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawRules {
+    pack: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawPolicy {
+    interval_ms: u32,
+    services: Vec<ServiceCheck>,
+    logs: Vec<LogCheck>,
+}
+
+impl Default for Agents {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 7443)),
+            public_url: "https://localhost:7443".to_owned(),
+            names: Vec::new(),
+            certificate_s: 90 * 24 * 3_600,
+            max_connections: 15_000,
+            max_handshakes: 64,
+            queue_batches: 4_096,
+        }
+    }
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
+            public_url: "https://localhost:8443".to_owned(),
+            certificate: None,
+            key: None,
+        }
+    }
+}
+
+impl Default for Silence {
+    fn default() -> Self {
+        Self { after_ms: 25_000, grace_ms: 60_000 }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { raw_days: DEFAULT_RAW_DAYS }
+    }
+}
+
+impl Default for RawPolicy {
+    fn default() -> Self {
+        Self { interval_ms: limits::DEFAULT_INTERVAL_MS, services: Vec::new(), logs: Vec::new() }
+    }
+}
+
+/// The settings can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("failed to read the settings {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what is expected.
+    #[error(transparent)]
+    Syntax(#[from] watchkeep_shared::settings::SettingsError),
+    /// Values that can't be used, all of them.
+    #[error("{origin} has settings that can't be used:\n  {}", problems.join("\n  "))]
+    Values {
+        /// The file.
+        origin: String,
+        /// One line a problem.
+        problems: Vec<String>,
+    },
+}
+
+impl Config {
+    /// Reads and checks a settings file and the environment.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let origin = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: origin.clone(), source })?;
+        Self::parse(&origin, &text, std::env::vars())
+    }
+
+    /// Checks settings given as text.
+    pub fn parse(
+        origin: &str,
+        text: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let raw: RawConfig = watchkeep_shared::settings::load(origin, text, env)?;
+        let mut problems = Vec::new();
+        let store = check_store(&raw, &mut problems);
+        let rules = check_rules(&raw, &mut problems);
+        check_ranges(&raw, &mut problems);
+        match (store, rules) {
+            (Some(store), Some(rules)) if problems.is_empty() => Ok(Self {
+                store,
+                rules,
+                policy: policy(&raw.policy),
+                data_dir: raw.data_dir,
+                agents: raw.agents,
+                web: raw.web,
+                silence: raw.silence,
+                history: raw.history,
+                mail: raw.mail,
+                webhook: raw.webhook,
+            }),
+            _ => Err(ConfigError::Values { origin: origin.to_owned(), problems }),
+        }
+    }
+}
+
+fn check_store(raw: &RawConfig, problems: &mut Vec<String>) -> Option<StoreUrl> {
+    match &raw.store.url {
+        None => Some(StoreUrl::Sqlite(raw.data_dir.join("watchkeep.db"))),
+        Some(url) => {
+            url.parse().map_err(|error| problems.push(format!("store.url: {error}"))).ok()
+        }
+    }
+}
+
+fn check_rules(raw: &RawConfig, problems: &mut Vec<String>) -> Option<RulePack> {
+    let (name, text) = match &raw.rules.pack {
+        None => ("the default rule pack".to_owned(), DEFAULT_RULES.to_owned()),
+        Some(path) => match std::fs::read_to_string(path) {
+            Ok(text) => (path.display().to_string(), text),
+            Err(error) => {
+                problems.push(format!("rules.pack: {}: {error}", path.display()));
+                return None;
+            }
+        },
+    };
+    RulePack::parse(&text).map_err(|error| problems.push(format!("rules.pack: {name}: {error}"))).ok()
+}
+
+fn check_ranges(raw: &RawConfig, problems: &mut Vec<String>) {
+    let interval = limits::MIN_INTERVAL_MS..=limits::MAX_INTERVAL_MS;
+    if !interval.contains(&raw.policy.interval_ms) {
+        problems.push(format!(
+            "policy.interval_ms: {} is outside {} to {} milliseconds",
+            raw.policy.interval_ms,
+            interval.start(),
+            interval.end()
+        ));
+    }
+    if raw.silence.after_ms < 1_000 {
+        problems.push("silence.after_ms: at least 1000 milliseconds".to_owned());
+    }
+    if raw.silence.grace_ms < 0 {
+        problems.push("silence.grace_ms: not negative".to_owned());
+    }
+    if raw.agents.certificate_s < 60 {
+        problems.push("agents.certificate_s: at least 60 seconds".to_owned());
+    }
+    for (key, url) in [("agents", &raw.agents.public_url), ("web", &raw.web.public_url)] {
+        if crate::identity::host_of(url).is_none() {
+            problems.push(format!("{key}.public_url: `{url}` is not https://HOST:PORT"));
+        }
+    }
+    if raw.web.certificate.is_some() != raw.web.key.is_some() {
+        problems.push("web.certificate and web.key: give both or neither".to_owned());
+    }
+    if raw.history.raw_days == 0 {
+        problems.push("history.raw_days: at least 1 day".to_owned());
+    }
+    if let Some(mail) = &raw.mail
+        && mail.to.is_empty()
+    {
+        problems.push("mail.to: at least one address".to_owned());
+    }
+}
+
+/// The policy's version is a hash of its content: it changes when the content does, and needs no
+/// counter that could be lost.
+fn policy(raw: &RawPolicy) -> Policy {
+    use sha2::{Digest, Sha256};
+    let mut policy = Policy {
+        version: 1,
+        interval_ms: raw.interval_ms,
+        services: raw.services.clone(),
+        logs: raw.logs.clone(),
+    };
+    let digest = Sha256::digest(serde_json::to_vec(&policy).unwrap_or_default());
+    let first = digest.iter().take(6).fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    policy.version = first.max(1);
+    policy
+}
+
+impl Silence {
+    /// See [`Silence::after_ms`].
+    pub const fn after(&self) -> DurationMs {
+        DurationMs(self.after_ms)
+    }
+}

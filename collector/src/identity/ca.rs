@@ -1,0 +1,240 @@
+//! The certificate authority that signs agents' certificates and, by default, the collector's own.
+
+use std::{fs, path::Path};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    string::Ia5String,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use sha2::{Digest, Sha256};
+use watchkeep_shared::{HostId, UnixMillis};
+
+const CA_CERTIFICATE: &str = "ca.pem";
+const CA_KEY: &str = "ca.key.pem";
+/// Validity of the CA's own certificate.
+const CA_DAYS: i64 = 3_650;
+/// Validity of the server's certificate; a new one is made at each start.
+const SERVER_DAYS: i64 = 397;
+/// Certificates begin this long before now, for clients whose clock is behind.
+const BACKDATE_MS: i64 = 5 * 60_000;
+const DAY_MS: i64 = 24 * 3_600_000;
+/// Prefix of the URI that names a host in its certificate.
+const HOST_URI: &str = "urn:watchkeep:host:";
+
+/// The CA: its certificate, and the key in memory.
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+    key_sha256: String,
+}
+
+/// A certificate that the CA signed.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The certificate, PEM.
+    pub pem: String,
+    /// Serial number, lowercase hexadecimal.
+    pub serial: String,
+    /// Begin of its validity.
+    pub not_before: UnixMillis,
+    /// End of its validity.
+    pub not_after: UnixMillis,
+}
+
+/// What can go wrong with the CA.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// A file can't be read or written.
+    #[error("failed to use {path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The key or certificate can't be used.
+    #[error("the certificate authority can't be used: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// A certificate can't be read back.
+    #[error("a certificate can't be read: {0}")]
+    Parse(String),
+    /// The certificate request is no good.
+    #[error("the certificate request can't be used: {0}")]
+    BadRequest(String),
+}
+
+impl std::fmt::Debug for Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ca").field("key_sha256", &self.key_sha256).finish_non_exhaustive()
+    }
+}
+
+impl Ca {
+    /// Makes a CA in `dir`, unless there is one.
+    pub fn init(dir: &Path, now: UnixMillis) -> Result<Self, CaError> {
+        if dir.join(CA_KEY).exists() {
+            return Self::open(dir);
+        }
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name("Watchkeep CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        set_validity(&mut params, now, now.0 + CA_DAYS * DAY_MS);
+        let certificate = params.self_signed(&key)?;
+        // The key first: a certificate without its key would be of no use.
+        write(&dir.join(CA_KEY), &key.serialize_pem(), 0o600)?;
+        write(&dir.join(CA_CERTIFICATE), &certificate.pem(), 0o644)?;
+        Self::open(dir)
+    }
+
+    /// Opens the CA in `dir`.
+    pub fn open(dir: &Path) -> Result<Self, CaError> {
+        let key = KeyPair::from_pem(&read(&dir.join(CA_KEY))?)?;
+        let pem = read(&dir.join(CA_CERTIFICATE))?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|error| CaError::Parse(error.to_string()))?;
+        let key_sha256 = spki_sha256(&der)?;
+        let issuer = Issuer::from_ca_cert_pem(&pem, key)?;
+        Ok(Self { issuer, pem, key_sha256 })
+    }
+
+    /// The CA's certificate, PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// SHA-256 of the CA's public key (`SubjectPublicKeyInfo`), lowercase hexadecimal.
+    pub fn key_sha256(&self) -> &str {
+        &self.key_sha256
+    }
+
+    /// Signs an agent's certificate. Only the public key is taken from the request.
+    pub fn sign_agent(
+        &self,
+        csr_pem: &str,
+        host: HostId,
+        now: UnixMillis,
+        validity_ms: i64,
+    ) -> Result<Issued, CaError> {
+        let mut request = CertificateSigningRequestParams::from_pem(csr_pem)
+            .map_err(|error| CaError::BadRequest(error.to_string()))?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name(&host.to_string());
+        let uri = Ia5String::try_from(format!("{HOST_URI}{host}"))?;
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let not_after = UnixMillis(now.0 + validity_ms);
+        let (serial, not_before) = finish(&mut params, now, not_after);
+        request.params = params;
+        let certificate = request.signed_by(&self.issuer)?;
+        Ok(Issued { pem: certificate.pem(), serial, not_before, not_after })
+    }
+
+    /// Makes a server certificate for `names`: its chain (leaf, CA) and key, PEM.
+    pub fn sign_server(
+        &self,
+        names: &[String],
+        now: UnixMillis,
+    ) -> Result<(String, String), CaError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(names.to_vec())?;
+        params.distinguished_name = name("watchkeep-collector");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        finish(&mut params, now, UnixMillis(now.0 + SERVER_DAYS * DAY_MS));
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok((format!("{}{}", certificate.pem(), self.pem), key.serialize_pem()))
+    }
+}
+
+/// Which host a certificate names, and its serial number.
+pub fn read_identity(der: &CertificateDer<'_>) -> Result<(HostId, String), CaError> {
+    use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+    let parse = |detail: &str| CaError::Parse(detail.to_owned());
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|error| CaError::Parse(error.to_string()))?;
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|error| CaError::Parse(error.to_string()))?
+        .ok_or_else(|| parse("it names no host"))?;
+    let host = names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::URI(uri) => uri.strip_prefix(HOST_URI)?.parse().ok(),
+        _ => None,
+    });
+    Ok((host.ok_or_else(|| parse("it names no host"))?, hex(certificate.raw_serial())))
+}
+
+/// SHA-256 of a certificate's public key, lowercase hexadecimal.
+fn spki_sha256(der: &CertificateDer<'_>) -> Result<String, CaError> {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|error| CaError::Parse(error.to_string()))?;
+    Ok(hex(&Sha256::digest(certificate.public_key().raw)))
+}
+
+fn finish(
+    params: &mut CertificateParams,
+    now: UnixMillis,
+    not_after: UnixMillis,
+) -> (String, UnixMillis) {
+    // 127 random bits, positive as RFC 5280 section 4.1.2.2 asks.
+    let mut serial = rand::random::<[u8; 16]>();
+    serial[0] = (serial[0] & 0x7f) | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    let not_before = set_validity(params, now, not_after.0);
+    (hex(&serial), not_before)
+}
+
+fn set_validity(params: &mut CertificateParams, now: UnixMillis, not_after_ms: i64) -> UnixMillis {
+    let not_before = UnixMillis(now.0 - BACKDATE_MS);
+    let at = |ms: i64| {
+        time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1_000))
+            .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+    };
+    params.not_before = at(not_before.0);
+    params.not_after = at(not_after_ms);
+    not_before
+}
+
+fn name(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _: std::fmt::Result = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn read(path: &Path) -> Result<String, CaError> {
+    fs::read_to_string(path)
+        .map_err(|source| CaError::File { path: path.display().to_string(), source })
+}
+
+/// Writes a file with the given mode by way of a temporary one, so that it is whole or absent.
+pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let error = |source| CaError::File { path: path.display().to_string(), source };
+    let partial = path.with_extension("partial");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&partial)
+        .map_err(error)?;
+    file.write_all(text.as_bytes()).map_err(error)?;
+    file.sync_all().map_err(error)?;
+    fs::rename(&partial, path).map_err(error)
+}

@@ -1,0 +1,22 @@
+//! Who is who: the collector's own CA, the certificates it gives to agents, enrolment tokens.
+//! An agent's identity is its certificate; nothing in a request body can change who it is.
+
+mod ca;
+mod enroll;
+mod revoked;
+mod tls;
+
+pub(crate) use ca::{hex, write as write_file};
+pub use ca::{Ca, CaError, Issued, read_identity as peer_identity};
+pub use enroll::{EnrollError, create_token, enroll, renew};
+pub use revoked::Revoked;
+pub use tls::{TlsError, agent_server, agents_trust_pem, web_server};
+
+/// The host part of `https://HOST[:PORT]`, without brackets.
+pub fn host_of(url: &str) -> Option<String> {
+    let uri: axum::http::Uri = url.parse().ok()?;
+    if uri.scheme_str() != Some("https") {
+        return None;
+    }
+    uri.host().map(|host| host.trim_matches(['[', ']']).to_owned())
+}

@@ -1,0 +1,125 @@
+//! TLS settings of both ports: version 1.3 only, one provider, chosen here.
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::WebPkiClientVerifier,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use watchkeep_shared::UnixMillis;
+
+use super::{Ca, CaError};
+
+/// Resumption tickets given to a client at each handshake.
+const TICKETS_PER_HANDSHAKE: usize = 1;
+
+/// TLS can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The CA failed.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// rustls refuses the settings.
+    #[error("TLS can't be set up: {0}")]
+    Rustls(#[from] rustls::Error),
+    /// A certificate or key file can't be read.
+    #[error("failed to read the certificate or key {path}: {detail}")]
+    File {
+        /// The file, or what was made in memory.
+        path: String,
+        /// Why.
+        detail: String,
+    },
+    /// The client verifier refuses the CA.
+    #[error("agents' certificates can't be verified: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// The agents' port: a certificate of the CA on both sides. A client without one may connect, to
+/// enrol; everything else asks for it.
+pub fn agent_server(
+    ca: &Ca,
+    names: &[String],
+    now: UnixMillis,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = provider();
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("the CA", ca.pem())? {
+        roots.add(certificate)?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()?;
+    let (chain, key) = ca.sign_server(names, now)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates("the server", &chain)?, private_key("the server", &key)?)?;
+    finish(&mut config)?;
+    Ok(Arc::new(config))
+}
+
+/// The web port, with a certificate of the operator's or of the CA's.
+pub fn web_server(
+    ca: &Ca,
+    files: Option<(&Path, &Path)>,
+    names: &[String],
+    now: UnixMillis,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let (chain, key) = match files {
+        None => ca.sign_server(names, now)?,
+        Some((chain, key)) => (read(chain)?, read(key)?),
+    };
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(
+            certificates("web.certificate", &chain)?,
+            private_key("web.key", &key)?,
+        )?;
+    finish(&mut config)?;
+    Ok(Arc::new(config))
+}
+
+/// What agents must trust, PEM.
+pub fn agents_trust_pem(ca: &Ca) -> String {
+    ca.pem().to_owned()
+}
+
+fn finish(config: &mut ServerConfig) -> Result<(), TlsError> {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Stateless tickets: a fleet that reconnects at once costs less, and the server keeps nothing.
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
+    Ok(())
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn certificates(path: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bad = |detail: String| TlsError::File { path: path.to_owned(), detail };
+    let list: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad(error.to_string()))?;
+    if list.is_empty() {
+        return Err(bad("no certificate in it".to_owned()));
+    }
+    Ok(list)
+}
+
+fn private_key(path: &str, pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| TlsError::File { path: path.to_owned(), detail: error.to_string() })
+}
+
+fn read(path: &Path) -> Result<String, TlsError> {
+    std::fs::read_to_string(path).map_err(|error| TlsError::File {
+        path: path.display().to_string(),
+        detail: error.to_string(),
+    })
+}

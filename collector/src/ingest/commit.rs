@@ -1,0 +1,177 @@
+//! One transaction for a whole round: heartbeats, evidence, events, alerts with their tickets and
+//! messages, and the states of hosts that changed.
+
+use watchkeep_core::{
+    alerts::{AlertChange, Cleared, Raised},
+    evidence::Evidence,
+    ids::{ClientId, ContractId, TicketId},
+    tickets::{
+        self, ClearDecision, NewTicket, RaiseDecision, on_alert_cleared, on_alert_raised, open_key,
+    },
+};
+use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
+
+use crate::{
+    app::App,
+    store::{
+        StoreError, Tx, heartbeats,
+        leases::{self, Held},
+        record, tickets as rows,
+    },
+};
+
+/// Whom a change of an alert concerns.
+#[derive(Clone, Debug)]
+pub(super) struct Subject {
+    pub(super) host: HostId,
+    pub(super) name: String,
+    pub(super) client: ClientId,
+    pub(super) contract: Option<ContractId>,
+}
+
+/// Everything that a round writes.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    pub(super) schemas: Vec<(SchemaId, Vec<String>)>,
+    pub(super) heartbeats: Vec<heartbeats::NewHeartbeat>,
+    pub(super) evidence: Vec<Evidence>,
+    pub(super) events: Vec<record::NewEvent>,
+    pub(super) changes: Vec<(Subject, AlertChange)>,
+    pub(super) states: Vec<heartbeats::NewState>,
+    /// Renew the leases and note that the collector is alive.
+    pub(super) alive: bool,
+}
+
+impl Writes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.schemas.is_empty()
+            && self.heartbeats.is_empty()
+            && self.evidence.is_empty()
+            && self.events.is_empty()
+            && self.changes.is_empty()
+            && self.states.is_empty()
+            && !self.alive
+    }
+}
+
+/// Commits a round. Returns the tickets that it touched.
+pub(super) async fn commit(
+    app: &App,
+    held: &Held,
+    writes: &Writes,
+    now: UnixMillis,
+) -> Result<Vec<TicketId>, StoreError> {
+    let mut tx = app.store.begin().await?;
+    if writes.alive {
+        leases::renew(&mut tx, held, now, super::pipeline::LEASE).await?;
+    } else {
+        leases::check(&mut tx, held).await?;
+    }
+    for (id, names) in &writes.schemas {
+        heartbeats::insert_schema(&mut tx, *id, names, now).await?;
+    }
+    heartbeats::insert(&mut tx, &writes.heartbeats).await?;
+    let evidence: Vec<_> =
+        writes.evidence.iter().map(|row| (app.ids.next(now), row)).collect();
+    record::insert_evidence(&mut tx, &evidence).await?;
+    record::insert_events(&mut tx, &writes.events).await?;
+    let mut touched = Vec::new();
+    for (subject, change) in &writes.changes {
+        match change {
+            AlertChange::Raised(raised) => {
+                touched.push(raise(app, &mut tx, subject, raised, now).await?);
+            }
+            AlertChange::Cleared(cleared) => {
+                touched.extend(clear(app, &mut tx, cleared, now).await?);
+            }
+        }
+    }
+    heartbeats::put_states(&mut tx, &writes.states, now).await?;
+    tx.commit().await?;
+    Ok(touched)
+}
+
+async fn raise(
+    app: &App,
+    tx: &mut Tx,
+    subject: &Subject,
+    raised: &Raised,
+    now: UnixMillis,
+) -> Result<TicketId, StoreError> {
+    let key = open_key(subject.contract, Some(subject.host), &raised.check);
+    let existing = rows::by_key(tx, &key).await?;
+    let decision = on_alert_raised(existing.as_ref(), raised, now);
+    let applied = match (decision, &existing) {
+        (RaiseDecision::Attach, Some(ticket)) => tickets::attach(ticket, raised, now),
+        (RaiseDecision::Reopen, Some(ticket)) => tickets::reopen(ticket, raised, now),
+        (decision, _) => {
+            let previous = match decision {
+                RaiseDecision::OpenLinked { previous } => Some(previous),
+                _ => None,
+            };
+            let new = NewTicket {
+                id: TicketId(uuid::Uuid::now_v7()),
+                number: rows::next_number(tx).await?,
+                client: subject.client,
+                contract: subject.contract,
+                host: Some(subject.host),
+                host_name: subject.name.clone(),
+                previous,
+            };
+            tickets::open(new, raised, now)
+        }
+    };
+    crate::tickets::write(app, tx, &applied, now).await?;
+    let ticket = applied.ticket.id;
+    insert_alert(tx, subject.host, raised, ticket, now).await?;
+    tracing::info!(
+        host.id = %subject.host,
+        ticket.number = applied.ticket.number,
+        alert.rule = %raised.rule,
+        "alert on {}: {}", subject.name, raised.summary
+    );
+    Ok(ticket)
+}
+
+async fn insert_alert(
+    tx: &mut Tx,
+    host: HostId,
+    raised: &Raised,
+    ticket: TicketId,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let evidence = serde_json::to_string(&raised.evidence)
+        .map_err(|error| StoreError::corrupt("alert", "evidence", raised.alert, error))?;
+    let alert = record::NewAlert {
+        id: raised.alert,
+        host,
+        rule: raised.rule.as_str(),
+        check: raised.check.as_str(),
+        severity: raised.severity.as_str(),
+        priority: raised.priority.as_str(),
+        summary: &raised.summary,
+        evidence,
+        raised_at: raised.at,
+        recorded_at: now,
+        ticket,
+    };
+    record::insert_alert(tx, &alert).await
+}
+
+async fn clear(
+    app: &App,
+    tx: &mut Tx,
+    cleared: &Cleared,
+    now: UnixMillis,
+) -> Result<Option<TicketId>, StoreError> {
+    let ended = record::clear_alert(tx, cleared.alert, cleared.at, &cleared.reason).await?;
+    let Some((id, firing)) = ended else { return Ok(None) };
+    let Some(ticket) = rows::by_id(tx, id).await? else { return Ok(None) };
+    let applied = match on_alert_cleared(&ticket, firing, now) {
+        ClearDecision::Resolve => tickets::auto_resolve(&ticket, cleared, now),
+        ClearDecision::HandBack => tickets::hand_back(&ticket, cleared, now),
+        ClearDecision::Nothing => tickets::detach(&ticket, cleared, now),
+    };
+    crate::tickets::write(app, tx, &applied, now).await?;
+    Ok(Some(id))
+}

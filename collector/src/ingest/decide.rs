@@ -1,0 +1,286 @@
+//! What follows from one batch, or from a deadline, for one host. Pure: a host's memory, the
+//! message and the instant in; the memory is moved on and everything that must be written comes out.
+
+use watchkeep_core::{
+    alerts::{
+        self, AlertChange, LogMatches, NewAlertId, Reboot, Sample, ServiceBeat, Silence, Skew,
+    },
+    evidence::{Evidence, EvidenceKind},
+    host::{Outcome, Placed, take_batch, take_silence, unbroken_ms},
+    rules::RulePack,
+    series,
+};
+use watchkeep_shared::{
+    DurationMs, UnixMillis,
+    wire::{
+        heartbeat::{Ack, Batch, Event, Frame, GoodbyeReason, Rejected, Service},
+        policy::Policy,
+    },
+};
+
+use super::hosts::{HostEntry, Schemas};
+use crate::store::{heartbeats::NewHeartbeat, record::NewEvent};
+
+/// Log matches count for alerts if they are not older than this: a line that was spooled for a few
+/// minutes still wakes someone, one of yesterday does not.
+const LOG_MATCH_FRESH: DurationMs = DurationMs::from_mins(15);
+
+/// What all decisions share.
+pub(super) struct Context<'a> {
+    pub(super) rules: &'a RulePack,
+    pub(super) policy: &'a Policy,
+    pub(super) schemas: &'a Schemas,
+    /// Identifiers of rows.
+    pub(super) row_id: &'a mut dyn FnMut() -> i64,
+    /// Identifiers of alerts.
+    pub(super) alert_id: NewAlertId<'a>,
+}
+
+/// Everything that follows.
+#[derive(Debug, Default)]
+pub(super) struct Decision {
+    pub(super) heartbeats: Vec<NewHeartbeat>,
+    pub(super) evidence: Vec<Evidence>,
+    pub(super) events: Vec<NewEvent>,
+    pub(super) changes: Vec<AlertChange>,
+    /// The host's state must be written.
+    pub(super) durable: bool,
+    pub(super) repeats: u64,
+    pub(super) ack: Ack,
+}
+
+/// Decides on a batch.
+pub(super) fn decide(
+    entry: &mut HostEntry,
+    batch: &Batch,
+    at: UnixMillis,
+    context: &mut Context<'_>,
+) -> Decision {
+    let mut decision = Decision::default();
+    let mut unknown: Vec<_> = batch
+        .frames
+        .iter()
+        .map(|frame| frame.schema)
+        .filter(|id| context.schemas.get(*id).is_none())
+        .collect();
+    if !unknown.is_empty() {
+        unknown.sort_unstable();
+        unknown.dedup();
+        decision.ack.unknown_schemas = unknown;
+        return decision;
+    }
+    let services_before = entry.state.services.clone();
+    let schemas = context.schemas;
+    let names = |frame: &Frame| schemas.get(frame.schema).map(|schema| schema.names.len());
+    let taken = take_batch(&mut entry.state, entry.id, batch, at, &names);
+    decision.durable = taken.durable;
+    if taken.back {
+        decision.changes.extend(alerts::clear_silent(&mut entry.alerts, at));
+    }
+    decision.evidence = taken.evidence;
+    reboot(entry, at, context, &mut decision);
+    for (frame, outcome) in batch.frames.iter().zip(&taken.frames) {
+        match outcome.outcome {
+            Outcome::Taken(placed) => {
+                decision.ack.accepted += 1;
+                store(entry, frame, placed, context, &mut decision);
+                events(entry, frame, placed, context, &mut decision);
+                if placed.newest {
+                    judge(entry, frame, placed, context, &mut decision);
+                }
+            }
+            Outcome::Repeat => {
+                decision.ack.accepted += 1;
+                decision.repeats += 1;
+            }
+            Outcome::Rejected(reason) => {
+                entry.rejected += 1;
+                decision.ack.rejected.push(Rejected {
+                    instance: frame.instance,
+                    seq: outcome.seq,
+                    reason,
+                });
+            }
+        }
+    }
+    service_events(entry, &services_before, at, context, &mut decision);
+    decision.durable |= entry.alerts.take_changed();
+    if batch.policy_version != context.policy.version {
+        decision.ack.policy = Some(context.policy.clone());
+    }
+    decision
+}
+
+/// Decides on a host whose deadline has passed: silence, or time-driven ends of alerts.
+pub(super) fn decide_deadline(
+    entry: &mut HostEntry,
+    silent: bool,
+    now: UnixMillis,
+    context: &mut Context<'_>,
+) -> Decision {
+    let mut decision = Decision::default();
+    if silent {
+        decision.evidence = take_silence(&mut entry.state, entry.id, now);
+        decision.durable = true;
+        let since = entry.state.last.map_or(now, |last| last.at);
+        let silence = Silence { since, at: now };
+        let changes =
+            alerts::set_silent(&mut entry.alerts, context.rules, silence, context.alert_id);
+        decision.changes.extend(changes);
+    }
+    decision.changes.extend(alerts::tick(&mut entry.alerts, now));
+    decision.durable |= entry.alerts.take_changed();
+    decision
+}
+
+/// A reboot that nobody announced.
+fn reboot(
+    entry: &mut HostEntry,
+    at: UnixMillis,
+    context: &mut Context<'_>,
+    decision: &mut Decision,
+) {
+    let unannounced = decision.evidence.iter().find_map(|row| match &row.kind {
+        EvidenceKind::Resumed { before, after, goodbye, .. }
+            if before.boot != after.boot && *goodbye != Some(GoodbyeReason::Shutdown) =>
+        {
+            Some(row.valid_to.since(row.valid_from))
+        }
+        _ => None,
+    });
+    let Some(gap) = unannounced else { return };
+    let detail = format!(
+        "the boot id changed without a shutdown notice; {} seconds between the last heartbeat before and the first after",
+        gap.0 / 1_000
+    );
+    let seen = Reboot { at, detail: &detail };
+    let changes =
+        alerts::raise_reboot(&mut entry.alerts, context.rules, &seen, context.alert_id);
+    decision.changes.extend(changes);
+}
+
+fn store(
+    entry: &mut HostEntry,
+    frame: &Frame,
+    placed: Placed,
+    context: &mut Context<'_>,
+    decision: &mut Decision,
+) {
+    let id = (context.row_id)();
+    decision.heartbeats.push(NewHeartbeat {
+        id,
+        prev_id: entry.last_id,
+        host: entry.id,
+        mark: placed.mark,
+        interval_ms: frame.interval_ms,
+        late: placed.late || !placed.newest,
+        schema: frame.schema,
+        values: series::row::encode(&frame.values),
+    });
+    entry.last_id = id;
+}
+
+/// Judges the newest frame by the rules. Late frames amend the record and never page.
+fn judge(
+    entry: &mut HostEntry,
+    frame: &Frame,
+    placed: Placed,
+    context: &mut Context<'_>,
+    decision: &mut Decision,
+) {
+    let at = placed.mark.at;
+    let max_step = DurationMs(unbroken_ms(frame.interval_ms));
+    if let Some(schema) = context.schemas.get(frame.schema) {
+        let sample = Sample { at, max_step, values: &frame.values };
+        let changes = alerts::evaluate_values(
+            &mut entry.alerts,
+            &schema.resolved,
+            &sample,
+            context.alert_id,
+        );
+        decision.changes.extend(changes);
+    }
+    let beat = ServiceBeat { at, max_step, services: frame.services.as_deref() };
+    let changes =
+        alerts::evaluate_services(&mut entry.alerts, context.rules, &beat, context.alert_id);
+    decision.changes.extend(changes);
+    let skew = Skew { at, max_step, skew: DurationMs(entry.state.skew_ms) };
+    let changes = alerts::evaluate_skew(&mut entry.alerts, context.rules, skew, context.alert_id);
+    decision.changes.extend(changes);
+    entry.schema = Some(frame.schema);
+    entry.values.clone_from(&frame.values);
+    entry.values_at = at;
+}
+
+fn events(
+    entry: &mut HostEntry,
+    frame: &Frame,
+    placed: Placed,
+    context: &mut Context<'_>,
+    decision: &mut Decision,
+) {
+    for event in &frame.events {
+        if let Event::LogMatch { rule, path, count, lines } = event
+            && placed.mark.arrived_at.since(placed.mark.at) <= LOG_MATCH_FRESH
+        {
+            let at = placed.mark.at;
+            let matches = LogMatches { at, rule, path, count: *count, lines };
+            let changes = alerts::record_log_matches(
+                &mut entry.alerts,
+                context.rules,
+                &matches,
+                context.alert_id,
+            );
+            decision.changes.extend(changes);
+        }
+        decision.events.push(NewEvent {
+            id: (context.row_id)(),
+            host: entry.id,
+            kind: event_kind(event),
+            // A type made of texts and numbers always has a JSON form.
+            detail: serde_json::to_string(event).unwrap_or_default(),
+            at: placed.mark.at,
+            recorded_at: placed.mark.arrived_at,
+        });
+    }
+}
+
+/// Notes each service whose state changed, for the host's timeline.
+fn service_events(
+    entry: &HostEntry,
+    before: &[Service],
+    at: UnixMillis,
+    context: &mut Context<'_>,
+    decision: &mut Decision,
+) {
+    for service in &entry.state.services {
+        let was = before.iter().find(|old| old.key == service.key);
+        if was.is_some_and(|old| old.status == service.status) {
+            continue;
+        }
+        let detail = serde_json::json!({
+            "key": service.key,
+            "from": was.map(|old| old.status),
+            "to": service.status,
+            "detail": service.detail,
+        });
+        decision.events.push(NewEvent {
+            id: (context.row_id)(),
+            host: entry.id,
+            kind: "service",
+            detail: detail.to_string(),
+            at: entry.state.last.map_or(at, |last| last.at),
+            recorded_at: at,
+        });
+    }
+}
+
+const fn event_kind(event: &Event) -> &'static str {
+    match event {
+        Event::AgentStarted { .. } => "agent_started",
+        Event::Goodbye { .. } => "goodbye",
+        Event::LogMatch { .. } => "log_match",
+        Event::LogGap { .. } => "log_gap",
+        Event::SpoolLoss { .. } => "spool_loss",
+    }
+}

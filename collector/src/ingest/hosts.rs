@@ -1,0 +1,112 @@
+//! What the pipeline remembers: hosts, and the metric schemas that they share.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use watchkeep_core::{
+    alerts::HostAlerts,
+    host::HostState,
+    ids::{ClientId, ContractId},
+    rules::{Resolved, RulePack},
+};
+use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
+
+use crate::{live::HostNow, store::heartbeats::NewState};
+
+/// Most schemas known at once: fleets share few; more is a faulty or hostile agent.
+const MAX_SCHEMAS: usize = 65_536;
+
+/// One host in memory.
+#[derive(Clone, Debug)]
+pub(super) struct HostEntry {
+    pub(super) id: HostId,
+    pub(super) name: String,
+    pub(super) client: ClientId,
+    pub(super) contract: Option<ContractId>,
+    pub(super) state: HostState,
+    pub(super) alerts: HostAlerts,
+    /// Newest heartbeat row.
+    pub(super) last_id: i64,
+    /// Newest heartbeat row when the state was last written.
+    pub(super) written_id: i64,
+    pub(super) schema: Option<SchemaId>,
+    pub(super) values: Vec<Option<f64>>,
+    pub(super) values_at: UnixMillis,
+    pub(super) rejected: u64,
+    /// The entry of the deadline heap that counts.
+    pub(super) wake_at: Option<UnixMillis>,
+}
+
+/// What of a host is written to the store.
+#[derive(Debug, Deserialize)]
+pub(super) struct WrittenState {
+    pub(super) host: HostState,
+    pub(super) alerts: HostAlerts,
+}
+
+#[derive(Serialize)]
+struct WrittenStateRef<'a> {
+    host: &'a HostState,
+    alerts: &'a HostAlerts,
+}
+
+impl HostEntry {
+    /// The state as it is to be written.
+    pub(super) fn to_write(&self) -> Result<NewState, serde_json::Error> {
+        let written = WrittenStateRef { host: &self.state, alerts: &self.alerts };
+        Ok(NewState {
+            host: self.id,
+            arrival_id: self.last_id,
+            last_id: self.last_id,
+            state: serde_json::to_string(&written)?,
+        })
+    }
+
+    /// What pages show.
+    pub(super) fn now(&self, schemas: &Schemas) -> HostNow {
+        let known = self.schema.and_then(|id| schemas.get(id));
+        HostNow {
+            names: known.map_or_else(|| Arc::from([]), |schema| Arc::clone(&schema.names)),
+            values: self.values.clone(),
+            at: self.values_at,
+            last_seen_at: self.state.last.map_or(UnixMillis(0), |last| last.arrived_at),
+            silent: self.state.overdue,
+            services: self.state.services.clone(),
+            firing: self.alerts.firing().count() as u32,
+            skew_ms: self.state.skew_ms,
+            policy_version: self.state.policy_version,
+            refused: self.state.refused.clone(),
+            rejected: self.rejected,
+            last_id: self.last_id,
+            open_chain: self.state.open_evidence(self.id),
+            interval_ms: self.state.interval_ms,
+        }
+    }
+}
+
+/// A list of metric names, and the rules that look at them.
+#[derive(Debug)]
+pub(super) struct Schema {
+    pub(super) names: Arc<[String]>,
+    pub(super) resolved: Resolved,
+}
+
+/// All known schemas.
+#[derive(Debug, Default)]
+pub(super) struct Schemas(HashMap<SchemaId, Schema>);
+
+impl Schemas {
+    pub(super) fn get(&self, id: SchemaId) -> Option<&Schema> {
+        self.0.get(&id)
+    }
+
+    /// Adds a schema. Returns whether it is new; `false` too if there is no room for more.
+    pub(super) fn add(&mut self, id: SchemaId, names: Vec<String>, rules: &RulePack) -> bool {
+        if self.0.contains_key(&id) || self.0.len() >= MAX_SCHEMAS {
+            return false;
+        }
+        let resolved = rules.resolve(&names);
+        self.0.insert(id, Schema { names: names.into(), resolved });
+        true
+    }
+}

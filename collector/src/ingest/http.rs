@@ -1,0 +1,337 @@
+//! The agents' port: reads a request within its limits, checks what can be checked without the
+//! host's state, and waits for the pipeline's answer. Every refusal is a typed problem (RFC 9457).
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Extension, Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use rustls::server::ServerConnection;
+use serde::Serialize;
+use tokio::sync::{mpsc::error::TrySendError, oneshot};
+use watchkeep_shared::{
+    HostId,
+    metric,
+    wire::{
+        CONTENT_ENCODING_ZSTD, CONTENT_TYPE_JSON, CONTENT_TYPE_PROBLEM, PROTOCOL_VERSION,
+        codec::{DecodeError, Decoder},
+        enroll::{EnrollRequest, RenewRequest},
+        heartbeat::Batch,
+        limits, paths,
+        problem::{Problem, ProblemType},
+    },
+};
+
+use super::{Arrival, Inbox, NotTaken, metrics::Metrics};
+use crate::{
+    app::App,
+    identity::{self, Ca, CaError, EnrollError, Revoked},
+};
+
+/// What a busy collector asks for.
+const RETRY_AFTER_S: u64 = 2;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Decoders kept for reuse.
+const MAX_DECODERS: usize = 32;
+
+/// What the agents' port needs.
+#[derive(Clone, Debug)]
+pub struct AgentPort {
+    /// The collector.
+    pub app: App,
+    /// The CA.
+    pub ca: Arc<Ca>,
+    /// Refused certificates.
+    pub revoked: Arc<Revoked>,
+    /// The queue.
+    pub inbox: Inbox,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Decompression contexts.
+    pub decoders: Arc<Decoders>,
+}
+
+/// Decompression contexts, reused: a fresh one costs as much as the work.
+#[derive(Debug, Default)]
+pub struct Decoders(Mutex<Vec<Decoder>>);
+
+/// Who is at the other end of a connection, from its certificate.
+#[derive(Clone, Debug)]
+struct Peer {
+    identity: Option<(HostId, String)>,
+}
+
+/// A refused request.
+struct Refused(ProblemType, String);
+
+/// Notes on each connection who its certificate names.
+pub fn describe(
+    tls: &ServerConnection,
+    _peer: SocketAddr,
+    extensions: &mut axum::http::Extensions,
+) {
+    let leaf = tls.peer_certificates().and_then(|chain| chain.first());
+    let identity = leaf.and_then(|leaf| identity::peer_identity(leaf).ok());
+    extensions.insert(Peer { identity });
+}
+
+/// The router of the agents' port.
+pub fn router(port: AgentPort) -> Router {
+    Router::new()
+        .route(paths::HEARTBEATS, post(heartbeats))
+        .route(paths::ENROLL, post(enroll))
+        .route(paths::RENEW, post(renew))
+        .fallback(|| async {
+            Refused(ProblemType::NotFound, "see docs/protocol.md for the paths".to_owned())
+        })
+        .method_not_allowed_fallback(|| async {
+            Refused(ProblemType::NotFound, "every path takes POST".to_owned())
+        })
+        .with_state(port)
+}
+
+async fn heartbeats(
+    State(port): State<AgentPort>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answer = take_heartbeats(&port, &peer, &headers, body).await;
+    answer.unwrap_or_else(|refused| port.refuse(&refused))
+}
+
+async fn enroll(State(port): State<AgentPort>, body: Body) -> Response {
+    let answer = async {
+        let request: EnrollRequest = parse(&read(body).await?)?;
+        check_version(request.v)?;
+        let enrolled = identity::enroll(&port.app, &port.ca, &request).await?;
+        Ok::<_, Refused>(json(&enrolled))
+    };
+    answer.await.unwrap_or_else(|refused| port.refuse(&refused))
+}
+
+async fn renew(
+    State(port): State<AgentPort>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Response {
+    let answer = async {
+        let host = port.host_of(&peer)?;
+        let request: RenewRequest = parse(&read(body).await?)?;
+        check_version(request.v)?;
+        let renewed = identity::renew(&port.app, &port.ca, host, &request.csr_pem).await?;
+        Ok::<_, Refused>(json(&renewed))
+    };
+    answer.await.unwrap_or_else(|refused| port.refuse(&refused))
+}
+
+async fn take_heartbeats(
+    port: &AgentPort,
+    peer: &Peer,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Refused> {
+    let host = port.host_of(peer)?;
+    let body = read(body).await?;
+    // Busy is said before the work of reading the body's content.
+    let slot = port.inbox.try_reserve().map_err(|error| match error {
+        TrySendError::Full(()) => Refused(ProblemType::Busy, "the queue is full".to_owned()),
+        TrySendError::Closed(()) => Refused(ProblemType::Busy, "shutting down".to_owned()),
+    })?;
+    let batch = port.decode(headers, &body)?;
+    check_batch(&batch)?;
+    let (reply, answer) = oneshot::channel();
+    let at = port.app.clock.now();
+    slot.send(Arrival { host, at, batch, reply });
+    match answer.await {
+        Ok(Ok(ack)) => Ok(json(&ack)),
+        Ok(Err(NotTaken::Busy)) => {
+            Err(Refused(ProblemType::Busy, "the store can't commit now".to_owned()))
+        }
+        Ok(Err(NotTaken::UnknownHost)) => Err(retired()),
+        Err(_) => Err(Refused(ProblemType::Busy, "shutting down".to_owned())),
+    }
+}
+
+impl AgentPort {
+    /// The host that the certificate names, unless that was revoked since the handshake.
+    fn host_of(&self, peer: &Peer) -> Result<HostId, Refused> {
+        let Some((host, serial)) = &peer.identity else {
+            return Err(Refused(
+                ProblemType::CertificateRequired,
+                "send the client certificate given at enrolment".to_owned(),
+            ));
+        };
+        if self.revoked.contains(serial) {
+            return Err(Refused(
+                ProblemType::CertificateRevoked,
+                "ask your provider for a new enrolment token".to_owned(),
+            ));
+        }
+        Ok(*host)
+    }
+
+    fn decode(&self, headers: &HeaderMap, body: &[u8]) -> Result<Batch, Refused> {
+        match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+            None | Some(b"identity") => return parse(body),
+            Some(encoding) if encoding == CONTENT_ENCODING_ZSTD.as_bytes() => {}
+            Some(other) => {
+                let other = String::from_utf8_lossy(other);
+                return Err(Refused(
+                    ProblemType::BadEncoding,
+                    format!("content-encoding {other} is not zstd or identity"),
+                ));
+            }
+        }
+        let pooled =
+            self.decoders.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut decoder = match pooled {
+            Some(decoder) => decoder,
+            None => Decoder::new().map_err(decode_problem)?,
+        };
+        let batch = decoder.decode(body).map_err(decode_problem);
+        let mut pool = self.decoders.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() < MAX_DECODERS {
+            pool.push(decoder);
+        }
+        batch
+    }
+
+    fn refuse(&self, refused: &Refused) -> Response {
+        self.metrics.count_problem(refused.0.urn());
+        refused.to_response()
+    }
+}
+
+/// Checks that need no host.
+fn check_batch(batch: &Batch) -> Result<(), Refused> {
+    check_version(batch.v)?;
+    let over = |what: String| Err(Refused(ProblemType::OverLimit, what));
+    if batch.frames.is_empty() || batch.frames.len() > limits::MAX_FRAMES_PER_BATCH {
+        return over(format!(
+            "frames: {} of them, 1 to {} are allowed",
+            batch.frames.len(),
+            limits::MAX_FRAMES_PER_BATCH
+        ));
+    }
+    if batch.schemas.len() > limits::MAX_SCHEMAS_PER_BATCH {
+        return over(format!("schemas: at most {}", limits::MAX_SCHEMAS_PER_BATCH));
+    }
+    for schema in &batch.schemas {
+        if schema.names.len() > limits::MAX_VALUES_PER_FRAME {
+            return over(format!("schemas: at most {} names", limits::MAX_VALUES_PER_FRAME));
+        }
+        if let Some(bad) = schema.names.iter().find(|name| !metric::is_valid_name(name)) {
+            return over(format!(
+                "schemas: the name {bad:?} is not 1 to {} bytes without control characters",
+                limits::MAX_METRIC_NAME_BYTES
+            ));
+        }
+        if metric::schema_id(&schema.names) != schema.id {
+            return Err(Refused(
+                ProblemType::BadBody,
+                format!("schemas: {} is not the identifier of its names", schema.id),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_version(v: u16) -> Result<(), Refused> {
+    if v == PROTOCOL_VERSION {
+        return Ok(());
+    }
+    Err(Refused(
+        ProblemType::UnsupportedVersion,
+        format!("v is {v}; this collector speaks {PROTOCOL_VERSION}"),
+    ))
+}
+
+async fn read(body: Body) -> Result<Bytes, Refused> {
+    let limited = Limited::new(body, limits::MAX_BODY_BYTES).collect();
+    let collected = tokio::time::timeout(BODY_TIMEOUT, limited).await.map_err(|_| {
+        Refused(ProblemType::BadBody, "the body took too long to arrive".to_owned())
+    })?;
+    match collected {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refused(
+            ProblemType::BodyTooLarge,
+            format!("a body has at most {} bytes", limits::MAX_BODY_BYTES),
+        )),
+        Err(error) => Err(Refused(ProblemType::BadBody, format!("the body broke off: {error}"))),
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(body).map_err(|error| Refused(ProblemType::BadBody, error.to_string()))
+}
+
+fn decode_problem(error: DecodeError) -> Refused {
+    let kind = match &error {
+        DecodeError::TooLarge => ProblemType::BodyTooLarge,
+        DecodeError::Zstd(_) => ProblemType::BadEncoding,
+        DecodeError::Json(_) => ProblemType::BadBody,
+    };
+    Refused(kind, error.to_string())
+}
+
+fn retired() -> Refused {
+    Refused(ProblemType::CertificateRevoked, "this host is retired or unknown".to_owned())
+}
+
+impl From<EnrollError> for Refused {
+    fn from(error: EnrollError) -> Self {
+        match error {
+            EnrollError::TokenRefused => Self(ProblemType::TokenRefused, error.to_string()),
+            EnrollError::BadRequest(detail) => Self(ProblemType::BadBody, detail),
+            EnrollError::Retired => retired(),
+            EnrollError::Ca(CaError::BadRequest(detail)) => Self(ProblemType::BadCsr, detail),
+            EnrollError::Ca(_) | EnrollError::Store(_) => {
+                tracing::error!("failed to enrol or renew: {error}");
+                Self(ProblemType::Internal, "see the collector's log".to_owned())
+            }
+        }
+    }
+}
+
+impl Refused {
+    fn to_response(&self) -> Response {
+        let problem = Problem::new(self.0, self.1.clone());
+        let status =
+            StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, to_json(&problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));
+        if matches!(self.0, ProblemType::Busy | ProblemType::TooManyRequests) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        }
+        response
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        self.to_response()
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Response {
+    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_JSON))];
+    (content_type, to_json(value)).into_response()
+}
+
+fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    // The protocol's types have no maps with odd keys: they always have a JSON form.
+    serde_json::to_vec(value).unwrap_or_default()
+}

@@ -1,0 +1,54 @@
+//! The pipeline: drain what arrived, decide what follows (pure), commit everything in one
+//! transaction, acknowledge. A crash at any point loses nothing and doubles nothing: agents send
+//! again what was not acknowledged, and a repeat is told by its sequence number.
+//!
+//! - [`http`]: the agents' port; reads and checks a request and puts it into the queue.
+//! - [`decide`]: what follows from one batch for one host.
+//! - [`pipeline`]: the loop that owns all hosts' states.
+//! - [`commit`]: one transaction for a whole round.
+//! - [`rebuild`]: states from the store at start, or after a commit of unknown outcome.
+//! - [`deadlines`]: silence without a scan of all hosts.
+//! - [`seal`]: hours of heartbeats become chunks.
+
+mod commit;
+mod deadlines;
+mod decide;
+mod hosts;
+pub mod http;
+pub mod metrics;
+mod pipeline;
+mod rebuild;
+pub mod seal;
+
+use tokio::sync::{mpsc, oneshot};
+use watchkeep_shared::{
+    HostId, UnixMillis,
+    wire::heartbeat::{Ack, Batch},
+};
+
+pub use pipeline::{Pipeline, PipelineError};
+
+/// A batch in the queue.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Whose it is, by its certificate.
+    pub host: HostId,
+    /// When its last byte came.
+    pub at: UnixMillis,
+    /// What it says.
+    pub batch: Batch,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Ack, NotTaken>>,
+}
+
+/// Why a batch was not taken although it was well formed; the agent keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    /// The store could not commit: try again.
+    Busy,
+    /// The host is unknown or retired.
+    UnknownHost,
+}
+
+/// The way into the queue.
+pub type Inbox = mpsc::Sender<Arrival>;

@@ -1,0 +1,132 @@
+//! Hosts' states from the store: what was written at their last durable change, plus the tail
+//! since then.
+
+use std::collections::HashMap;
+
+use watchkeep_core::{
+    alerts,
+    ids::{ClientId, ContractId},
+    rules::RulePack,
+    series,
+};
+use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
+
+use super::hosts::{HostEntry, Schemas, WrittenState};
+use crate::store::{
+    Store, StoreError,
+    fleet::{self, HostRow},
+    heartbeats::{self, StateRow},
+};
+
+/// What a collector knows when it begins.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub(super) hosts: HashMap<HostId, HostEntry>,
+    pub(super) schemas: Schemas,
+    /// The newest row.
+    pub(super) max_id: i64,
+    /// When the newest row arrived: proof that the collector was alive then.
+    pub(super) last_arrival: Option<UnixMillis>,
+    /// How many rows of the tail were read.
+    pub(super) tail_rows: usize,
+}
+
+/// Reads everything.
+pub(super) async fn rebuild(store: &Store, rules: &RulePack) -> Result<Memory, StoreError> {
+    let mut memory = Memory::default();
+    for (id, names) in heartbeats::schemas(store).await? {
+        memory.schemas.add(id, names, rules);
+    }
+    for row in fleet::hosts(store).await? {
+        if row.retired_at.is_none() {
+            memory.hosts.insert(HostId(row.id), fresh(row));
+        }
+    }
+    for row in heartbeats::states(store).await? {
+        if let Some(entry) = memory.hosts.get_mut(&HostId(row.host_id)) {
+            restore(entry, &row)?;
+        }
+    }
+    replay_tail(store, &mut memory).await?;
+    for entry in memory.hosts.values_mut() {
+        newest_values(store, entry).await?;
+    }
+    memory.max_id = heartbeats::max_id(store).await?.unwrap_or(0);
+    Ok(memory)
+}
+
+/// A host that enrolled after the start.
+pub(super) async fn one_host(store: &Store, id: HostId) -> Result<Option<HostEntry>, StoreError> {
+    let row = fleet::host(store, id).await?.filter(|row| row.retired_at.is_none());
+    let Some(mut entry) = row.map(fresh) else { return Ok(None) };
+    if let Some(row) = heartbeats::state_of(store, id).await? {
+        restore(&mut entry, &row)?;
+    }
+    Ok(Some(entry))
+}
+
+/// Reads the tail once, from the oldest state on. An overdue host has no rows after its state, so
+/// it does not hold the start back.
+async fn replay_tail(store: &Store, memory: &mut Memory) -> Result<(), StoreError> {
+    let live = memory.hosts.values().filter(|entry| entry.last_id > 0 && !entry.state.overdue);
+    let Some(mut after) = live.map(|entry| entry.written_id).min() else { return Ok(()) };
+    loop {
+        let page = heartbeats::tail_after(store, after).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.id;
+        memory.last_arrival = Some(UnixMillis(last.recorded_at));
+        memory.tail_rows += page.len();
+        for row in page {
+            let Some(entry) = memory.hosts.get_mut(&HostId(row.host_id)) else { continue };
+            if row.id <= entry.written_id {
+                continue;
+            }
+            let frame = row.stored_frame();
+            entry.state.replay(frame);
+            if !frame.late {
+                alerts::note_observed(&mut entry.alerts, frame.mark.at);
+            }
+            entry.last_id = row.id;
+        }
+    }
+}
+
+async fn newest_values(store: &Store, entry: &mut HostEntry) -> Result<(), StoreError> {
+    if entry.last_id == 0 {
+        return Ok(());
+    }
+    let Some(row) = heartbeats::values_of(store, entry.last_id).await? else { return Ok(()) };
+    entry.values = series::row::decode(&row.vals)
+        .map_err(|error| StoreError::corrupt("heartbeat", "vals", row.id, error))?;
+    entry.schema = Some(SchemaId(row.schema_id as u64));
+    entry.values_at = UnixMillis(row.at);
+    Ok(())
+}
+
+fn fresh(row: HostRow) -> HostEntry {
+    HostEntry {
+        id: HostId(row.id),
+        name: row.name,
+        client: ClientId(row.client_id),
+        contract: row.contract_id.map(ContractId),
+        state: watchkeep_core::host::HostState::default(),
+        alerts: alerts::HostAlerts::default(),
+        last_id: 0,
+        written_id: 0,
+        schema: None,
+        values: Vec::new(),
+        values_at: UnixMillis(0),
+        rejected: 0,
+        wake_at: None,
+    }
+}
+
+fn restore(entry: &mut HostEntry, row: &StateRow) -> Result<(), StoreError> {
+    let written: WrittenState = serde_json::from_str(&row.state)
+        .map_err(|error| StoreError::corrupt("host_state", "state", row.host_id, error))?;
+    entry.state = written.host;
+    entry.alerts = written.alerts;
+    entry.last_id = row.last_id;
+    entry.written_id = row.arrival_id;
+    Ok(())
+}

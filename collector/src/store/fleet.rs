@@ -1,0 +1,253 @@
+//! Clients, contracts, sites, hosts.
+
+use uuid::Uuid;
+use watchkeep_core::ids::{ClientId, ContractId, SiteId};
+use watchkeep_shared::{HostId, UnixMillis};
+
+use super::{
+    Store, StoreError, Tx,
+    row::row,
+    tx::{on_read, on_tx},
+};
+
+/// Hosts hash into this many partitions.
+pub const PARTITIONS: i32 = 64;
+
+const INSERT_HOST: &str = "INSERT INTO host \
+    (id, client_id, site_id, contract_id, part, name, agent_version, enrolled_at) \
+    SELECT $1, client_id, id, contract_id, $3, $4, $5, $6 FROM site WHERE id = $2";
+const IS_ACTIVE: &str = "SELECT COUNT(*) FROM host WHERE id = $1 AND retired_at IS NULL";
+macro_rules! select_host {
+    () => {
+        "SELECT host.id, client_id, site_id, contract_id, part, host.name, \
+         enrolled_at, retired_at, client.name AS client_name, \
+         (SELECT site.name FROM site WHERE site.id = host.site_id) AS site_name \
+         FROM host JOIN client ON client.id = host.client_id"
+    };
+}
+const HOSTS: &str = select_host!();
+const HOST: &str = concat!(select_host!(), " WHERE host.id = $1");
+const UPSERT_CLIENT: &str = "INSERT INTO client (id, name, created_at) VALUES ($1, $2, $3) \
+    ON CONFLICT (name) DO NOTHING";
+const CLIENT_BY_NAME: &str = "SELECT id FROM client WHERE name = $1";
+const UPSERT_CONTRACT: &str = "INSERT INTO contract \
+    (id, client_id, name, kind, zone, service_hours, unknown_rule, target_pct, created_at) \
+    VALUES ($1, $2, $3, $4, $5, '24x7', $6, $7, $8) ON CONFLICT (name) DO UPDATE SET \
+    client_id = excluded.client_id, kind = excluded.kind, zone = excluded.zone, \
+    unknown_rule = excluded.unknown_rule, target_pct = excluded.target_pct";
+const CONTRACTS: &str = "SELECT contract.id, client_id, contract.name, kind, zone, \
+    unknown_rule, target_pct, client.name AS client_name \
+    FROM contract JOIN client ON client.id = contract.client_id ORDER BY contract.name";
+const UPSERT_SITE: &str = "INSERT INTO site (id, client_id, contract_id, name, created_at) \
+    VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE SET \
+    client_id = excluded.client_id, contract_id = excluded.contract_id";
+const SITES: &str = "SELECT site.id, site.client_id, site.contract_id, site.name, \
+    client.name AS client_name FROM site JOIN client ON client.id = site.client_id \
+    ORDER BY site.name";
+const RETIRE_HOST: &str = "UPDATE host SET retired_at = $2 WHERE id = $1 AND retired_at IS NULL";
+
+/// A machine about to be taken in; client and contract come from its site.
+#[derive(Debug)]
+pub struct NewHost {
+    /// Its identity.
+    pub id: HostId,
+    /// Where it stands.
+    pub site: SiteId,
+    /// Its host name.
+    pub name: String,
+    /// Version of its agent.
+    pub agent_version: String,
+    /// Now.
+    pub enrolled_at: UnixMillis,
+}
+
+row! {
+    /// A host as stored.
+    #[derive(Clone, Debug)]
+    pub struct HostRow {
+        /// Its identity.
+        pub id: Uuid,
+        /// Whose it is.
+        pub client_id: Uuid,
+        /// Where it stands.
+        pub site_id: Uuid,
+        /// What covers it.
+        pub contract_id: Option<Uuid>,
+        /// Its partition.
+        pub part: i32,
+        /// Its host name.
+        pub name: String,
+        /// When it was taken in.
+        pub enrolled_at: i64,
+        /// When it was retired.
+        pub retired_at: Option<i64>,
+        /// Whose it is, by name.
+        pub client_name: String,
+        /// Where it stands, by name.
+        pub site_name: String,
+    }
+}
+
+row! {
+    /// A contract as stored.
+    #[derive(Clone, Debug)]
+    pub struct ContractRow {
+        /// Its identity.
+        pub id: Uuid,
+        /// Whose it is.
+        pub client_id: Uuid,
+        /// Its name.
+        pub name: String,
+        /// `managed`, `block_hours` or `time_and_material`.
+        pub kind: String,
+        /// IANA time zone.
+        pub zone: String,
+        /// `count_as_up`, `count_as_down` or `exclude`.
+        pub unknown_rule: String,
+        /// Promised availability, 0 to 100.
+        pub target_pct: f64,
+        /// Whose it is, by name.
+        pub client_name: String,
+    }
+}
+
+row! {
+    /// A site as stored.
+    #[derive(Clone, Debug)]
+    pub struct SiteRow {
+        /// Its identity.
+        pub id: Uuid,
+        /// Whose it is.
+        pub client_id: Uuid,
+        /// What covers its hosts.
+        pub contract_id: Option<Uuid>,
+        /// Its name.
+        pub name: String,
+        /// Whose it is, by name.
+        pub client_name: String,
+    }
+}
+
+/// A contract to be made or brought up to date.
+#[derive(Clone, Debug)]
+pub struct NewContract {
+    /// Whose it is.
+    pub client: ClientId,
+    /// Its name, unique.
+    pub name: String,
+    /// `managed`, `block_hours` or `time_and_material`.
+    pub kind: String,
+    /// IANA time zone.
+    pub zone: String,
+    /// `count_as_up`, `count_as_down` or `exclude`.
+    pub unknown_rule: String,
+    /// Promised availability, 0 to 100.
+    pub target_pct: f64,
+}
+
+/// The partition of a host.
+pub fn partition_of(host: HostId) -> i32 {
+    // The last byte of a version 7 UUID is random.
+    i32::from(host.uuid().as_bytes()[15]) % PARTITIONS
+}
+
+/// Stores a host.
+pub async fn insert_host(tx: &mut Tx, host: &NewHost) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(INSERT_HOST)
+        .bind(host.id.uuid())
+        .bind(host.site.uuid())
+        .bind(partition_of(host.id))
+        .bind(&host.name)
+        .bind(&host.agent_version)
+        .bind(host.enrolled_at.0)
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Whether a host exists and is not retired.
+pub async fn is_active_host(tx: &mut Tx, host: HostId) -> Result<bool, StoreError> {
+    let (count,): (i64,) =
+        on_tx!(tx, c => sqlx::query_as(IS_ACTIVE).bind(host.uuid()).fetch_one(c).await)?;
+    Ok(count > 0)
+}
+
+/// Retires a host.
+pub async fn retire_host(tx: &mut Tx, host: HostId, now: UnixMillis) -> Result<bool, StoreError> {
+    Ok(on_tx!(tx, c => sqlx::query(RETIRE_HOST).bind(host.uuid()).bind(now.0)
+        .execute(c).await.map(|done| done.rows_affected() > 0))?)
+}
+
+/// All hosts, retired ones too.
+pub async fn hosts(store: &Store) -> Result<Vec<HostRow>, StoreError> {
+    Ok(on_read!(store, c => sqlx::query_as(HOSTS).fetch_all(c).await)?)
+}
+
+/// One host.
+pub async fn host(store: &Store, id: HostId) -> Result<Option<HostRow>, StoreError> {
+    Ok(on_read!(store, c => sqlx::query_as(HOST).bind(id.uuid()).fetch_optional(c).await)?)
+}
+
+/// Finds or makes a client by name.
+pub async fn ensure_client(
+    tx: &mut Tx,
+    name: &str,
+    now: UnixMillis,
+) -> Result<ClientId, StoreError> {
+    on_tx!(tx, c => sqlx::query(UPSERT_CLIENT).bind(Uuid::now_v7()).bind(name).bind(now.0)
+        .execute(c).await.map(drop))?;
+    let (id,): (Uuid,) =
+        on_tx!(tx, c => sqlx::query_as(CLIENT_BY_NAME).bind(name).fetch_one(c).await)?;
+    Ok(ClientId(id))
+}
+
+/// Makes a contract, or brings the one of that name up to date.
+pub async fn put_contract(
+    tx: &mut Tx,
+    new: &NewContract,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(UPSERT_CONTRACT)
+        .bind(Uuid::now_v7())
+        .bind(new.client.uuid())
+        .bind(&new.name)
+        .bind(&new.kind)
+        .bind(&new.zone)
+        .bind(&new.unknown_rule)
+        .bind(new.target_pct)
+        .bind(now.0)
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Makes a site, or brings the one of that name up to date.
+pub async fn put_site(
+    tx: &mut Tx,
+    client: ClientId,
+    contract: Option<ContractId>,
+    name: &str,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(UPSERT_SITE)
+        .bind(Uuid::now_v7())
+        .bind(client.uuid())
+        .bind(contract.map(ContractId::uuid))
+        .bind(name)
+        .bind(now.0)
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// All contracts, by name.
+pub async fn contracts(store: &Store) -> Result<Vec<ContractRow>, StoreError> {
+    Ok(on_read!(store, c => sqlx::query_as(CONTRACTS).fetch_all(c).await)?)
+}
+
+/// All contracts, as a transaction sees them.
+pub async fn contracts_in(tx: &mut Tx) -> Result<Vec<ContractRow>, StoreError> {
+    Ok(on_tx!(tx, c => sqlx::query_as(CONTRACTS).fetch_all(c).await)?)
+}
+
+/// All sites, by name.
+pub async fn sites(store: &Store) -> Result<Vec<SiteRow>, StoreError> {
+    Ok(on_read!(store, c => sqlx::query_as(SITES).fetch_all(c).await)?)
+}

@@ -1,0 +1,236 @@
+//! The tail: heartbeats as they arrived, and each host's written state.
+
+use uuid::Uuid;
+use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
+
+use super::{
+    Store, StoreError, Tx,
+    dialect::insert_many,
+    row::row,
+    tx::{on_read, on_tx},
+};
+
+const INSERT: &str = "INSERT INTO heartbeat (id, prev_id, host_id, boot, instance, seq, at, \
+    recorded_at, mono_ms, boot_ms, interval_ms, late, schema_id, vals)";
+const INSERT_SCHEMA: &str = "INSERT INTO metric_schema (id, names, created_at) \
+    VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
+const SCHEMAS: &str = "SELECT id, names FROM metric_schema";
+const PUT_STATE: &str = "INSERT INTO host_state \
+    (host_id, part, arrival_id, last_id, state, updated_at) VALUES ($1, $2, $3, $4, $5, $6) \
+    ON CONFLICT (host_id) DO UPDATE SET part = excluded.part, arrival_id = excluded.arrival_id, \
+    last_id = excluded.last_id, state = excluded.state, updated_at = excluded.updated_at";
+const STATES: &str = "SELECT host_id, arrival_id, last_id, state FROM host_state";
+const STATE_OF: &str = "SELECT host_id, arrival_id, last_id, state FROM host_state WHERE host_id = $1";
+/// The tail after a point, in pages by primary key.
+const TAIL: &str = "SELECT id, host_id, boot, instance, seq, at, recorded_at, mono_ms, boot_ms, \
+    interval_ms, late FROM heartbeat WHERE id > $1 ORDER BY id LIMIT $2";
+const MAX_ID: &str = "SELECT MAX(id) FROM heartbeat";
+const NEWEST: &str = "SELECT id, at, schema_id, vals FROM heartbeat WHERE id = $1";
+
+/// Rows of the tail read at a time at start.
+const TAIL_PAGE_ROWS: i64 = 20_000;
+
+/// A heartbeat about to be stored.
+#[derive(Debug)]
+pub struct NewHeartbeat {
+    /// Its row.
+    pub id: i64,
+    /// The host's row before it, 0 if it is the first.
+    pub prev_id: i64,
+    /// Whose it is.
+    pub host: HostId,
+    /// Where it stands.
+    pub mark: watchkeep_core::evidence::FrameMark,
+    /// The interval it named.
+    pub interval_ms: u32,
+    /// Received late.
+    pub late: bool,
+    /// Names of its values.
+    pub schema: SchemaId,
+    /// Its values, encoded by `watchkeep_core::series::row`.
+    pub values: Vec<u8>,
+}
+
+row! {
+    /// A heartbeat of the tail without its values.
+    #[derive(Clone, Copy, Debug)]
+    pub struct TailRow {
+        /// Its row.
+        pub id: i64,
+        /// Whose it is.
+        pub host_id: Uuid,
+        /// Its boot.
+        pub boot: Uuid,
+        /// Its agent process.
+        pub instance: Uuid,
+        /// Its sequence number.
+        pub seq: i64,
+        /// When it was made.
+        pub at: i64,
+        /// When it arrived.
+        pub recorded_at: i64,
+        /// Monotonic clock.
+        pub mono_ms: i64,
+        /// Boot-time clock.
+        pub boot_ms: i64,
+        /// Interval.
+        pub interval_ms: i32,
+        /// Received late.
+        pub late: bool,
+    }
+}
+
+row! {
+    /// A host's written state.
+    #[derive(Clone, Debug)]
+    pub struct StateRow {
+        /// Whose it is.
+        pub host_id: Uuid,
+        /// Heartbeats up to here are in it.
+        pub arrival_id: i64,
+        /// The host's newest heartbeat then.
+        pub last_id: i64,
+        /// JSON.
+        pub state: String,
+    }
+}
+
+row! {
+    /// One heartbeat's values.
+    #[derive(Clone, Debug)]
+    pub struct ValuesRow {
+        /// Its row.
+        pub id: i64,
+        /// When it was made.
+        pub at: i64,
+        /// Names of its values.
+        pub schema_id: i64,
+        /// Encoded values.
+        pub vals: Vec<u8>,
+    }
+}
+
+/// A state about to be written.
+#[derive(Debug)]
+pub struct NewState {
+    /// Whose it is.
+    pub host: HostId,
+    /// Heartbeats up to here are in it.
+    pub arrival_id: i64,
+    /// The host's newest heartbeat.
+    pub last_id: i64,
+    /// JSON.
+    pub state: String,
+}
+
+/// Appends heartbeats.
+pub async fn insert(tx: &mut Tx, rows: &[NewHeartbeat]) -> Result<(), StoreError> {
+    insert_many!(tx, INSERT, 14, rows, |query, row| query
+        .bind(row.id)
+        .bind(row.prev_id)
+        .bind(row.host.uuid())
+        .bind(row.mark.boot.uuid())
+        .bind(row.mark.instance.uuid())
+        .bind(row.mark.seq as i64)
+        .bind(row.mark.at.0)
+        .bind(row.mark.arrived_at.0)
+        .bind(row.mark.mono_ms)
+        .bind(row.mark.boot_ms)
+        .bind(row.interval_ms as i32)
+        .bind(row.late)
+        .bind(row.schema.0 as i64)
+        .bind(row.values.as_slice()));
+    Ok(())
+}
+
+/// Stores a list of names, once.
+pub async fn insert_schema(
+    tx: &mut Tx,
+    id: SchemaId,
+    names: &[String],
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let names = serde_json::to_string(names)
+        .map_err(|error| StoreError::corrupt("metric_schema", "names", id, error))?;
+    on_tx!(tx, c => sqlx::query(INSERT_SCHEMA).bind(id.0 as i64).bind(&names).bind(now.0)
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// All known schemas.
+pub async fn schemas(store: &Store) -> Result<Vec<(SchemaId, Vec<String>)>, StoreError> {
+    let rows: Vec<(i64, String)> =
+        on_read!(store, c => sqlx::query_as(SCHEMAS).fetch_all(c).await)?;
+    rows.into_iter()
+        .map(|(id, names)| {
+            let names = serde_json::from_str(&names)
+                .map_err(|error| StoreError::corrupt("metric_schema", "names", id, error))?;
+            Ok((SchemaId(id as u64), names))
+        })
+        .collect()
+}
+
+/// Writes the states of hosts.
+pub async fn put_states(
+    tx: &mut Tx,
+    states: &[NewState],
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    for state in states {
+        on_tx!(tx, c => sqlx::query(PUT_STATE)
+            .bind(state.host.uuid())
+            .bind(super::fleet::partition_of(state.host))
+            .bind(state.arrival_id)
+            .bind(state.last_id)
+            .bind(&state.state)
+            .bind(now.0)
+            .execute(c).await.map(drop))?;
+    }
+    Ok(())
+}
+
+/// All written states.
+pub async fn states(store: &Store) -> Result<Vec<StateRow>, StoreError> {
+    Ok(on_read!(store, c => sqlx::query_as(STATES).fetch_all(c).await)?)
+}
+
+/// One host's written state.
+pub async fn state_of(store: &Store, host: HostId) -> Result<Option<StateRow>, StoreError> {
+    Ok(on_read!(store, c => sqlx::query_as(STATE_OF).bind(host.uuid()).fetch_optional(c).await)?)
+}
+
+/// A page of the tail after a row, in arrival order. Empty at the end.
+pub async fn tail_after(store: &Store, id: i64) -> Result<Vec<TailRow>, StoreError> {
+    Ok(on_read!(store, c => sqlx::query_as(TAIL).bind(id).bind(TAIL_PAGE_ROWS)
+        .fetch_all(c).await)?)
+}
+
+/// The newest row.
+pub async fn max_id(store: &Store) -> Result<Option<i64>, StoreError> {
+    let (id,): (Option<i64>,) = on_read!(store, c => sqlx::query_as(MAX_ID).fetch_one(c).await)?;
+    Ok(id)
+}
+
+/// One heartbeat's values.
+pub async fn values_of(store: &Store, id: i64) -> Result<Option<ValuesRow>, StoreError> {
+    Ok(on_read!(store, c => sqlx::query_as(NEWEST).bind(id).fetch_optional(c).await)?)
+}
+
+impl TailRow {
+    /// As the decisions know it.
+    pub fn stored_frame(&self) -> watchkeep_core::host::StoredFrame {
+        watchkeep_core::host::StoredFrame {
+            mark: watchkeep_core::evidence::FrameMark {
+                boot: self.boot.into(),
+                instance: self.instance.into(),
+                seq: self.seq as u64,
+                at: UnixMillis(self.at),
+                arrived_at: UnixMillis(self.recorded_at),
+                mono_ms: self.mono_ms,
+                boot_ms: self.boot_ms,
+            },
+            late: self.late,
+            interval_ms: self.interval_ms as u32,
+        }
+    }
+}

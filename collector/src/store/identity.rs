@@ -1,0 +1,99 @@
+//! Enrolment tokens and certificates.
+
+use uuid::Uuid;
+use watchkeep_core::ids::SiteId;
+use watchkeep_shared::{HostId, UnixMillis};
+
+use super::{
+    Store, StoreError, Tx,
+    tx::{on_read, on_tx},
+};
+use crate::identity::Issued;
+
+const INSERT_TOKEN: &str = "INSERT INTO enrolment_token \
+    (id, site_id, secret_sha256, uses_left, expires_at, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+/// Takes one use, if the token is good for one: a single statement, so that two machines can't
+/// share the last use.
+const USE_TOKEN: &str = "UPDATE enrolment_token SET uses_left = uses_left - 1 \
+    WHERE id = $1 AND secret_sha256 = $2 AND expires_at > $3 AND uses_left > 0 RETURNING site_id";
+const INSERT_CERTIFICATE: &str = "INSERT INTO certificate \
+    (serial, host_id, not_before, not_after) VALUES ($1, $2, $3, $4)";
+const REVOKE_HOST: &str =
+    "UPDATE certificate SET revoked_at = $2 WHERE host_id = $1 AND revoked_at IS NULL";
+const REVOKED: &str =
+    "SELECT serial FROM certificate WHERE revoked_at IS NOT NULL AND not_after > $1";
+
+/// A token about to be stored.
+#[derive(Debug)]
+pub struct NewToken {
+    /// Its identifier.
+    pub id: Uuid,
+    /// Where its hosts stand.
+    pub site: SiteId,
+    /// SHA-256 of the secret.
+    pub secret_sha256: Vec<u8>,
+    /// How many machines it takes in.
+    pub uses: i64,
+    /// Until when.
+    pub expires_at: UnixMillis,
+    /// Since when.
+    pub created_at: UnixMillis,
+}
+
+/// Stores a token.
+pub async fn insert_token(tx: &mut Tx, token: &NewToken) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(INSERT_TOKEN)
+        .bind(token.id)
+        .bind(token.site.uuid())
+        .bind(&token.secret_sha256)
+        .bind(token.uses)
+        .bind(token.expires_at.0)
+        .bind(token.created_at.0)
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Takes one use of a token; `None` if it is not good for one.
+pub async fn use_token(
+    tx: &mut Tx,
+    id: Uuid,
+    secret_sha256: &[u8],
+    now: UnixMillis,
+) -> Result<Option<SiteId>, StoreError> {
+    let site: Option<(Uuid,)> = on_tx!(tx, c => sqlx::query_as(USE_TOKEN)
+        .bind(id)
+        .bind(secret_sha256)
+        .bind(now.0)
+        .fetch_optional(c).await)?;
+    Ok(site.map(|(id,)| SiteId(id)))
+}
+
+/// Stores a certificate that was given out.
+pub async fn insert_certificate(
+    tx: &mut Tx,
+    host: HostId,
+    issued: &Issued,
+) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(INSERT_CERTIFICATE)
+        .bind(&issued.serial)
+        .bind(host.uuid())
+        .bind(issued.not_before.0)
+        .bind(issued.not_after.0)
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Revokes every certificate of a host. Returns how many.
+pub async fn revoke_host(tx: &mut Tx, host: HostId, now: UnixMillis) -> Result<u64, StoreError> {
+    Ok(on_tx!(tx, c => sqlx::query(REVOKE_HOST)
+        .bind(host.uuid())
+        .bind(now.0)
+        .execute(c).await.map(|done| done.rows_affected()))?)
+}
+
+/// Serial numbers of revoked certificates that have not expired.
+pub async fn revoked(store: &Store, now: UnixMillis) -> Result<Vec<String>, StoreError> {
+    let rows: Vec<(String,)> =
+        on_read!(store, c => sqlx::query_as(REVOKED).bind(now.0).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|(serial,)| serial).collect())
+}

@@ -1,0 +1,29 @@
+//! The store: the only module that speaks SQL. One enum of two pools, each query written once and
+//! run on either; it makes no decisions and offers atomic primitives.
+//!
+//! Writes on SQLite go through one connection, so a writer waits its turn instead of failing;
+//! readers have their own small pool. A value that the types can't express is
+//! [`StoreError::Corrupt`], with its table, column and row.
+
+mod connect;
+mod dialect;
+mod error;
+pub mod fleet;
+pub mod heartbeats;
+pub mod history;
+pub mod identity;
+pub mod leases;
+pub mod outbox;
+pub mod people;
+pub mod record;
+mod row;
+pub mod tickets;
+mod tx;
+pub mod views;
+
+pub use connect::{Store, StoreUrl, StoreUrlError};
+pub use error::StoreError;
+pub use tx::Tx;
+
+/// The newest migration this build knows.
+pub const SCHEMA_VERSION: i64 = connect::MIGRATIONS_LEN as i64;

@@ -1,0 +1,211 @@
+//! The record: evidence, host events, alerts.
+
+use uuid::Uuid;
+use watchkeep_core::{
+    evidence::{Evidence, EvidenceKind},
+    ids::{AlertId, TicketId},
+};
+use watchkeep_shared::{HostId, UnixMillis};
+
+use super::{
+    Store, StoreError, Tx,
+    dialect::insert_many,
+    row::row,
+    tx::{on_read, on_tx},
+};
+
+const INSERT_EVIDENCE: &str = "INSERT INTO evidence \
+    (id, host_id, kind, detail, valid_from, valid_to, recorded_at)";
+const EVIDENCE_OF: &str = "SELECT id, host_id, detail, valid_from, valid_to, recorded_at \
+    FROM evidence WHERE host_id = $1 AND valid_to >= $2 AND valid_from < $3 \
+    ORDER BY valid_from, id";
+const ENROLMENT_OF: &str = "SELECT id, host_id, detail, valid_from, valid_to, recorded_at \
+    FROM evidence WHERE host_id = $1 AND kind IN ('enrolled', 'retired') ORDER BY id";
+const EVIDENCE_OF_COLLECTOR: &str = "SELECT id, host_id, detail, valid_from, valid_to, \
+    recorded_at FROM evidence WHERE host_id IS NULL AND valid_to >= $1 AND valid_from < $2 \
+    ORDER BY valid_from, id";
+const INSERT_EVENT: &str =
+    "INSERT INTO host_event (id, host_id, kind, detail, at, recorded_at)";
+const INSERT_ALERT: &str = "INSERT INTO alert (id, host_id, rule_id, check_key, severity, \
+    priority, summary, evidence, raised_at, recorded_at, ticket_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const CLEAR_ALERT: &str = "UPDATE alert SET cleared_at = $2, clear_reason = $3 \
+    WHERE id = $1 AND cleared_at IS NULL RETURNING ticket_id";
+const STILL_FIRING: &str =
+    "SELECT COUNT(*) FROM alert WHERE ticket_id = $1 AND cleared_at IS NULL";
+
+row! {
+    /// Evidence as stored.
+    struct EvidenceRow {
+        id: i64,
+        host_id: Option<Uuid>,
+        detail: String,
+        valid_from: i64,
+        valid_to: i64,
+        recorded_at: i64,
+    }
+}
+
+impl TryFrom<EvidenceRow> for Evidence {
+    type Error = StoreError;
+
+    fn try_from(row: EvidenceRow) -> Result<Self, StoreError> {
+        let kind = serde_json::from_str(&row.detail)
+            .map_err(|error| StoreError::corrupt("evidence", "detail", row.id, error))?;
+        Ok(Self {
+            host: row.host_id.map(HostId),
+            kind,
+            valid_from: UnixMillis(row.valid_from),
+            valid_to: UnixMillis(row.valid_to),
+            recorded_at: UnixMillis(row.recorded_at),
+        })
+    }
+}
+
+/// An alert about to be stored.
+#[derive(Debug)]
+pub struct NewAlert<'a> {
+    /// Its identity.
+    pub id: AlertId,
+    /// Whose it is.
+    pub host: HostId,
+    /// Rule and check.
+    pub rule: &'a str,
+    /// See the rules.
+    pub check: &'a str,
+    /// `info`, `warning`, `critical`.
+    pub severity: &'a str,
+    /// `p1` to `p4`.
+    pub priority: &'a str,
+    /// One line for people.
+    pub summary: &'a str,
+    /// JSON.
+    pub evidence: String,
+    /// When it was raised.
+    pub raised_at: UnixMillis,
+    /// When that was decided.
+    pub recorded_at: UnixMillis,
+    /// The ticket it belongs to.
+    pub ticket: TicketId,
+}
+
+/// Something that happened on a host, about to be stored.
+#[derive(Debug)]
+pub struct NewEvent {
+    /// Its row.
+    pub id: i64,
+    /// Whose it is.
+    pub host: HostId,
+    /// Name of the event's type on the wire, or `service`.
+    pub kind: &'static str,
+    /// JSON.
+    pub detail: String,
+    /// When it happened.
+    pub at: UnixMillis,
+    /// When we learned it.
+    pub recorded_at: UnixMillis,
+}
+
+/// Appends evidence, each with its row's identifier.
+pub async fn insert_evidence(tx: &mut Tx, rows: &[(i64, &Evidence)]) -> Result<(), StoreError> {
+    let mut encoded = Vec::with_capacity(rows.len());
+    for (id, evidence) in rows {
+        let detail = serde_json::to_string(&evidence.kind)
+            .map_err(|error| StoreError::corrupt("evidence", "detail", id, error))?;
+        encoded.push((*id, *evidence, detail));
+    }
+    insert_many!(tx, INSERT_EVIDENCE, 7, &encoded, |query, row| query
+        .bind(row.0)
+        .bind(row.1.host.map(HostId::uuid))
+        .bind(kind_name(&row.1.kind))
+        .bind(row.2.as_str())
+        .bind(row.1.valid_from.0)
+        .bind(row.1.valid_to.0)
+        .bind(row.1.recorded_at.0));
+    Ok(())
+}
+
+/// A host's evidence that touches a window, and its enrolment whenever that was.
+pub async fn evidence_of(
+    store: &Store,
+    host: HostId,
+    from: UnixMillis,
+    to: UnixMillis,
+) -> Result<Vec<Evidence>, StoreError> {
+    let mut rows: Vec<EvidenceRow> = on_read!(store, c => sqlx::query_as(ENROLMENT_OF)
+        .bind(host.uuid()).fetch_all(c).await)?;
+    let window: Vec<EvidenceRow> = on_read!(store, c => sqlx::query_as(EVIDENCE_OF)
+        .bind(host.uuid()).bind(from.0).bind(to.0).fetch_all(c).await)?;
+    let known: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    rows.extend(window.into_iter().filter(|row| !known.contains(&row.id)));
+    rows.into_iter().map(Evidence::try_from).collect()
+}
+
+/// The collector's own record in a window.
+pub async fn evidence_of_collector(
+    store: &Store,
+    from: UnixMillis,
+    to: UnixMillis,
+) -> Result<Vec<Evidence>, StoreError> {
+    let rows: Vec<EvidenceRow> = on_read!(store, c => sqlx::query_as(EVIDENCE_OF_COLLECTOR)
+        .bind(from.0).bind(to.0).fetch_all(c).await)?;
+    rows.into_iter().map(Evidence::try_from).collect()
+}
+
+/// Appends host events.
+pub async fn insert_events(tx: &mut Tx, rows: &[NewEvent]) -> Result<(), StoreError> {
+    insert_many!(tx, INSERT_EVENT, 6, rows, |query, row| query
+        .bind(row.id)
+        .bind(row.host.uuid())
+        .bind(row.kind)
+        .bind(row.detail.as_str())
+        .bind(row.at.0)
+        .bind(row.recorded_at.0));
+    Ok(())
+}
+
+/// Stores an alert.
+pub async fn insert_alert(tx: &mut Tx, alert: &NewAlert<'_>) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(INSERT_ALERT)
+        .bind(alert.id.uuid())
+        .bind(alert.host.uuid())
+        .bind(alert.rule)
+        .bind(alert.check)
+        .bind(alert.severity)
+        .bind(alert.priority)
+        .bind(alert.summary)
+        .bind(&alert.evidence)
+        .bind(alert.raised_at.0)
+        .bind(alert.recorded_at.0)
+        .bind(alert.ticket.uuid())
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Ends an alert. Returns its ticket and how many of that ticket's alerts still fire; `None` if it
+/// had ended before.
+pub async fn clear_alert(
+    tx: &mut Tx,
+    alert: AlertId,
+    at: UnixMillis,
+    reason: &str,
+) -> Result<Option<(TicketId, usize)>, StoreError> {
+    let row: Option<(Option<Uuid>,)> = on_tx!(tx, c => sqlx::query_as(CLEAR_ALERT)
+        .bind(alert.uuid()).bind(at.0).bind(reason).fetch_optional(c).await)?;
+    let Some((Some(ticket),)) = row else { return Ok(None) };
+    let (firing,): (i64,) =
+        on_tx!(tx, c => sqlx::query_as(STILL_FIRING).bind(ticket).fetch_one(c).await)?;
+    Ok(Some((TicketId(ticket), firing as usize)))
+}
+
+const fn kind_name(kind: &EvidenceKind) -> &'static str {
+    match kind {
+        EvidenceKind::Enrolled => "enrolled",
+        EvidenceKind::Retired => "retired",
+        EvidenceKind::Frames { .. } => "frames",
+        EvidenceKind::Overdue => "overdue",
+        EvidenceKind::Resumed { .. } => "resumed",
+        EvidenceKind::Goodbye { .. } => "goodbye",
+        EvidenceKind::CollectorDown => "collector_down",
+    }
+}
