@@ -187,6 +187,33 @@ fn an_alert_of_a_metric_that_vanished_waits_for_it() {
 }
 
 #[test]
+fn the_time_without_a_metric_neither_counts_nor_resets() {
+    let mut bench = Bench::new();
+    let whole = bench.resolved();
+    let without = bench.pack.resolve(&names(&[0, 2]));
+    let full = [None, Some(86.0), Some(50.0), Some(99.0)];
+    for secs in [0, 20, 40] {
+        bench.sample(&whole, secs, &full);
+    }
+    for secs in (60..300).step_by(20) {
+        let changes = bench.sample(&without, secs, &[Some(1.0), Some(50.0)]);
+        assert_eq!(changes, [], "at {secs}");
+    }
+    // 40 s are counted; neither the step into the gap is nor the one out of it.
+    assert_eq!(bench.sample(&whole, 300, &full), []);
+    let changes = bench.sample(&whole, 319, &full);
+    assert_eq!(changes, []);
+    let changes = bench.sample(&whole, 320, &full);
+    assert_eq!(
+        brief(&changes),
+        [
+            "raised high disk.used_pct:/",
+            "raised high disk.used_pct:/var"
+        ]
+    );
+}
+
+#[test]
 fn alerts_of_a_removed_rule_end() {
     let mut bench = Bench::new();
     bench.disk(0, Some(99.0));
