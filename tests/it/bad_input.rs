@@ -251,7 +251,7 @@ async fn strangers_are_refused(kind: DatabaseKind) -> Result<()> {
     no_certificate_is_refused(&agent).await?;
     another_cas_certificate_is_refused(&agent).await?;
     let host = agent.host().to_string();
-    collector.run(&["host", "revoke", &host]).await?;
+    collector.run(&["host", "revoke", &host, "--yes"]).await?;
     // On the connection that is open, and on a new one.
     revoked(&mut agent).await;
     agent.disconnect();

@@ -12,7 +12,7 @@ use watchkeep_tests::{
     fleet::{
         self, Breach, Identities, Options, Outside, Pace, Report, journal::Journal, machine::Forced,
     },
-    harness::{Collector, DatabaseKind, Settings, collector::QUICK_RULES, proxy::Line, wait_for},
+    harness::{Collector, DatabaseKind, Settings, proxy::Line, wait_for},
     store::Store,
 };
 
@@ -31,7 +31,6 @@ async fn twenty_kills_lose_and_double_nothing(kind: DatabaseKind) -> Result<()> 
         // Long enough that agents come back in time after each kill: silence is not the subject.
         silence_after_ms: 30_000,
         grace_ms: 30_000,
-        rules: QUICK_RULES.to_owned(),
         ..Settings::default()
     };
     let (mut collector, proxy) = Collector::create_behind_proxy(kind, &settings).await?;

@@ -174,6 +174,18 @@ impl Connection {
             .unwrap_or(Err(ConnectionError::Timeout))
     }
 
+    /// Sends a GET and reads the answer whole.
+    pub async fn get(&mut self, path: &str) -> Result<Answer, ConnectionError> {
+        let request = Request::builder()
+            .uri(path)
+            .header(header::HOST, &self.authority)
+            .body(Full::default())
+            .expect("paths and header values are constants or were parsed from a URL");
+        timeout(ANSWER_TIMEOUT, self.request(request))
+            .await
+            .unwrap_or(Err(ConnectionError::Timeout))
+    }
+
     /// Sends any request and reads the answer whole, without a time limit of its own.
     pub async fn request(
         &mut self,

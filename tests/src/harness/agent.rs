@@ -118,6 +118,11 @@ impl Agent {
         Ok(())
     }
 
+    /// Its process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// The host that it is.
     pub fn host(&self) -> HostId {
         self.host

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 /// The collector.
 pub const COLLECTOR: &str = "watchkeep-collector";
@@ -12,17 +12,15 @@ pub const AGENT: &str = "watchkeep-agent";
 
 /// The path of a program; an error that says what to run where it was not built.
 pub fn find(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe().context("can't tell where this test runs from")?;
-    // target/PROFILE/deps/TEST
-    let dir = test
+    let this = std::env::current_exe().context("can't tell where this program runs from")?;
+    // Tests are in target/PROFILE/deps, programs in target/PROFILE.
+    let path = this
         .ancestors()
-        .nth(2)
-        .context("the test is not in a target directory")?;
-    let path = dir.join(name);
-    if !path.is_file() {
-        bail!(
-            "{name} is not built: run `cargo build --workspace --bins` (or tests/run.sh) before these tests"
-        );
-    }
-    Ok(path)
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file());
+    path.with_context(|| {
+        format!("{name} is not built: run `cargo build --workspace --bins` (with --release for benchmarks), or tests/run.sh")
+    })
 }

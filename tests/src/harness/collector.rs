@@ -13,7 +13,10 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use watchkeep_shared::{
     token::EnrolmentToken,
-    wire::policy::{LogCheck, ServiceCheck},
+    wire::{
+        limits,
+        policy::{LogCheck, ServiceCheck},
+    },
 };
 
 use super::{
@@ -22,7 +25,11 @@ use super::{
     process::{Process, output},
     wait_for,
 };
-use crate::store::Store;
+use crate::{
+    fleet::{connection::Connection, tls::Trust},
+    loopback::Target,
+    store::Store,
+};
 
 /// The client, contract and site that every test collector has.
 pub const CLIENT: &str = "Test client";
@@ -38,15 +45,13 @@ const FLEET: &str = r#"
 [[client]]
 name = "Test client"
 
-[[contract]]
+[[client.contract]]
 name = "Test contract"
-client = "Test client"
-kind = "managed"
 zone = "UTC"
+target_pct = 99.5
 
-[[site]]
+[[client.site]]
 name = "Test site"
-client = "Test client"
 contract = "Test contract"
 "#;
 
@@ -129,12 +134,25 @@ pub struct Settings {
     pub services: Vec<ServiceCheck>,
     /// Logs that agents follow.
     pub logs: Vec<LogCheck>,
-    /// The rule pack.
-    pub rules: String,
+    /// The rule pack; the collector's own default where there is none.
+    pub rules: Option<String>,
     /// Validity of agents' certificates, seconds.
     pub certificate_s: u32,
     /// Batches that may wait for a decision.
     pub queue_batches: u32,
+}
+
+impl Settings {
+    /// What a collector does that was told nothing.
+    pub fn product_defaults() -> Self {
+        Self {
+            interval_ms: limits::DEFAULT_INTERVAL_MS,
+            silence_after_ms: 25_000,
+            grace_ms: 60_000,
+            rules: None,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Settings {
@@ -145,7 +163,7 @@ impl Default for Settings {
             grace_ms: 5_000,
             services: Vec::new(),
             logs: Vec::new(),
-            rules: QUICK_RULES.to_owned(),
+            rules: Some(QUICK_RULES.to_owned()),
             certificate_s: 24 * 3_600,
             queue_batches: 4_096,
         }
@@ -197,7 +215,6 @@ impl Collector {
     }
 
     async fn init(&self, settings: &Settings, public_port: u16) -> Result<()> {
-        std::fs::write(self.path("rules.toml"), &settings.rules)?;
         std::fs::write(self.config(), self.settings_text(settings, public_port)?)?;
         self.run(&["init"]).await?;
         let fleet = self.path("fleet.toml");
@@ -208,6 +225,14 @@ impl Collector {
 
     fn settings_text(&self, settings: &Settings, public_port: u16) -> Result<String> {
         let quoted = |path: &Path| Ok::<_, anyhow::Error>(toml::Value::from(text(path)?));
+        let rules = match &settings.rules {
+            Some(rules) => {
+                let path = self.path("rules.toml");
+                std::fs::write(&path, rules)?;
+                format!("[rules]\npack = {}", quoted(&path)?)
+            }
+            None => String::new(),
+        };
         let policy = toml::to_string(&Policy {
             policy: PolicyTable {
                 interval_ms: settings.interval_ms,
@@ -227,8 +252,7 @@ queue_batches = {queue_batches}
 [web]
 listen = \"127.0.0.1:{web}\"
 public_url = \"https://127.0.0.1:{web}\"
-[rules]
-pack = {rules}
+{rules}
 [silence]
 after_ms = {silence}
 grace_ms = {grace}
@@ -239,7 +263,6 @@ grace_ms = {grace}
             certificate_s = settings.certificate_s,
             queue_batches = settings.queue_batches,
             web = self.web_port.number(),
-            rules = quoted(&self.path("rules.toml"))?,
             silence = settings.silence_after_ms,
             grace = settings.grace_ms,
         ))
@@ -261,6 +284,19 @@ grace_ms = {grace}
             );
             TcpStream::connect(address).await?;
             Ok(Some(()))
+        })
+        .await;
+        Ok(())
+    }
+
+    /// Waits until the collector says on its web port that it takes heartbeats.
+    pub async fn ready(&self) -> Result<()> {
+        let ca = std::fs::read_to_string(self.path("data/ca/ca.pem"))?;
+        let tls = Trust::new(&ca)?.anonymous()?;
+        let target = Target::parse(&self.web_url())?;
+        wait_for("the collector is ready", START_DEADLINE, async || {
+            let mut web = Connection::open(&target, tls.clone()).await?;
+            Ok((web.get("/readyz").await?.status == 200).then_some(()))
         })
         .await;
         Ok(())
@@ -326,6 +362,11 @@ grace_ms = {grace}
             "json",
         ];
         Ok(serde_json::from_str(&self.run(&arguments).await?)?)
+    }
+
+    /// The URL of its store.
+    pub fn store_url(&self) -> &str {
+        self.database.url()
     }
 
     /// The store, for reading.

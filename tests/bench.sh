@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs the standard set of measurements with optimised programs, on loopback and in directories of
+# its own, and writes a Markdown table to standard output and to target/bench/table.md.
+# Takes about ten minutes after the build. PostgreSQL is measured if WATCHKEEP_TEST_POSTGRES names
+# a server. `tests/bench.sh --trial` takes seconds and only shows that the set works.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo build --release --bin watchkeep-collector --bin watchkeep-agent --bin watchkeep-bench
+target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+mkdir -p "$target/bench"
+timeout 1200 "$target/release/watchkeep-bench" "$@" | tee "$target/bench/table.md"
