@@ -32,6 +32,27 @@ pub(super) struct Process {
     pub(super) started: i64,
 }
 
+/// The process that each story begins with.
+pub(super) const FIRST: Process = Process {
+    boot: 10,
+    instance: 20,
+    started: 0,
+};
+
+/// The same boot, a new agent process.
+pub(super) const RESTARTED: Process = Process {
+    boot: 10,
+    instance: 21,
+    started: 1_300,
+};
+
+/// A new boot and so a new process; its kernel booted at 1 270.
+pub(super) const REBOOTED: Process = Process {
+    boot: 11,
+    instance: 22,
+    started: 1_300,
+};
+
 impl Process {
     pub(super) fn seq(self, secs: i64) -> u64 {
         ((secs - self.started) / 10 + 1) as u64

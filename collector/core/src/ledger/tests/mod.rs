@@ -1,6 +1,7 @@
 //! Tests of the ledger as a whole: stories with a known answer, and properties that hold for any
 //! evidence.
 
+mod edges;
 mod kit;
 mod months;
 mod properties;

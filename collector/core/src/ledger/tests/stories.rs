@@ -15,26 +15,6 @@ use crate::{
     },
 };
 
-const FIRST: Process = Process {
-    boot: 10,
-    instance: 20,
-    started: 0,
-};
-
-/// The same boot, a new agent process.
-const RESTARTED: Process = Process {
-    boot: 10,
-    instance: 21,
-    started: 1_300,
-};
-
-/// A new boot and so a new process; its kernel booted at 1 270.
-const REBOOTED: Process = Process {
-    boot: 11,
-    instance: 22,
-    started: 1_300,
-};
-
 #[test]
 fn a_quiet_host_is_up_to_the_last_second() {
     let told = tell(&[enrolled(), FIRST.frames(0, 3_590, 3_590)], &[], 3_600);
@@ -164,33 +144,6 @@ fn the_old_boots_own_record_shortens_a_reboot() {
             clean: false,
             since: DownSince::OsRecord
         }
-    );
-}
-
-#[test]
-fn a_sign_of_life_long_after_the_last_frame_proves_nothing_about_the_time_between() {
-    let rebooted = Process {
-        started: 5_000,
-        ..REBOOTED
-    };
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 1_200, 1_200),
-        with_last_seen(
-            resumed(FIRST.mark(1_200), rebooted.mark(5_000), 4_970),
-            4_000,
-        ),
-        rebooted.frames(5_000, 6_000, 6_000),
-    ];
-    assert_eq!(
-        tell(&evidence, &[], 6_000).states(),
-        [
-            (0, 1_200, UpLive),
-            (1_200, 4_000, Unknown),
-            (4_000, 4_970, DownReboot),
-            (4_970, 5_000, UpProven),
-            (5_000, 6_000, UpLive)
-        ]
     );
 }
 
@@ -358,22 +311,6 @@ fn a_suspended_machine_is_frozen_and_a_stopped_process_is_stalled() {
 }
 
 #[test]
-fn a_clock_that_stood_still_for_part_of_a_break_proves_no_downtime() {
-    let mut after = FIRST.mark(1_600);
-    after.mono_ms = FIRST.mark(1_000).mono_ms + 300_000;
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 1_000, 1_000),
-        resumed(FIRST.mark(1_000), after, -5_000),
-        FIRST.frames(1_600, 3_600, 3_600),
-    ];
-    assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1],
-        (1_000, 1_600, Stalled)
-    );
-}
-
-#[test]
 fn silence_begins_at_the_last_frame_and_says_what_the_agent_said() {
     let mut evidence = vec![enrolled(), FIRST.frames(0, 1_000, 1_000)];
     assert_eq!(
@@ -442,62 +379,6 @@ fn a_record_has_a_beginning_and_an_end() {
 }
 
 #[test]
-fn two_reboots_in_one_cut_claim_no_more_than_is_known() {
-    let middle = Process {
-        boot: 12,
-        instance: 25,
-        started: 1_100,
-    };
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 1_000, 1_000),
-        resumed(FIRST.mark(1_000), REBOOTED.mark(1_300), 1_270),
-        middle.frames(1_100, 1_200, 1_305),
-        REBOOTED.frames(1_300, 3_600, 3_600),
-    ];
-    assert_eq!(
-        tell(&evidence, &[], 3_600).states(),
-        [
-            (0, 1_000, UpLive),
-            (1_000, 1_100, Unknown),
-            (1_100, 1_200, UpProven),
-            (1_200, 1_270, DownReboot),
-            (1_270, 1_300, UpProven),
-            (1_300, 3_600, UpLive)
-        ]
-    );
-}
-
-#[test]
-fn neighbouring_chains_tell_without_an_account_of_the_break() {
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 1_000, 1_000),
-        RESTARTED.frames(1_300, 1_400, 1_400),
-        REBOOTED.frames(1_500, 1_600, 1_600),
-    ];
-    let told = tell(&evidence, &[], 1_600);
-    assert_eq!(
-        told.states()[1..4],
-        [
-            (1_000, 1_300, AgentStopped),
-            (1_300, 1_400, UpLive),
-            (1_400, 1_500, Unknown)
-        ]
-    );
-    assert_eq!(told.cause_of(Unknown), Cause::BootTimeUnknown);
-}
-
-#[test]
-fn a_missing_sequence_number_breaks_a_chain() {
-    let evidence = |next| [enrolled(), FIRST.frames(0, 600, 600), next];
-    let joined = tell(&evidence(FIRST.frames(610, 700, 700)), &[], 700);
-    assert_eq!(joined.states(), [(0, 700, UpLive)]);
-    let broken = tell(&evidence(FIRST.frames(620, 700, 700)), &[], 700);
-    assert_eq!(broken.states()[1], (600, 620, Unknown));
-}
-
-#[test]
 fn frames_spooled_before_a_suspension_are_not_taken_for_a_running_clock() {
     let mut thawed = FIRST.mark(1_800);
     thawed.mono_ms = FIRST.mark(1_200).mono_ms + 9_000;
@@ -512,93 +393,4 @@ fn frames_spooled_before_a_suspension_are_not_taken_for_a_running_clock() {
         tell(&evidence, &[], 3_600).states()[1..3],
         [(1_000, 1_200, UpProven), (1_200, 1_800, HostFrozen)]
     );
-}
-
-#[test]
-fn a_break_hardly_longer_than_a_step_is_no_freeze() {
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 1_000, 1_000),
-        resumed(FIRST.mark(1_000), FIRST.mark(1_028), -5_000),
-        FIRST.frames(1_028, 3_600, 3_600),
-    ];
-    assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1],
-        (1_000, 1_028, Stalled)
-    );
-}
-
-#[test]
-fn a_new_boot_from_before_the_old_ones_last_frame_proves_nothing() {
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 1_200, 1_200),
-        resumed(FIRST.mark(1_200), REBOOTED.mark(1_300), 600),
-        REBOOTED.frames(1_300, 3_600, 3_600),
-    ];
-    assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1],
-        (1_200, 1_300, Unknown)
-    );
-}
-
-#[test]
-fn the_shorter_account_of_a_break_goes_before_the_longer() {
-    let mut thawed = FIRST.mark(1_200);
-    thawed.mono_ms = FIRST.mark(1_100).mono_ms + 1_000;
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 1_000, 1_000),
-        resumed(FIRST.mark(1_000), RESTARTED.mark(1_300), -5_000),
-        resumed(FIRST.mark(1_100), thawed, -5_000),
-        RESTARTED.frames(1_300, 3_600, 3_600),
-    ];
-    assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1..4],
-        [
-            (1_000, 1_100, AgentStopped),
-            (1_100, 1_200, HostFrozen),
-            (1_200, 1_300, AgentStopped)
-        ]
-    );
-}
-
-#[test]
-fn a_break_whose_ends_were_placed_a_little_apart_from_its_chains_has_one_verdict() {
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 1_000, 1_000),
-        resumed(FIRST.mark(1_002), RESTARTED.mark(1_298), -5_000),
-        RESTARTED.frames(1_300, 3_600, 3_600),
-    ];
-    assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1],
-        (1_000, 1_300, AgentStopped)
-    );
-    let mut thawed = FIRST.mark(1_598);
-    thawed.mono_ms = FIRST.mark(1_002).mono_ms;
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 1_000, 1_000),
-        resumed(FIRST.mark(1_002), thawed, -5_000),
-        FIRST.frames(1_600, 3_600, 3_600),
-    ];
-    assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1],
-        (1_000, 1_600, HostFrozen)
-    );
-}
-
-#[test]
-fn frames_that_came_a_little_late_are_no_link_incident() {
-    let evidence = |to| {
-        [
-            enrolled(),
-            FIRST.frames(0, 600, 600),
-            FIRST.frames(610, to, to + 30),
-            FIRST.frames(to + 10, 3_600, 3_600),
-        ]
-    };
-    assert_eq!(tell(&evidence(620), &[], 3_600).links, []);
-    assert_eq!(tell(&evidence(630), &[], 3_600).links.len(), 1);
 }
