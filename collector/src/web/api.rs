@@ -1,0 +1,472 @@
+//! `/api/v1`: what the pages' scripts read, as JSON. Instants are milliseconds since the Unix epoch,
+//! UTC. Errors are problem details (RFC 9457).
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, RawQuery},
+    routing::get,
+};
+use serde::Serialize;
+use watchkeep_core::{
+    ids::TicketId,
+    series::{Point, downsample},
+};
+use watchkeep_shared::{DurationMs, HostId, UnixMillis, wire::heartbeat::Service};
+
+use super::{
+    Web,
+    context::Ctx,
+    error::WebError,
+    pages::{fleet, tickets},
+};
+use crate::{
+    series::{self, Series},
+    store::views,
+    tickets::TicketEvidence,
+};
+
+/// Metrics in one request for series.
+const MAX_METRICS: usize = 32;
+/// Points of each.
+const MAX_POINTS: usize = 2_000;
+const DEFAULT_POINTS: usize = 300;
+/// Longest range: a quarter.
+const MAX_RANGE: DurationMs = DurationMs::from_hours(24 * 92);
+
+/// The routes below `/api/v1`.
+pub(super) fn routes() -> Router<Web> {
+    Router::new()
+        .route("/fleet", get(fleet_list))
+        .route("/hosts/{id}", get(host))
+        .route("/hosts/{id}/series", get(host_series))
+        .route("/tickets", get(ticket_list))
+        .route("/tickets/{id}", get(ticket))
+        .route("/tickets/{id}/evidence", get(ticket_evidence))
+}
+
+#[derive(Debug, Serialize)]
+struct Fleet {
+    hosts: Vec<FleetHost>,
+}
+
+#[derive(Debug, Serialize)]
+struct FleetHost {
+    id: String,
+    name: String,
+    client: String,
+    site: String,
+    contract: Option<String>,
+    /// `up`, `alerting`, `silent` or `waiting`.
+    state: &'static str,
+    last_seen_at: Option<i64>,
+    firing: u32,
+    services_down: usize,
+    open_tickets: i64,
+    cpu_busy_pct: Option<f64>,
+    mem_used_pct: Option<f64>,
+    worst_disk_used_pct: Option<f64>,
+}
+
+impl FleetHost {
+    fn of(one: &fleet::HostState) -> Self {
+        let now = one.now.as_ref();
+        Self {
+            id: one.host.id.to_string(),
+            name: one.host.name.clone(),
+            client: one.host.client.clone(),
+            site: one.host.site.clone(),
+            contract: one.host.contract.clone(),
+            state: one.health.as_str(),
+            last_seen_at: now.map(|now| now.last_seen_at.0),
+            firing: now.map_or(0, |now| now.firing),
+            services_down: one.services_down(),
+            open_tickets: one.tickets,
+            cpu_busy_pct: now.and_then(|now| now.value("cpu.busy_pct")),
+            mem_used_pct: now.and_then(|now| now.value("mem.used_pct")),
+            worst_disk_used_pct: one.worst_disk().map(|(_, value)| value),
+        }
+    }
+}
+
+async fn fleet_list(ctx: Ctx) -> Result<Json<Fleet>, WebError> {
+    let hosts = fleet::states(&ctx).await?;
+    Ok(Json(Fleet {
+        hosts: hosts.iter().map(FleetHost::of).collect(),
+    }))
+}
+
+#[derive(Debug, Serialize)]
+struct Host {
+    id: String,
+    name: String,
+    client: String,
+    site: String,
+    contract: Option<String>,
+    agent_version: String,
+    enrolled_at: i64,
+    retired_at: Option<i64>,
+    state: &'static str,
+    last_seen_at: Option<i64>,
+    policy_version: Option<u64>,
+    /// The newest values by metric name.
+    values: BTreeMap<String, Option<f64>>,
+    services: Vec<Service>,
+}
+
+async fn host(ctx: Ctx, Path(id): Path<String>) -> Result<Json<Host>, WebError> {
+    let id = host_id(&id)?;
+    let host = views::host(&ctx.web.app.store, id).await?;
+    let host = host.ok_or(WebError::NotFound("there is no host with this id"))?;
+    let now = ctx.web.app.live.host(id);
+    let state = fleet::Health::of(now.as_ref()).as_str();
+    let values = now.as_ref().map_or_else(BTreeMap::new, |now| {
+        now.names
+            .iter()
+            .cloned()
+            .zip(now.values.iter().copied())
+            .collect()
+    });
+    Ok(Json(Host {
+        id: id.to_string(),
+        name: host.name,
+        client: host.client,
+        site: host.site,
+        contract: host.contract,
+        agent_version: host.agent_version,
+        enrolled_at: host.enrolled_at,
+        retired_at: host.retired_at,
+        state,
+        last_seen_at: now.as_ref().map(|now| now.last_seen_at.0),
+        policy_version: now.as_ref().map(|now| now.policy_version),
+        values,
+        services: now.map_or_else(Vec::new, |now| now.services),
+    }))
+}
+
+pub(super) fn host_id(text: &str) -> Result<HostId, WebError> {
+    text.parse()
+        .map_err(|_| WebError::NotFound("there is no host with this id"))
+}
+
+/// Columns for a chart: one array of instants, one array a metric and kind, gaps as null.
+#[derive(Debug, Serialize)]
+struct Columns {
+    from: i64,
+    to: i64,
+    at: Vec<i64>,
+    series: Vec<Column>,
+}
+
+#[derive(Debug, Serialize)]
+struct Column {
+    name: String,
+    mean: Vec<Option<f64>>,
+    min: Vec<Option<f64>>,
+    max: Vec<Option<f64>>,
+}
+
+#[derive(Debug, PartialEq)]
+struct SeriesQuery {
+    metrics: Vec<String>,
+    from: UnixMillis,
+    to: UnixMillis,
+    points: usize,
+}
+
+/// `GET /hosts/{id}/series?metric=NAME&metric=NAME&from=MS&to=MS&points=N`
+async fn host_series(
+    ctx: Ctx,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Columns>, WebError> {
+    let id = host_id(&id)?;
+    let wanted = series_query(query.as_deref().unwrap_or_default(), ctx.now)?;
+    let read = series::read(&ctx.web.app, id, &wanted.metrics, wanted.from, wanted.to).await?;
+    Ok(Json(columns(&read, &wanted)))
+}
+
+fn series_query(query: &str, now: UnixMillis) -> Result<SeriesQuery, WebError> {
+    let pairs: Vec<(String, String)> = serde_urlencoded(query)?;
+    let number = |name: &str, default: i64| -> Result<i64, WebError> {
+        let Some((_, text)) = pairs.iter().find(|(key, _)| key == name) else {
+            return Ok(default);
+        };
+        text.parse()
+            .map_err(|_| WebError::Bad(format!("{name}: {text:?} is not a whole number")))
+    };
+    let to = UnixMillis(number("to", now.0)?);
+    let from = UnixMillis(number("from", to.0.saturating_sub(3_600_000))?);
+    let metrics: Vec<String> = pairs
+        .iter()
+        .filter(|(key, _)| key == "metric")
+        .map(|(_, name)| name.clone())
+        .collect();
+    if metrics.is_empty() || metrics.len() > MAX_METRICS {
+        let text = format!("metric: give 1 to {MAX_METRICS} of them, each as metric=NAME");
+        return Err(WebError::Bad(text));
+    }
+    if from >= to || to.0.saturating_sub(from.0) > MAX_RANGE.0 {
+        let text = "from, to: milliseconds, from before to, at most 92 days apart";
+        return Err(WebError::Bad(text.to_owned()));
+    }
+    let points = number("points", DEFAULT_POINTS as i64)?;
+    let points = usize::try_from(points)
+        .ok()
+        .filter(|n| (1..=MAX_POINTS).contains(n));
+    let points = points.ok_or_else(|| WebError::Bad(format!("points: from 1 to {MAX_POINTS}")))?;
+    Ok(SeriesQuery {
+        metrics,
+        from,
+        to,
+        points,
+    })
+}
+
+fn serde_urlencoded(query: &str) -> Result<Vec<(String, String)>, WebError> {
+    let uri = format!("/?{query}").parse();
+    let uri = uri.map_err(|_| WebError::Bad("the query can't be read".to_owned()))?;
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(&uri);
+    pairs
+        .map(|Query(pairs)| pairs)
+        .map_err(|error| WebError::Bad(error.to_string()))
+}
+
+/// Lays the metrics' thinned points beside each other. They come from the same frames, so points
+/// of one part of the range stand for the same time.
+fn columns(all: &[Series], wanted: &SeriesQuery) -> Columns {
+    let whole = wanted.to.0 - wanted.from.0;
+    let part = |at: UnixMillis| (at.0 - wanted.from.0) * wanted.points as i64 / whole.max(1);
+    let mut at: BTreeMap<i64, i64> = BTreeMap::new();
+    let mut found: Vec<BTreeMap<i64, [f64; 3]>> = Vec::with_capacity(all.len());
+    for one in all {
+        let points: Vec<Point> = one
+            .points
+            .iter()
+            .filter_map(|(at, value)| value.map(|value| Point { at: *at, value }))
+            .collect();
+        let mut parts = BTreeMap::new();
+        for bucket in downsample(&points, wanted.from, wanted.to, wanted.points) {
+            let key = part(bucket.at);
+            at.entry(key)
+                .and_modify(|first| *first = bucket.at.0.min(*first))
+                .or_insert(bucket.at.0);
+            if let Some(range) = bucket.range {
+                parts.insert(key, [range.mean, range.min, range.max]);
+            }
+        }
+        found.push(parts);
+    }
+    let column = |parts: &BTreeMap<i64, [f64; 3]>, i: usize| {
+        at.keys()
+            .map(|key| parts.get(key).map(|range| rounded(range[i])))
+            .collect()
+    };
+    Columns {
+        from: wanted.from.0,
+        to: wanted.to.0,
+        series: all
+            .iter()
+            .zip(&found)
+            .map(|(one, parts)| Column {
+                name: one.name.clone(),
+                mean: column(parts, 0),
+                min: column(parts, 1),
+                max: column(parts, 2),
+            })
+            .collect(),
+        at: at.into_values().collect(),
+    }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Ticket {
+    id: String,
+    number: i64,
+    title: String,
+    priority: String,
+    severity: String,
+    state: String,
+    tier: i32,
+    client: String,
+    contract: Option<String>,
+    host_id: Option<String>,
+    host: Option<String>,
+    check: Option<String>,
+    assignee: Option<String>,
+    opened_at: i64,
+    acknowledged_at: Option<i64>,
+    first_response_at: Option<i64>,
+    resolved_at: Option<i64>,
+}
+
+impl Ticket {
+    fn of(ticket: views::TicketView) -> Self {
+        Self {
+            id: ticket.id.to_string(),
+            number: ticket.number,
+            title: ticket.title,
+            priority: ticket.priority,
+            severity: ticket.severity,
+            state: ticket.state,
+            tier: ticket.tier,
+            client: ticket.client,
+            contract: ticket.contract,
+            host_id: ticket.host_id.map(|id| id.to_string()),
+            host: ticket.host,
+            check: ticket.check_key,
+            assignee: ticket.assignee_name,
+            opened_at: ticket.opened_at,
+            acknowledged_at: ticket.acknowledged_at,
+            first_response_at: ticket.first_response_at,
+            resolved_at: ticket.resolved_at,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Tickets {
+    tickets: Vec<Ticket>,
+    /// Pass as `after` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+async fn ticket_list(
+    ctx: Ctx,
+    Query(wanted): Query<tickets::Wanted>,
+) -> Result<Json<Tickets>, WebError> {
+    let (found, next) = tickets::find(&ctx, &wanted).await?;
+    Ok(Json(Tickets {
+        tickets: found.into_iter().map(Ticket::of).collect(),
+        next,
+    }))
+}
+
+#[derive(Debug, Serialize)]
+struct TicketWithEvents {
+    #[serde(rename = "ticket")]
+    summary: Ticket,
+    events: Vec<Event>,
+}
+
+#[derive(Debug, Serialize)]
+struct Event {
+    at: i64,
+    actor: serde_json::Value,
+    detail: serde_json::Value,
+}
+
+/// Most lines of a timeline in one answer.
+pub(super) const MAX_EVENTS: usize = 500;
+
+async fn ticket(ctx: Ctx, Path(key): Path<String>) -> Result<Json<TicketWithEvents>, WebError> {
+    let store = &ctx.web.app.store;
+    let ticket = views::ticket(store, &key).await?;
+    let ticket = ticket.ok_or(WebError::NotFound("there is no such ticket"))?;
+    let events = views::ticket_events(store, TicketId(ticket.id), MAX_EVENTS).await?;
+    let events = events.iter().map(|event| Event {
+        at: event.at,
+        actor: serde_json::from_str(&event.actor).unwrap_or_default(),
+        detail: serde_json::from_str(&event.detail).unwrap_or_default(),
+    });
+    Ok(Json(TicketWithEvents {
+        events: events.collect(),
+        summary: Ticket::of(ticket),
+    }))
+}
+
+/// The metric around the breach, in the shape of a host's series.
+async fn ticket_evidence(ctx: Ctx, Path(key): Path<String>) -> Result<Json<Columns>, WebError> {
+    let store = &ctx.web.app.store;
+    let ticket = views::ticket(store, &key).await?;
+    let ticket = ticket.ok_or(WebError::NotFound("there is no such ticket"))?;
+    let body = views::ticket_evidence(store, TicketId(ticket.id)).await?;
+    let body = body.ok_or(WebError::NotFound("no metric was kept with this ticket"))?;
+    let evidence: TicketEvidence = serde_json::from_str(&body)
+        .map_err(|error| WebError::Internal(format!("corrupt ticket_evidence.body: {error}")))?;
+    let values: Vec<Option<f64>> = evidence.points.iter().map(|(_, value)| *value).collect();
+    let at: Vec<i64> = evidence.points.iter().map(|(at, _)| *at).collect();
+    let first = at.first().copied().unwrap_or(ticket.opened_at - 3_600_000);
+    let last = at.last().copied().unwrap_or(ticket.opened_at);
+    // A little room behind the breach, so that its mark can be seen.
+    let room = (last - first) / 40;
+    let column = Column {
+        name: evidence.metric,
+        min: values.clone(),
+        max: values.clone(),
+        mean: values,
+    };
+    Ok(Json(Columns {
+        from: first,
+        to: last.max(ticket.opened_at) + room,
+        at,
+        series: vec![column],
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_for_series_is_checked_field_by_field() {
+        let now = UnixMillis(10_000_000_000);
+        let good = series_query(
+            "metric=cpu.busy_pct&metric=disk.used_pct%3A%2Fvar&points=10",
+            now,
+        );
+        let good = good.unwrap();
+        assert_eq!(good.metrics, ["cpu.busy_pct", "disk.used_pct:/var"]);
+        assert_eq!(good.from, now - DurationMs::from_hours(1));
+        for (query, field) in [
+            ("", "metric"),
+            ("metric=a&points=0", "points"),
+            ("metric=a&points=9999", "points"),
+            ("metric=a&from=x", "from"),
+            ("metric=a&from=5&to=5", "from, to"),
+            (
+                "metric=a&from=-9000000000000000000&to=9000000000000000000",
+                "from, to",
+            ),
+        ] {
+            let error = series_query(query, now).unwrap_err().to_string();
+            assert!(error.starts_with(field), "{query}: {error}");
+        }
+    }
+
+    #[test]
+    fn columns_stand_beside_each_other_and_gaps_are_null() {
+        let at = |i: i64| UnixMillis(i * 1_000);
+        let steady = (0..100).map(|i| (at(i), Some(1.0))).collect();
+        let broken = (0..100)
+            .map(|i| (at(i), (i < 30 || i >= 60).then_some(2.0)))
+            .collect();
+        let all = [
+            Series {
+                name: "a".to_owned(),
+                points: steady,
+            },
+            Series {
+                name: "b".to_owned(),
+                points: broken,
+            },
+        ];
+        let wanted = SeriesQuery {
+            metrics: vec![],
+            from: at(0),
+            to: at(100),
+            points: 10,
+        };
+        let columns = columns(&all, &wanted);
+        assert_eq!(columns.at.len(), 10);
+        assert_eq!(columns.series[0].mean, vec![Some(1.0); 10]);
+        assert!(columns.series[1].mean.contains(&None));
+        assert_eq!(columns.series[1].mean.iter().flatten().count(), 7);
+    }
+}

@@ -1,0 +1,138 @@
+//! What a page's handler knows of its request: who asks, which block of the page, what time it is.
+
+use askama::Template;
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, request::Parts},
+    response::{Html, IntoResponse, Response},
+};
+use watchkeep_core::tickets::Actor;
+use watchkeep_shared::UnixMillis;
+
+use super::{
+    Web,
+    error::WebError,
+    parts::Time,
+    session::{Theme, Viewer},
+};
+use crate::store::{people, views};
+
+/// This program's version, for the foot of pages.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A request of someone who is signed in.
+#[derive(Debug)]
+pub(crate) struct Ctx {
+    pub(crate) web: Web,
+    pub(crate) viewer: Viewer,
+    pub(crate) now: UnixMillis,
+    theme: Theme,
+    /// The `id` of the element that the script wants to replace.
+    block: Option<String>,
+}
+
+/// What every whole page shows around its content.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) theme: Theme,
+    pub(crate) section: &'static str,
+    pub(crate) name: String,
+    pub(crate) csrf: String,
+    pub(crate) open_tickets: i64,
+    pub(crate) now: i64,
+}
+
+impl Ctx {
+    /// The frame of a page; `section` is the navigation's entry.
+    pub(crate) async fn layout(&self, section: &'static str) -> Result<Layout, WebError> {
+        // A block has no navigation around it.
+        let open_tickets = if self.block.is_some() {
+            0
+        } else {
+            views::open_tickets(&self.web.app.store).await?
+        };
+        Ok(Layout {
+            theme: self.theme,
+            section,
+            name: self.viewer.name.clone(),
+            csrf: self.viewer.csrf.clone(),
+            open_tickets,
+            now: self.now.0,
+        })
+    }
+
+    /// The block of the page that alone is wanted, if one is.
+    pub(crate) fn block(&self) -> Option<&str> {
+        self.block.as_deref()
+    }
+
+    /// Whether only this block of the page is wanted.
+    pub(crate) fn wants_block(&self, id: &str) -> bool {
+        self.block() == Some(id)
+    }
+
+    pub(crate) fn time(&self, ms: i64) -> Time {
+        Time::new(UnixMillis(ms), self.now)
+    }
+
+    /// The viewer as the actor of a ticket's event.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::User {
+            id: self.viewer.user,
+            name: self.viewer.name.clone(),
+        }
+    }
+
+    /// Writes a line into the audit log.
+    pub(crate) async fn audit(
+        &self,
+        action: &str,
+        subject: &str,
+        detail: &str,
+    ) -> Result<(), WebError> {
+        let app = &self.web.app;
+        let mut tx = app.store.begin().await?;
+        let line = people::Audit {
+            id: app.ids.next(self.now),
+            at: self.now,
+            actor: &self.viewer.login,
+            action,
+            subject,
+            detail,
+        };
+        people::audit(&mut tx, &line).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+impl FromRequestParts<Web> for Ctx {
+    type Rejection = WebError;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, WebError> {
+        let viewer = parts
+            .extensions
+            .get::<Viewer>()
+            .cloned()
+            .ok_or(WebError::SignInFirst)?;
+        Ok(Self {
+            web: web.clone(),
+            viewer,
+            now: web.app.clock.now(),
+            theme: Theme::of(&parts.headers),
+            block: block(&parts.headers),
+        })
+    }
+}
+
+/// htmx says `TAG#ID` of what it will replace.
+fn block(headers: &HeaderMap) -> Option<String> {
+    headers.get("hx-request")?;
+    let target = headers.get("hx-target")?.to_str().ok()?;
+    target.split_once('#').map(|(_, id)| id.to_owned())
+}
+
+/// A template as the answer.
+pub(crate) fn html(page: &impl Template) -> Result<Response, WebError> {
+    Ok(Html(page.render()?).into_response())
+}

@@ -1,0 +1,193 @@
+//! The web pages and their API: server-rendered, kept live by server-sent events, usable as plain
+//! links and forms.
+//!
+//! This module reads what it shows and hands every change to the services; it decides nothing. A
+//! request passes, outermost first: the request id, errors and security headers (here); the guard
+//! (`session`); the handler. Nothing here imports or is imported by the pipeline.
+
+mod api;
+mod assets;
+mod chart;
+mod context;
+mod error;
+mod events;
+mod format;
+mod limit;
+mod pages;
+mod parts;
+pub mod password;
+mod session;
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+
+use crate::app::App;
+use error::Asked;
+use limit::Limiter;
+use password::Hasher;
+use session::Theme;
+
+/// The address of the other end, put into a request's extensions by the listener.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// Whether the pipeline takes heartbeats.
+type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(crate) struct Web {
+    pub(crate) app: App,
+    limiter: Arc<Limiter>,
+    hasher: Hasher,
+    ready: Ready,
+}
+
+impl fmt::Debug for Web {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Web")
+            .field("app", &self.app)
+            .finish_non_exhaustive()
+    }
+}
+
+const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
+];
+
+/// All pages, assets, events and `/api/v1`; ready as soon as the store answers.
+pub fn router(app: App) -> Router {
+    router_with_readiness(app, || true)
+}
+
+/// As [`router`]; `/readyz` also asks `ready` whether the pipeline takes heartbeats.
+pub fn router_with_readiness(app: App, ready: impl Fn() -> bool + Send + Sync + 'static) -> Router {
+    let web = Web {
+        app,
+        limiter: Arc::default(),
+        hasher: Hasher::new(),
+        ready: Arc::new(ready),
+    };
+    routes()
+        .layer(middleware::from_fn_with_state(web.clone(), session::guard))
+        .layer(middleware::from_fn(outermost))
+        .with_state(web)
+}
+
+fn routes() -> Router<Web> {
+    Router::new()
+        .route("/", get(pages::fleet::page))
+        .route("/hosts/{id}", get(pages::host::page))
+        .route("/tickets", get(pages::tickets::page))
+        .route("/tickets/{id}", get(pages::ticket::page))
+        .route("/tickets/{id}/act", post(pages::ticket::act))
+        .route("/contracts", get(pages::contracts::page))
+        .route("/contracts/{id}", get(pages::contract::page))
+        .route("/contracts/{id}/report.json", get(pages::contract::json))
+        .route("/contracts/{id}/report.csv", get(pages::contract::csv))
+        .route("/login", get(pages::login::page).post(pages::login::submit))
+        .route("/logout", post(pages::login::logout))
+        .route("/account", get(pages::account::page))
+        .route(
+            "/account/password",
+            get(pages::account::password_page).post(pages::account::set_password),
+        )
+        .route("/account/sessions/revoke", post(pages::account::revoke))
+        .route("/events", get(events::stream))
+        .nest("/api/v1", api::routes())
+        .route("/assets/{version}/{name}", get(assets::serve))
+        .route("/favicon.ico", get(|| async { StatusCode::NO_CONTENT }))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+}
+
+/// The process is alive.
+async fn healthz() -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "status": "ok" }))
+}
+
+/// Requests can be answered: the store answers and the pipeline takes heartbeats.
+async fn readyz(State(web): State<Web>) -> Response {
+    let store = crate::store::views::answers(&web.app.store).await;
+    let pipeline = (web.ready)();
+    let body = Json(serde_json::json!({
+        "store": if store.is_ok() { "ok" } else { "failed" },
+        "pipeline": if pipeline { "ok" } else { "starting" },
+    }));
+    if let Err(error) = &store {
+        tracing::warn!("the store does not answer the readiness check: {error}");
+    }
+    if store.is_ok() && pipeline {
+        return body.into_response();
+    }
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    (status, [(error::OWN_BODY, "1")], body).into_response()
+}
+
+/// Names the request, gives errors their body, and sets the headers that every answer has.
+async fn outermost(request: Request, next: Next) -> Response {
+    let asked = Asked {
+        request_id: uuid::Uuid::now_v7().simple().to_string(),
+        path: request.uri().path().to_owned(),
+        theme: Theme::of(request.headers()),
+    };
+    let strict = wants_strict_transport(request.headers());
+    let mut response = error::finish(next.run(request).await, &asked);
+    let headers = response.headers_mut();
+    headers.remove(error::OWN_BODY);
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if strict {
+        let value = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, value);
+    }
+    // Assets alone may be kept; pages hold what only this person may see.
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if let Ok(value) = HeaderValue::from_str(&asked.request_id) {
+        headers.insert("x-request-id", value);
+    }
+    response
+}
+
+/// Strict transport binds every port of a host name, so not on `localhost`, which others share.
+fn wants_strict_transport(headers: &HeaderMap) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok());
+    host.is_some_and(|host| {
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        name != "localhost" && !name.ends_with(".localhost")
+    })
+}
+
+#[cfg(test)]
+mod tests;

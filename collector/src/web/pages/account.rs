@@ -1,0 +1,251 @@
+//! One's own account: password, open sessions.
+
+use askama::Template;
+use axum::{
+    Form,
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+use serde::Deserialize;
+
+use crate::{
+    store::people,
+    web::{
+        context::{Ctx, Layout, html},
+        error::{OWN_BODY, WebError},
+        parts::Time,
+        password, session,
+    },
+};
+
+#[derive(Template)]
+#[template(path = "pages/account.html")]
+struct AccountPage {
+    layout: Layout,
+    login: String,
+    sessions: Vec<SessionRow>,
+}
+
+struct SessionRow {
+    key: String,
+    browser: String,
+    address: String,
+    began: Time,
+    used: Time,
+    current: bool,
+}
+
+/// `GET /account`
+pub(crate) async fn page(ctx: Ctx) -> Result<Response, WebError> {
+    let store = &ctx.web.app.store;
+    let used_after = ctx.now - session::IDLE;
+    let open = people::sessions_of(store, ctx.viewer.user, ctx.now, used_after).await?;
+    let sessions = open.iter().map(|one| SessionRow {
+        key: hex(&one.token_sha256),
+        browser: browser(&one.user_agent),
+        address: one.address.clone(),
+        began: ctx.time(one.created_at),
+        used: ctx.time(one.last_seen_at),
+        current: one.token_sha256 == ctx.viewer.token_sha256,
+    });
+    html(&AccountPage {
+        layout: ctx.layout("account").await?,
+        login: ctx.viewer.login.clone(),
+        sessions: sessions.collect(),
+    })
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Revoke {
+    /// The session's key; empty for all but this one.
+    #[serde(default)]
+    key: String,
+}
+
+/// `POST /account/sessions/revoke`
+pub(crate) async fn revoke(ctx: Ctx, Form(form): Form<Revoke>) -> Result<Response, WebError> {
+    let mut tx = ctx.web.app.store.begin().await?;
+    if form.key.is_empty() {
+        people::delete_other_sessions(&mut tx, ctx.viewer.user, &ctx.viewer.token_sha256).await?;
+    } else {
+        let key = unhex(&form.key).ok_or_else(|| {
+            WebError::Bad("key: not a session's key; use the buttons of the list".to_owned())
+        })?;
+        people::delete_session(&mut tx, ctx.viewer.user, &key).await?;
+    }
+    tx.commit().await?;
+    ctx.audit(
+        "session_revoked",
+        if form.key.is_empty() {
+            "all others"
+        } else {
+            "one"
+        },
+        "",
+    )
+    .await?;
+    Ok(Redirect::to("/account").into_response())
+}
+
+#[derive(Template)]
+#[template(path = "pages/password.html")]
+struct PasswordPage {
+    layout: Layout,
+    first: bool,
+    current_error: String,
+    new_error: String,
+    again_error: String,
+}
+
+/// `GET /account/password`
+pub(crate) async fn password_page(ctx: Ctx) -> Result<Response, WebError> {
+    html(&password_form(&ctx).await?)
+}
+
+async fn password_form(ctx: &Ctx) -> Result<PasswordPage, WebError> {
+    // Before the first password is chosen there is nowhere to navigate to.
+    let section = if ctx.viewer.must_change {
+        "first"
+    } else {
+        "account"
+    };
+    Ok(PasswordPage {
+        layout: ctx.layout(section).await?,
+        first: ctx.viewer.must_change,
+        current_error: String::new(),
+        new_error: String::new(),
+        again_error: String::new(),
+    })
+}
+
+#[derive(Deserialize)]
+pub(crate) struct NewPassword {
+    current: String,
+    new: String,
+    again: String,
+}
+
+/// `POST /account/password`. Ends all other sessions.
+pub(crate) async fn set_password(
+    ctx: Ctx,
+    Form(form): Form<NewPassword>,
+) -> Result<Response, WebError> {
+    let web = &ctx.web;
+    let mut page = password_form(&ctx).await?;
+    let address = format!("password of {}", ctx.viewer.login);
+    if web
+        .limiter
+        .wait(&address, &ctx.viewer.login, ctx.now)
+        .is_some()
+    {
+        page.current_error = "Too many wrong tries. Wait ten minutes.".to_owned();
+        return refused(&page);
+    }
+    let user = people::user_by_login(&web.app.store, &ctx.viewer.login).await?;
+    let hash = user.map(|user| user.password_hash);
+    if !web.hasher.verify(form.current.clone(), hash).await? {
+        web.limiter.failed(&address, &ctx.viewer.login, ctx.now);
+        page.current_error = "This is not your current password.".to_owned();
+        return refused(&page);
+    }
+    if let Err(weak) = password::check(&form.new, &ctx.viewer.login) {
+        page.new_error = format!("The new password {weak}.");
+    } else if form.new == form.current {
+        page.new_error = "The new password is the current one: choose another.".to_owned();
+    } else if form.new != form.again {
+        page.again_error = "The two new passwords differ: type the same one twice.".to_owned();
+    } else {
+        return store_password(&ctx, form.new).await;
+    }
+    refused(&page)
+}
+
+fn refused(page: &PasswordPage) -> Result<Response, WebError> {
+    Ok((
+        StatusCode::UNPROCESSABLE_ENTITY,
+        [(OWN_BODY, "1")],
+        html(page)?,
+    )
+        .into_response())
+}
+
+async fn store_password(ctx: &Ctx, new: String) -> Result<Response, WebError> {
+    let hash = ctx.web.hasher.hash(new).await?;
+    let mut tx = ctx.web.app.store.begin().await?;
+    people::set_password(&mut tx, ctx.viewer.user, &hash, false).await?;
+    people::delete_other_sessions(&mut tx, ctx.viewer.user, &ctx.viewer.token_sha256).await?;
+    tx.commit().await?;
+    ctx.audit("password_changed", &ctx.viewer.login, "").await?;
+    let to = if ctx.viewer.must_change {
+        "/"
+    } else {
+        "/account"
+    };
+    Ok(Redirect::to(to).into_response())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    (0..32)
+        .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok())
+        .collect()
+}
+
+/// "Firefox on Linux" from what a browser says of itself; good enough to tell one's own apart.
+fn browser(user_agent: &str) -> String {
+    let find = |table: &[(&str, &'static str)]| {
+        table
+            .iter()
+            .find(|(sign, _)| user_agent.contains(sign))
+            .map(|(_, name)| *name)
+    };
+    let program = find(&[
+        ("Firefox/", "Firefox"),
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+        ("curl/", "curl"),
+    ]);
+    let system = find(&[
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS", "macOS"),
+        ("Linux", "Linux"),
+    ]);
+    match (program, system) {
+        (Some(program), Some(system)) => format!("{program} on {system}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => "Unknown browser".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_sessions_go_there_and_back() {
+        let key: Vec<u8> = (0..32).collect();
+        assert_eq!(unhex(&hex(&key)), Some(key));
+        for bad in ["", "zz", &"g".repeat(64), &"é".repeat(32)] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn browsers_are_told_apart() {
+        let chrome =
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36";
+        assert_eq!(browser(chrome), "Chrome on Linux");
+        assert_eq!(browser(""), "Unknown browser");
+    }
+}

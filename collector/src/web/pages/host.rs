@@ -1,0 +1,373 @@
+//! One host: how it is, what runs on it, what its logs said, charts, tickets.
+
+use askama::Template;
+use axum::{
+    extract::{Path, Query},
+    response::Response,
+};
+use serde::Deserialize;
+use watchkeep_core::ledger::{Interval, ObservedState};
+use watchkeep_shared::{
+    DurationMs, HostId, UnixMillis,
+    wire::heartbeat::{Event, Service, ServiceStatus},
+};
+
+use crate::{
+    live::HostNow,
+    store::views::{self, HostView},
+    web::{
+        api::host_id,
+        chart::{self, Chart},
+        context::{Ctx, Layout, html},
+        error::WebError,
+        format,
+        pages::{AlertRow, fleet::Health},
+        parts::{Pill, TicketRow, TicketRows, Time, pill},
+    },
+};
+
+/// Ranges of the charts: in the address, on the button, length.
+const RANGES: [(&str, DurationMs); 4] = [
+    ("1h", DurationMs::from_hours(1)),
+    ("6h", DurationMs::from_hours(6)),
+    ("24h", DurationMs::from_hours(24)),
+    ("7d", DurationMs::from_hours(168)),
+];
+const TICKETS: usize = 20;
+const LOG_EVENTS: usize = 20;
+const LOG_SPAN: DurationMs = DurationMs::from_hours(24 * 7);
+/// A difference of clocks that is worth a warning.
+const SKEW_WORTH_SAYING_MS: i64 = 2_000;
+/// Width of the strip of states, in its own units.
+const STRIP_WIDTH: i64 = 1_440;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Wanted {
+    #[serde(default)]
+    range: String,
+}
+
+#[derive(Template)]
+#[template(path = "pages/host.html", blocks = ["live"])]
+struct HostPage {
+    layout: Layout,
+    id: String,
+    name: String,
+    client: String,
+    site: String,
+    contract: Option<(String, String)>,
+    state: Pill,
+    retired: Option<Time>,
+    enrolled: Time,
+    agent_version: String,
+    facts: Option<Facts>,
+    alerts: Vec<AlertRow>,
+    services: Vec<ServiceRow>,
+    strip: Option<Strip>,
+    logs: Vec<LogRow>,
+    tickets: TicketRows,
+    ranges: Vec<Range>,
+    span_ms: i64,
+    charts: Vec<Chart>,
+}
+
+/// What the newest heartbeat says of the machine.
+struct Facts {
+    seen: Time,
+    uptime: String,
+    booted: Option<Time>,
+    load: String,
+    memory: String,
+    processes: String,
+    interval: String,
+    policy_version: u64,
+    skew: String,
+    refused: Vec<(String, String)>,
+    rejected: u64,
+}
+
+struct ServiceRow {
+    name: String,
+    kind: &'static str,
+    detail: String,
+    state: Pill,
+}
+
+struct LogRow {
+    at: Time,
+    title: String,
+    path: String,
+    lines: Vec<String>,
+}
+
+struct Range {
+    name: &'static str,
+    ms: i64,
+    href: String,
+    chosen: bool,
+}
+
+/// The observed states of the last day.
+pub(crate) struct Strip {
+    pub(crate) width: i64,
+    pub(crate) parts: Vec<StripPart>,
+}
+
+pub(crate) struct StripPart {
+    pub(crate) class: &'static str,
+    pub(crate) x: i64,
+    pub(crate) width: i64,
+    pub(crate) title: String,
+}
+
+/// `GET /hosts/{id}`
+pub(crate) async fn page(
+    ctx: Ctx,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, WebError> {
+    let id = host_id(&id)?;
+    let store = &ctx.web.app.store;
+    let host = views::host(store, id).await?;
+    let host = host.ok_or(WebError::NotFound("there is no host with this id"))?;
+    let now = ctx.web.app.live.host(id);
+    let alerts = views::firing_of_host(store, id).await?;
+    let tickets = views::tickets_of_host(store, id, TICKETS).await?;
+    let range = RANGES
+        .iter()
+        .find(|(name, _)| *name == wanted.range)
+        .unwrap_or(&RANGES[0]);
+    let page = HostPage {
+        layout: ctx.layout("fleet").await?,
+        state: state(&host, now.as_ref()),
+        retired: host.retired_at.map(|at| ctx.time(at)),
+        enrolled: ctx.time(host.enrolled_at),
+        facts: now.as_ref().map(|now| facts(&ctx, now)),
+        alerts: alerts
+            .iter()
+            .map(|alert| AlertRow::of(alert, ctx.now))
+            .collect(),
+        services: now.as_ref().map_or_else(Vec::new, services),
+        strip: strip(&ctx, id).await?,
+        logs: logs(&ctx, id).await?,
+        tickets: TicketRows {
+            tickets: tickets
+                .iter()
+                .map(|ticket| TicketRow::of(ticket, ctx.now))
+                .collect(),
+        },
+        ranges: RANGES
+            .iter()
+            .map(|(name, span)| Range {
+                name,
+                ms: span.0,
+                href: format!("/hosts/{id}?range={name}"),
+                chosen: *name == range.0,
+            })
+            .collect(),
+        span_ms: range.1.0,
+        charts: now.map_or_else(Vec::new, |now| chart::of_host(&id.to_string(), &now.names)),
+        id: id.to_string(),
+        name: host.name,
+        client: host.client,
+        site: host.site,
+        contract: host.contract_id.map(|id| id.to_string()).zip(host.contract),
+        agent_version: host.agent_version,
+    };
+    if ctx.wants_block("live") {
+        html(&page.as_live())
+    } else {
+        html(&page)
+    }
+}
+
+fn state(host: &HostView, now: Option<&HostNow>) -> Pill {
+    if host.retired_at.is_some() {
+        return pill("idle", "info", "Retired");
+    }
+    Health::of(now).pill()
+}
+
+fn facts(ctx: &Ctx, now: &HostNow) -> Facts {
+    let text = |name: &str| {
+        now.value(name)
+            .map_or_else(|| "–".to_owned(), |v| format::value(v, format::unit(name)))
+    };
+    let uptime = now.value("system.uptime_s");
+    let memory = match (now.value("mem.used_bytes"), now.value("mem.total_bytes")) {
+        (Some(used), Some(total)) => format!("{} of {}", format::bytes(used), format::bytes(total)),
+        _ => "–".to_owned(),
+    };
+    let load = ["load.1m", "load.5m", "load.15m"]
+        .map(|name| text(name))
+        .join(" / ");
+    let skew = now.skew_ms.abs();
+    Facts {
+        seen: Time::new(now.last_seen_at, ctx.now),
+        uptime: text("system.uptime_s"),
+        booted: uptime.map(|s| Time::new(now.at - DurationMs((s * 1000.0) as i64), ctx.now)),
+        load,
+        memory,
+        processes: text("system.processes"),
+        interval: format::span(DurationMs(i64::from(now.interval_ms))),
+        policy_version: now.policy_version,
+        skew: if skew < SKEW_WORTH_SAYING_MS {
+            String::new()
+        } else {
+            let side = if now.skew_ms > 0 { "ahead" } else { "behind" };
+            format!(
+                "Its clock is {} {side} of the collector's.",
+                format::span(DurationMs(skew))
+            )
+        },
+        refused: now
+            .refused
+            .iter()
+            .map(|one| (one.item.clone(), one.reason.clone()))
+            .collect(),
+        rejected: now.rejected,
+    }
+}
+
+/// What does not run comes first.
+fn services(now: &HostNow) -> Vec<ServiceRow> {
+    let mut services: Vec<&Service> = now.services.iter().collect();
+    services.sort_by_key(|one| (one.status == ServiceStatus::Running, one.key.clone()));
+    services
+        .into_iter()
+        .map(|one| {
+            let (kind, name) = one.key.split_once(':').unwrap_or(("service", &one.key));
+            ServiceRow {
+                name: name.to_owned(),
+                kind: match kind {
+                    "process" => "process",
+                    "tcp" => "TCP port",
+                    "systemd" => "systemd unit",
+                    _ => "service",
+                },
+                detail: one.detail.clone().unwrap_or_default(),
+                // A silent host's services are as it last said.
+                state: if now.silent {
+                    pill("idle", "unknown", "Unknown")
+                } else {
+                    service_state(one.status)
+                },
+            }
+        })
+        .collect()
+}
+
+fn service_state(status: ServiceStatus) -> Pill {
+    match status {
+        ServiceStatus::Running => pill("ok", "up", "Running"),
+        ServiceStatus::Stopped => pill("crit", "crit", "Stopped"),
+        ServiceStatus::Failed => pill("crit", "crit", "Failed"),
+        ServiceStatus::Unknown => pill("idle", "unknown", "Unknown"),
+    }
+}
+
+async fn logs(ctx: &Ctx, id: HostId) -> Result<Vec<LogRow>, WebError> {
+    let since = ctx.now - LOG_SPAN;
+    let kinds = ["log_match", "log_gap"];
+    let events = views::host_events(&ctx.web.app.store, id, since, kinds, LOG_EVENTS).await?;
+    let rows = events
+        .iter()
+        .filter_map(|event| log_row(&event.detail, ctx.time(event.at)));
+    Ok(rows.collect())
+}
+
+fn log_row(detail: &str, at: Time) -> Option<LogRow> {
+    match serde_json::from_str(detail).ok()? {
+        Event::LogMatch {
+            rule,
+            path,
+            count,
+            lines,
+        } => {
+            let title = format!(
+                "{count} line{} matched {rule}",
+                if count == 1 { "" } else { "s" }
+            );
+            Some(LogRow {
+                at,
+                title,
+                path,
+                lines,
+            })
+        }
+        Event::LogGap {
+            path,
+            reason,
+            bytes,
+        } => {
+            let reason = serde_json::to_value(reason).ok()?;
+            let reason = reason.as_str().unwrap_or_default().replace('_', " ");
+            let size = bytes.map_or_else(String::new, |n| format!(", {}", format::bytes(n as f64)));
+            let title = format!("Part of the log could not be read: {reason}{size}");
+            Some(LogRow {
+                at,
+                title,
+                path,
+                lines: Vec::new(),
+            })
+        }
+        Event::AgentStarted { .. } | Event::Goodbye { .. } | Event::SpoolLoss { .. } => None,
+    }
+}
+
+/// The states of the last day as parts of a strip; short ones keep a visible width.
+async fn strip(ctx: &Ctx, id: HostId) -> Result<Option<Strip>, WebError> {
+    let from = ctx.now - DurationMs::from_hours(24);
+    let spans = crate::reports::observed(&ctx.web.app, id, Interval::new(from, ctx.now)).await?;
+    let x = |at: UnixMillis| at.since(from).0 * STRIP_WIDTH / DurationMs::from_hours(24).0;
+    let parts: Vec<StripPart> = spans
+        .iter()
+        .map(|span| StripPart {
+            class: state_class(span.state),
+            x: x(span.from),
+            width: (x(span.to) - x(span.from)).max(2),
+            title: format!(
+                "{} for {}: {}",
+                state_word(span.state),
+                format::span(span.to.since(span.from)),
+                span.cause.text()
+            ),
+        })
+        .collect();
+    Ok((!parts.is_empty()).then_some(Strip {
+        width: STRIP_WIDTH,
+        parts,
+    }))
+}
+
+/// How a state is coloured.
+pub(crate) const fn state_class(state: ObservedState) -> &'static str {
+    match state {
+        ObservedState::UpLive => "s-up",
+        ObservedState::UpProven => "s-proven",
+        ObservedState::DownReboot | ObservedState::HostFrozen => "s-down",
+        ObservedState::AgentStopped
+        | ObservedState::Stalled
+        | ObservedState::CollectorDown
+        | ObservedState::Silent
+        | ObservedState::Unknown => "s-unknown",
+        ObservedState::NotEnrolled | ObservedState::Retired => "s-none",
+    }
+}
+
+/// A state's name for people.
+pub(crate) const fn state_word(state: ObservedState) -> &'static str {
+    match state {
+        ObservedState::UpLive => "Up",
+        ObservedState::UpProven => "Up, proven later",
+        ObservedState::DownReboot => "Down: reboot",
+        ObservedState::HostFrozen => "Down: frozen",
+        ObservedState::AgentStopped => "Agent stopped",
+        ObservedState::Stalled => "Agent stalled",
+        ObservedState::CollectorDown => "Collector down",
+        ObservedState::Silent => "Silent",
+        ObservedState::Unknown => "Unknown",
+        ObservedState::NotEnrolled => "Not enrolled",
+        ObservedState::Retired => "Retired",
+    }
+}

@@ -1,0 +1,221 @@
+//! Signing in and out.
+
+use askama::Template;
+use axum::{
+    Extension, Form,
+    extract::{Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Redirect, Response},
+};
+use serde::Deserialize;
+
+use crate::{
+    store::people,
+    web::{
+        PeerAddr, Web,
+        context::{Ctx, html},
+        error::{OWN_BODY, WebError},
+        format,
+        session::{self, Fresh, Theme, Viewer},
+    },
+};
+
+/// Longest name of a browser that is kept.
+const MAX_USER_AGENT_CHARS: usize = 200;
+const MAX_LOGIN_BYTES: usize = 128;
+
+#[derive(Template)]
+#[template(path = "pages/login.html")]
+struct LoginPage {
+    theme: Theme,
+    login: String,
+    next: String,
+    error: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Wanted {
+    #[serde(default)]
+    next: String,
+}
+
+/// `GET /login`
+pub(crate) async fn page(
+    viewer: Option<Extension<Viewer>>,
+    Query(wanted): Query<Wanted>,
+    headers: HeaderMap,
+) -> Result<Response, WebError> {
+    if viewer.is_some() {
+        return Ok(Redirect::to(inside(&wanted.next)).into_response());
+    }
+    let theme = Theme::of(&headers);
+    html(&LoginPage {
+        theme,
+        login: String::new(),
+        next: wanted.next,
+        error: String::new(),
+    })
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Credentials {
+    login: String,
+    password: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// `POST /login`
+pub(crate) async fn submit(
+    State(web): State<Web>,
+    peer: Option<Extension<PeerAddr>>,
+    headers: HeaderMap,
+    Form(form): Form<Credentials>,
+) -> Result<Response, WebError> {
+    let now = web.app.clock.now();
+    let address = session::address(peer.as_deref());
+    let login: String = form.login.trim().chars().take(MAX_LOGIN_BYTES).collect();
+    if let Some(wait) = web.limiter.wait(&address, &login, now) {
+        let text = format!(
+            "Too many failed sign-ins. Try again in {}.",
+            format::span(wait)
+        );
+        let mut refused = again(&headers, &form, StatusCode::TOO_MANY_REQUESTS, text)?;
+        let seconds = (wait.0 / 1000 + 1).into();
+        refused.headers_mut().insert(header::RETRY_AFTER, seconds);
+        return Ok(refused);
+    }
+    let user = people::user_by_login(&web.app.store, &login).await?;
+    let user = user.filter(|user| user.disabled_at.is_none());
+    let hash = user.as_ref().map(|user| user.password_hash.clone());
+    let right = web.hasher.verify(form.password.clone(), hash).await?;
+    let Some(user) = user.filter(|_| right) else {
+        web.limiter.failed(&address, &login, now);
+        log(&web, &login, "sign_in_failed", &address).await?;
+        let text = "The login or the password is wrong.".to_owned();
+        return again(&headers, &form, StatusCode::UNAUTHORIZED, text);
+    };
+    web.limiter.succeeded(&login);
+    let fresh = Fresh::new();
+    open_session(&web, &user, &fresh, &address, &headers).await?;
+    let to = if user.must_change {
+        "/account/password"
+    } else {
+        inside(&form.next)
+    };
+    Ok(([(header::SET_COOKIE, fresh.cookie())], Redirect::to(to)).into_response())
+}
+
+/// The form again, with a message and what was typed, but for the password.
+fn again(
+    headers: &HeaderMap,
+    form: &Credentials,
+    status: StatusCode,
+    error: String,
+) -> Result<Response, WebError> {
+    let theme = Theme::of(headers);
+    let page = LoginPage {
+        theme,
+        login: form.login.clone(),
+        next: form.next.clone(),
+        error,
+    };
+    Ok((status, [(OWN_BODY, "1")], html(&page)?).into_response())
+}
+
+async fn open_session(
+    web: &Web,
+    user: &people::User,
+    fresh: &Fresh,
+    address: &str,
+    headers: &HeaderMap,
+) -> Result<(), WebError> {
+    let now = web.app.clock.now();
+    let agent = headers
+        .get(header::USER_AGENT)
+        .and_then(|value| value.to_str().ok());
+    let agent: String = agent
+        .unwrap_or_default()
+        .chars()
+        .take(MAX_USER_AGENT_CHARS)
+        .collect();
+    let mut tx = web.app.store.begin().await?;
+    people::delete_expired_sessions(&mut tx, now, now - session::IDLE).await?;
+    let opened = people::NewSession {
+        token_sha256: &fresh.sha256,
+        user: user.id(),
+        csrf: &fresh.csrf,
+        address,
+        user_agent: &agent,
+        created_at: now,
+        expires_at: now + session::ABSOLUTE,
+    };
+    people::create_session(&mut tx, &opened).await?;
+    let line = people::Audit {
+        id: web.app.ids.next(now),
+        at: now,
+        actor: &user.login,
+        action: "sign_in",
+        subject: "session",
+        detail: address,
+    };
+    people::audit(&mut tx, &line).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn log(web: &Web, actor: &str, action: &str, detail: &str) -> Result<(), WebError> {
+    let now = web.app.clock.now();
+    let mut tx = web.app.store.begin().await?;
+    let id = web.app.ids.next(now);
+    let line = people::Audit {
+        id,
+        at: now,
+        actor,
+        action,
+        subject: "session",
+        detail,
+    };
+    people::audit(&mut tx, &line).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// `POST /logout`
+pub(crate) async fn logout(ctx: Ctx) -> Result<Response, WebError> {
+    let mut tx = ctx.web.app.store.begin().await?;
+    people::delete_session(&mut tx, ctx.viewer.user, &ctx.viewer.token_sha256).await?;
+    tx.commit().await?;
+    ctx.audit("sign_out", "session", "").await?;
+    let cookie = [(header::SET_COOKIE, session::forget_cookie())];
+    Ok((cookie, Redirect::to("/login")).into_response())
+}
+
+/// Only addresses on this site: a path, not `//elsewhere` nor `/\elsewhere`.
+fn inside(next: &str) -> &str {
+    let is_path = next.starts_with('/') && !next.starts_with("//") && !next.contains('\\');
+    if is_path && !next.chars().any(char::is_control) {
+        next
+    } else {
+        "/"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inside;
+
+    #[test]
+    fn a_sign_in_never_leads_elsewhere() {
+        for (next, to) in [
+            ("/tickets?state=new", "/tickets?state=new"),
+            ("", "/"),
+            ("//evil.example", "/"),
+            ("/\\evil.example", "/"),
+            ("https://evil.example", "/"),
+            ("/a\r\nset-cookie: b", "/"),
+        ] {
+            assert_eq!(inside(next), to, "{next:?}");
+        }
+    }
+}

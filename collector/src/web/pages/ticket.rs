@@ -1,0 +1,439 @@
+//! One ticket: what was observed, what happened since, and what can be done now.
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::Path,
+    response::{IntoResponse, Redirect, Response},
+};
+use serde::Deserialize;
+use watchkeep_core::{
+    alerts::AlertEvidence,
+    ids::TicketId,
+    rules::Priority,
+    tickets::{Action, Actor, TicketEventKind, TicketState, WaitingOn},
+};
+
+use crate::{
+    store::views::{self, AlertView, DeliveryView, TicketEventView, TicketView},
+    tickets::{ActError, TicketEvidence, act as carry_out},
+    web::{
+        api::MAX_EVENTS,
+        chart::{Chart, Options},
+        context::{Ctx, Layout, html},
+        error::WebError,
+        format,
+        pages::{AlertRow, Choice, choices},
+        parts::{Pill, Time, pill, severity, ticket_state},
+    },
+};
+
+const DELIVERIES: usize = 50;
+
+#[derive(Template)]
+#[template(path = "pages/ticket.html", blocks = ["live", "events", "facts", "deliveries"])]
+struct TicketPage {
+    layout: Layout,
+    number: i64,
+    title: String,
+    priority: String,
+    state: Pill,
+    open: bool,
+    closed: bool,
+    acknowledged: bool,
+    waiting: bool,
+    mine: bool,
+    priorities: Vec<Choice>,
+    opened: Time,
+    first_response: Option<Time>,
+    resolved: Option<Time>,
+    escalates: Option<Time>,
+    tier: i32,
+    assignee: String,
+    client: String,
+    contract: Option<(String, String)>,
+    host: Option<(String, String)>,
+    check: String,
+    previous: Option<i64>,
+    observed: Option<Observed>,
+    chart: Option<Chart>,
+    alerts: Vec<AlertRow>,
+    events: Vec<EventRow>,
+    deliveries: Vec<DeliveryRow>,
+}
+
+/// What the first alert of the ticket rests on.
+struct Observed {
+    summary: String,
+    value: String,
+    threshold: String,
+    detail: String,
+    lines: Vec<String>,
+}
+
+struct EventRow {
+    at: Time,
+    tone: &'static str,
+    icon: &'static str,
+    who: String,
+    what: String,
+    note: String,
+    public: bool,
+}
+
+struct DeliveryRow {
+    kind: &'static str,
+    channel: String,
+    state: Pill,
+    at: Time,
+    error: String,
+}
+
+/// `GET /tickets/{number or id}`
+pub(crate) async fn page(ctx: Ctx, Path(key): Path<String>) -> Result<Response, WebError> {
+    let store = &ctx.web.app.store;
+    let ticket = find(&ctx, &key).await?;
+    let id = TicketId(ticket.id);
+    let alerts = views::alerts_of_ticket(store, id).await?;
+    let events = views::ticket_events(store, id, MAX_EVENTS).await?;
+    let deliveries = views::deliveries(store, id, DELIVERIES).await?;
+    let previous = match ticket.previous_id {
+        Some(id) => views::ticket_number(store, TicketId(id)).await?,
+        None => None,
+    };
+    let observed = alerts.last().map(observed);
+    let chart = chart(&ctx, &ticket, alerts.last()).await?;
+    let priority = ticket.priority.to_uppercase();
+    let open = !matches!(ticket.state.as_str(), "resolved" | "closed");
+    let page = TicketPage {
+        layout: ctx.layout("tickets").await?,
+        number: ticket.number,
+        state: ticket_state(&ticket.state),
+        open,
+        closed: ticket.state == "closed",
+        acknowledged: ticket.acknowledged_at.is_some(),
+        waiting: ticket.state.starts_with("waiting"),
+        mine: ticket.assignee == Some(ctx.viewer.user.uuid()),
+        priorities: choices(
+            [
+                ("P1", "P1, at once"),
+                ("P2", "P2, within the hour"),
+                ("P3", "P3, today"),
+                ("P4", "P4, when there is time"),
+            ],
+            &priority,
+        ),
+        opened: ctx.time(ticket.opened_at),
+        first_response: ticket.first_response_at.map(|at| ctx.time(at)),
+        resolved: ticket.resolved_at.map(|at| ctx.time(at)),
+        escalates: ticket.escalate_at.filter(|_| open).map(|at| ctx.time(at)),
+        tier: ticket.tier,
+        assignee: ticket.assignee_name.unwrap_or_default(),
+        client: ticket.client,
+        contract: ticket
+            .contract_id
+            .map(|id| id.to_string())
+            .zip(ticket.contract),
+        host: ticket.host_id.map(|id| id.to_string()).zip(ticket.host),
+        check: ticket.check_key.unwrap_or_default(),
+        previous,
+        observed,
+        chart,
+        alerts: alerts
+            .iter()
+            .map(|alert| AlertRow::of(alert, ctx.now))
+            .collect(),
+        events: events
+            .iter()
+            .rev()
+            .filter_map(|event| event_row(&ctx, event))
+            .collect(),
+        deliveries: deliveries
+            .iter()
+            .map(|one| delivery_row(&ctx, one))
+            .collect(),
+        priority,
+        title: ticket.title,
+    };
+    match ctx.block() {
+        Some("live") => html(&page.as_live()),
+        Some("events") => html(&page.as_events()),
+        Some("facts") => html(&page.as_facts()),
+        Some("deliveries") => html(&page.as_deliveries()),
+        _ => html(&page),
+    }
+}
+
+async fn find(ctx: &Ctx, key: &str) -> Result<TicketView, WebError> {
+    let ticket = views::ticket(&ctx.web.app.store, key).await?;
+    ticket.ok_or(WebError::NotFound("there is no ticket with this number"))
+}
+
+/// A broken evidence column costs the figures, never the page.
+fn evidence(alert: &AlertView) -> AlertEvidence {
+    serde_json::from_str(&alert.evidence).unwrap_or_else(|error| {
+        tracing::warn!(alert.id = %alert.id, "corrupt alert.evidence: {error}");
+        AlertEvidence::default()
+    })
+}
+
+fn observed(alert: &AlertView) -> Observed {
+    let evidence = evidence(alert);
+    let unit = if alert.check_key == "clock" {
+        "ms"
+    } else {
+        format::unit(&alert.check_key)
+    };
+    let text =
+        |value: Option<f64>| value.map_or_else(String::new, |value| format::value(value, unit));
+    Observed {
+        summary: alert.summary.clone(),
+        value: text(evidence.value),
+        threshold: text(evidence.threshold),
+        detail: evidence.detail.unwrap_or_default(),
+        lines: evidence.lines,
+    }
+}
+
+/// The hour before the breach, with the threshold and the breach marked.
+async fn chart(
+    ctx: &Ctx,
+    ticket: &TicketView,
+    alert: Option<&AlertView>,
+) -> Result<Option<Chart>, WebError> {
+    let body = views::ticket_evidence(&ctx.web.app.store, TicketId(ticket.id)).await?;
+    let Some(body) = body else { return Ok(None) };
+    let kept: TicketEvidence = serde_json::from_str(&body)
+        .map_err(|error| WebError::Internal(format!("corrupt ticket_evidence.body: {error}")))?;
+    if kept.metric.is_empty() || kept.points.is_empty() {
+        return Ok(None);
+    }
+    let unit = format::unit(&kept.metric);
+    let options = Options {
+        src: format!("/api/v1/tickets/{}/evidence", ticket.number),
+        unit,
+        labels: vec![kept.metric.clone()],
+        max: (unit == "pct").then_some(100.0),
+        fixed: true,
+        threshold: alert.and_then(|alert| evidence(alert).threshold),
+        mark: Some(ticket.opened_at),
+        ..Options::default()
+    };
+    Ok(Some(Chart::new(
+        format!("{}, the hour before", kept.metric),
+        &options,
+    )))
+}
+
+fn event_row(ctx: &Ctx, event: &TicketEventView) -> Option<EventRow> {
+    let kind = match serde_json::from_str::<TicketEventKind>(&event.detail) {
+        Ok(kind) => kind,
+        Err(error) => {
+            tracing::warn!(event.id = event.id, "corrupt ticket_event.detail: {error}");
+            return None;
+        }
+    };
+    let who = match serde_json::from_str(&event.actor) {
+        Ok(Actor::User { name, .. }) => name,
+        Ok(Actor::Link { sent_to }) => format!("{sent_to} (by link)"),
+        Ok(Actor::System) | Err(_) => "Watchkeep".to_owned(),
+    };
+    let (note, public) = match &kind {
+        TicketEventKind::Note { internal, text } => (text.clone(), !internal),
+        _ => (String::new(), false),
+    };
+    let (tone, icon, what) = told(kind);
+    Some(EventRow {
+        at: ctx.time(event.at),
+        tone,
+        icon,
+        who,
+        what,
+        note,
+        public,
+    })
+}
+
+/// An event as tone, icon and text behind the actor's name.
+fn told(kind: TicketEventKind) -> (&'static str, &'static str, String) {
+    match kind {
+        TicketEventKind::Opened { .. } => ("info", "ticket", "opened the ticket".to_owned()),
+        TicketEventKind::AlertAttached {
+            summary,
+            severity: level,
+            ..
+        } => {
+            let (tone, icon) = severity(level.as_str());
+            (tone, icon, format!("attached an alert: {summary}"))
+        }
+        TicketEventKind::AlertCleared { reason, .. } => {
+            ("ok", "up", format!("saw an alert clear: {reason}"))
+        }
+        TicketEventKind::Acknowledged => (
+            "info",
+            "check",
+            "acknowledged; no further page goes out".to_owned(),
+        ),
+        TicketEventKind::Assigned {
+            name: Some(name), ..
+        } => ("", "user", format!("assigned it to {name}")),
+        TicketEventKind::Assigned { .. } => ("", "user", "assigned it to nobody".to_owned()),
+        TicketEventKind::StateChanged { from, to } => {
+            let text = format!("set it from {} to {}", state_text(from), state_text(to));
+            ("", "arrow", text)
+        }
+        TicketEventKind::Note { internal: true, .. } => {
+            ("", "note", "wrote an internal note".to_owned())
+        }
+        TicketEventKind::Note {
+            internal: false, ..
+        } => ("info", "note", "wrote a public note".to_owned()),
+        TicketEventKind::PriorityChanged { from, to } => (
+            "",
+            "bell",
+            format!("changed the priority from {from} to {to}"),
+        ),
+        TicketEventKind::Escalated { tier } => (
+            "warn",
+            "warn",
+            format!("escalated it to tier {tier}: nobody had acknowledged it"),
+        ),
+        TicketEventKind::Reopened => ("warn", "bell", "reopened it".to_owned()),
+        TicketEventKind::Resolved { auto: true } => {
+            ("ok", "check", "resolved it: all is well again".to_owned())
+        }
+        TicketEventKind::Resolved { auto: false } => ("ok", "check", "resolved it".to_owned()),
+        TicketEventKind::Closed => ("", "check", "closed it".to_owned()),
+        TicketEventKind::HandedBack => (
+            "ok",
+            "up",
+            "sees that all is well again; a person has to resolve it".to_owned(),
+        ),
+        TicketEventKind::NotificationSent {
+            channel,
+            to,
+            outcome,
+        } => ("", "mail", format!("sent {channel} to {to}: {outcome}")),
+    }
+}
+
+fn state_text(state: TicketState) -> String {
+    state
+        .as_str()
+        .replace('_', " for ")
+        .replace("for scheduled", "for an agreed time")
+}
+
+fn delivery_row(ctx: &Ctx, one: &DeliveryView) -> DeliveryRow {
+    DeliveryRow {
+        kind: if one.kind == "page" { "Page" } else { "Notice" },
+        channel: one.channel.clone(),
+        state: match one.state.as_str() {
+            "sent" => pill("ok", "check", "Delivered"),
+            "pending" if one.attempts > 0 => {
+                pill("warn", "wait", format!("Trying, {} failed", one.attempts))
+            }
+            "pending" => pill("info", "wait", "Queued"),
+            "cancelled" => pill("idle", "info", "Cancelled"),
+            _ => pill("crit", "crit", "Given up"),
+        },
+        at: ctx.time(one.done_at.unwrap_or(one.created_at)),
+        error: one
+            .last_error
+            .clone()
+            .filter(|_| one.state != "sent")
+            .unwrap_or_default(),
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Wanted {
+    act: String,
+    #[serde(default)]
+    text: String,
+    /// `internal` or `public`.
+    #[serde(default)]
+    audience: String,
+    #[serde(default)]
+    priority: String,
+}
+
+/// `POST /tickets/{number or id}/act`
+pub(crate) async fn act(
+    ctx: Ctx,
+    Path(key): Path<String>,
+    Form(form): Form<Wanted>,
+) -> Result<Response, WebError> {
+    let ticket = find(&ctx, &key).await?;
+    let action = action(&ctx, &form)?;
+    let done = carry_out(&ctx.web.app, TicketId(ticket.id), action, ctx.actor()).await;
+    done.map_err(|error| match error {
+        ActError::NotFound => WebError::NotFound("there is no ticket with this number"),
+        ActError::Invalid(error) => WebError::Conflict(error.to_string()),
+        ActError::Store(error) => WebError::Store(error),
+    })?;
+    ctx.audit(
+        &format!("ticket_{}", form.act),
+        &format!("ticket {}", ticket.number),
+        "",
+    )
+    .await?;
+    Ok(Redirect::to(&format!("/tickets/{}", ticket.number)).into_response())
+}
+
+fn action(ctx: &Ctx, form: &Wanted) -> Result<Action, WebError> {
+    let waiting = |on| Action::SetState(TicketState::Waiting { on });
+    Ok(match form.act.as_str() {
+        "acknowledge" => Action::Acknowledge,
+        "assign_me" => Action::Assign {
+            to: Some((ctx.viewer.user, ctx.viewer.name.clone())),
+        },
+        "unassign" => Action::Assign { to: None },
+        "note" => {
+            // The safe side, should the choice be missing.
+            let internal = form.audience != "public";
+            Action::Note {
+                internal,
+                text: form.text.trim().to_owned(),
+            }
+        }
+        "wait_customer" => waiting(WaitingOn::Customer),
+        "wait_supplier" => waiting(WaitingOn::Supplier),
+        "wait_scheduled" => waiting(WaitingOn::Scheduled),
+        "open" => Action::SetState(TicketState::Open),
+        "resolve" => Action::Resolve,
+        "reopen" => Action::Reopen,
+        "close" => Action::Close,
+        "priority" => {
+            let priority = form.priority.parse::<Priority>();
+            Action::SetPriority(priority.map_err(|e| WebError::Bad(format!("priority: {e}")))?)
+        }
+        other => {
+            return Err(WebError::Bad(format!(
+                "act: {other:?} is not an act on tickets"
+            )));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_read_as_words() {
+        assert_eq!(
+            state_text(TicketState::Waiting {
+                on: WaitingOn::Customer
+            }),
+            "waiting for customer"
+        );
+        assert_eq!(
+            state_text(TicketState::Waiting {
+                on: WaitingOn::Scheduled
+            }),
+            "waiting for an agreed time"
+        );
+        assert_eq!(state_text(TicketState::New), "new");
+    }
+}
