@@ -153,6 +153,24 @@ fn an_untouched_ticket_resolves_by_itself_and_opens_again_within_the_window() {
 }
 
 #[test]
+fn a_breach_after_the_resolution_begins_an_episode_that_pages_again() {
+    let ticket = act(&opened(), Action::Acknowledge, 10).ticket;
+    let ticket = act(&ticket, Action::Resolve, 20).ticket;
+    let again = reopen(&ticket, &warning(30), at(30));
+    assert_eq!(pages(&again), 1);
+    assert_eq!(again.ticket.acknowledged_at, None);
+    assert_eq!(
+        again.ticket.first_response_at,
+        Some(at(10)),
+        "it counts once"
+    );
+    assert_eq!(escalation_due_at(&again.ticket), Some(at(30 + 3_600)));
+    let taken = act(&again.ticket, Action::Acknowledge, 40).ticket;
+    assert_eq!(taken.first_response_at, Some(at(10)));
+    assert_eq!(escalation_due_at(&taken), None);
+}
+
+#[test]
 fn a_closed_ticket_is_never_opened_again_by_an_alert() {
     let ticket = act(&opened(), Action::Close, 10).ticket;
     let decision = on_alert_raised(Some(&ticket), &warning(11), at(11));

@@ -166,6 +166,7 @@ proptest! {
             seen.push((secs, count));
             let sum: u64 = seen.iter().filter(|(at, _)| *at > secs - 60).map(|(_, n)| n).sum();
             let fires = last_while_firing.is_some() || sum >= 5;
+            bench.host = stored(&bench.host);
             let changes = bench.lines(secs, "oom", count);
             prop_assert_eq!(bench.host.firing().count() == 1, fires, "at {}", secs);
             all.extend(changes);
