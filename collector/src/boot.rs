@@ -35,7 +35,7 @@ const REVOKED_EVERY: Duration = Duration::from_secs(1);
 /// How often the outbox, escalations and evidence are looked at when nothing tells of work.
 const WORKER_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked whether an hour can be sealed.
-const SEAL_EVERY: Duration = Duration::from_secs(60);
+const SEAL_EVERY: Duration = Duration::from_mins(1);
 /// Connections to the web port.
 const WEB_CONNECTIONS: usize = 1_000;
 /// How long everything may take to stop.

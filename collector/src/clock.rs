@@ -33,12 +33,10 @@ impl Clock {
     /// Now.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the system clock")]
     pub fn now(&self) -> UnixMillis {
-        match &self.0 {
-            Some(hand) => UnixMillis(hand.load(Ordering::SeqCst)),
-            None => {
-                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-                UnixMillis(since.map_or(0, |d| d.as_millis() as i64))
-            }
+        if let Some(hand) = &self.0 {
+            return UnixMillis(hand.load(Ordering::SeqCst));
         }
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        UnixMillis(since.map_or(0, |since| since.as_millis() as i64))
     }
 }

@@ -28,48 +28,48 @@ pub(super) struct Args {
 /// The file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fleet {
+pub(super) struct Fleet {
     /// Customers.
     #[serde(default, rename = "client")]
-    pub clients: Vec<ClientSpec>,
+    pub(super) clients: Vec<ClientSpec>,
 }
 
 /// One customer.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClientSpec {
+pub(super) struct ClientSpec {
     /// Its name, unique.
-    pub name: String,
+    pub(super) name: String,
     /// What was sold to it.
     #[serde(default, rename = "contract")]
-    pub contracts: Vec<ContractSpec>,
+    pub(super) contracts: Vec<ContractSpec>,
     /// Its places.
     #[serde(default, rename = "site")]
-    pub sites: Vec<SiteSpec>,
+    pub(super) sites: Vec<SiteSpec>,
 }
 
 /// One contract.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ContractSpec {
+pub(super) struct ContractSpec {
     /// Its name, unique among all clients.
-    pub name: String,
+    pub(super) name: String,
     /// What kind it is.
     #[serde(default)]
-    pub kind: ContractKind,
+    pub(super) kind: ContractKind,
     /// IANA time zone of its months.
-    pub zone: String,
+    pub(super) zone: String,
     /// How the headline treats unknown time.
     #[serde(default)]
-    pub unknown_rule: UnknownRule,
+    pub(super) unknown_rule: UnknownRule,
     /// Promised availability, percent.
-    pub target_pct: f64,
+    pub(super) target_pct: f64,
 }
 
 /// What was sold.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub enum ContractKind {
+pub(super) enum ContractKind {
     /// A fixed fee.
     #[default]
     Managed,
@@ -82,11 +82,11 @@ pub enum ContractKind {
 /// One place.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SiteSpec {
+pub(super) struct SiteSpec {
     /// Its name, unique among all clients.
-    pub name: String,
+    pub(super) name: String,
     /// The contract that covers its hosts.
-    pub contract: Option<String>,
+    pub(super) contract: Option<String>,
 }
 
 impl ContractKind {

@@ -198,9 +198,9 @@ impl AgentPort {
             self.decoders.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut decoder = match pooled {
             Some(decoder) => decoder,
-            None => Decoder::new().map_err(decode_problem)?,
+            None => Decoder::new().map_err(|error| decode_problem(&error))?,
         };
-        let batch = decoder.decode(body).map_err(decode_problem);
+        let batch = decoder.decode(body).map_err(|error| decode_problem(&error));
         let mut pool = self.decoders.0.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.len() < MAX_DECODERS {
             pool.push(decoder);
@@ -277,8 +277,8 @@ fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     serde_json::from_slice(body).map_err(|error| Refused(ProblemType::BadBody, error.to_string()))
 }
 
-fn decode_problem(error: DecodeError) -> Refused {
-    let kind = match &error {
+fn decode_problem(error: &DecodeError) -> Refused {
+    let kind = match error {
         DecodeError::TooLarge => ProblemType::BodyTooLarge,
         DecodeError::Zstd(_) => ProblemType::BadEncoding,
         DecodeError::Json(_) => ProblemType::BadBody,

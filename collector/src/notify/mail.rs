@@ -89,6 +89,10 @@ fn text(body: &Body, kind: &str) -> String {
         text.push_str(line);
     }
     let ask = if kind == "page" { "Acknowledge it here" } else { "See" };
-    text.push_str(&format!("\n\n{ask}: {}\n", body.url));
+    text.push_str("\n\n");
+    text.push_str(ask);
+    text.push_str(": ");
+    text.push_str(&body.url);
+    text.push('\n');
     text
 }

@@ -26,7 +26,7 @@ use crate::process::Process;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request whose head takes longer to arrive, or a kept connection that is idle for longer, is
 /// cut off. Agents that beat every ten minutes reconnect.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+const HEADER_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long open requests may take after the stop signal.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most that is buffered of one request before its body is read, bytes.

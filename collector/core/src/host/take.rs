@@ -237,7 +237,10 @@ impl Take<'_> {
         );
     }
 
+    /// Late frames come rarely and many at once: the state is written with each such batch, so a
+    /// host that is overdue never has rows in the tail that its state lacks.
     fn add_to_late_run(&mut self, frame: &Frame, mark: FrameMark) {
+        self.out.durable = true;
         let step_ms = unbroken_ms(frame.interval_ms);
         if let Some(run) = &mut self.late {
             let joins = run.last.instance == mark.instance
