@@ -40,21 +40,34 @@ pub fn link_incidents(
     let now = clamp(now);
     let window = Interval::new(clamp(window.from), clamp(window.to).min(now));
     let facts = Facts::of(record, collector, cutoff);
-    let known = facts
-        .record(now)
-        .intersect(&Cover::of(vec![Interval::new(UnixMillis(i64::MIN), now)]));
+    let past = Interval::new(UnixMillis(i64::MIN), now);
+    let known = facts.record(now).intersect(&Cover::of(vec![past]));
     let broken = facts
         .late
         .intersect(&known)
         .minus(&facts.live)
-        .minus(&absence(&facts, 0, RECONNECT_GRACE_MS));
+        .minus(&absence(&facts, 0, RECONNECT_GRACE_MS, past));
+    let late: Vec<_> = facts
+        .chains()
+        .iter()
+        .filter(|chain| chain.late)
+        .copied()
+        .collect();
+    let ends: Vec<_> = late
+        .iter()
+        .scan(UnixMillis(i64::MIN), |end, chain| {
+            *end = chain.to.max(*end);
+            Some(*end)
+        })
+        .collect();
     broken
         .iter()
         .filter_map(|part| {
-            let late: Vec<_> = facts
-                .chains()
+            let first = ends.partition_point(|&end| end < part.from);
+            let last = late.partition_point(|chain| chain.from <= part.to);
+            let late: Vec<_> = late[first..last]
                 .iter()
-                .filter(|chain| chain.late && chain.from <= part.to && chain.to >= part.from)
+                .filter(|chain| chain.to >= part.from)
                 .copied()
                 .collect();
             let step_ms = late.iter().map(|chain| chain.step_ms).min()?;

@@ -81,7 +81,7 @@ fn between(facts: &Facts, gap: &Gap<'_>, canvas: &mut Canvas) {
         } else if told.before.instance == told.after.instance {
             same_process(facts, told, gap, (area, canvas));
         } else {
-            let absent = absence(facts, facts.step_ms(told.before.instance), 0);
+            let absent = absence(facts, facts.step_ms(told.before.instance), 0, area);
             canvas.paint_within(&absent, area);
             let goodbye = told
                 .goodbye
@@ -105,7 +105,12 @@ fn untold(facts: &Facts, part: Interval, canvas: &mut Canvas) {
         .iter()
         .any(|a| after.iter().any(|b| a.boot == b.boot));
     if let Some(chain) = same_process {
-        let absent = absence(facts, facts.step_ms(chain.instance), RECONNECT_GRACE_MS);
+        let absent = absence(
+            facts,
+            facts.step_ms(chain.instance),
+            RECONNECT_GRACE_MS,
+            part,
+        );
         canvas.paint_within(&absent, part);
     } else {
         canvas.paint_within(&facts.collector_down, part);
@@ -128,7 +133,7 @@ fn rebooted(facts: &Facts, told: &Break, area: Interval, canvas: &mut Canvas) {
         .beginning_at(area.to)
         .iter()
         .any(|chain| chain.boot != new_boot);
-    let absent = absence(facts, facts.step_ms(told.before.instance), 0);
+    let absent = absence(facts, facts.step_ms(told.before.instance), 0, area);
     if told.contradicts_itself() || other_boot_follows {
         canvas.paint_within(&absent, area);
         canvas.paint(area, ObservedState::Unknown, Cause::BootTimeUnknown);
@@ -173,7 +178,7 @@ fn same_process(
     (area, canvas): (Interval, &mut Canvas),
 ) {
     let step_ms = facts.step_ms(told.before.instance);
-    canvas.paint_within(&absence(facts, step_ms, RECONNECT_GRACE_MS), area);
+    canvas.paint_within(&absence(facts, step_ms, RECONNECT_GRACE_MS, area), area);
     let passed = told.span().len_ms();
     let ran = told.after.mono_ms.saturating_sub(told.before.mono_ms);
     if ran < 0 {
@@ -210,7 +215,7 @@ fn tail(facts: &Facts, gap: &Gap<'_>, last: UnixMillis, canvas: &mut Canvas) {
         return;
     }
     // Silence that was noticed after the collector came back is not explained by its absence.
-    for down in absence(facts, step_ms, RECONNECT_GRACE_MS).within(gap.part) {
+    for down in absence(facts, step_ms, RECONNECT_GRACE_MS, gap.part).within(gap.part) {
         let end = facts
             .collector_down
             .within(down)
@@ -226,12 +231,16 @@ fn tail(facts: &Facts, gap: &Gap<'_>, last: UnixMillis, canvas: &mut Canvas) {
     canvas.paint_rest(ObservedState::Silent, Cause::NoFrameSince { goodbye });
 }
 
-/// The collector's absences, each from one step before, in which the last frame may have come, to
-/// `after_ms` after its start.
-pub(super) fn absence(facts: &Facts, step_ms: i64, after_ms: i64) -> Cover {
+/// The collector's absences as far as they matter in `area`, each from one step before, in which the
+/// last frame may have come, to `after_ms` after its start.
+pub(super) fn absence(facts: &Facts, step_ms: i64, after_ms: i64, area: Interval) -> Cover {
+    let near = Interval::new(
+        UnixMillis(area.from.0.saturating_sub(after_ms)),
+        UnixMillis(area.to.0.saturating_add(step_ms)),
+    );
     let widened = facts
         .collector_down
-        .iter()
+        .within(near)
         .map(|down| {
             Interval::new(
                 UnixMillis(down.from.0.saturating_sub(step_ms)),
