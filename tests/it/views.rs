@@ -117,12 +117,14 @@ pub(crate) fn state_ms(host: &Json, state: &str) -> i64 {
     host["states_ms"][state].as_i64().unwrap_or(0)
 }
 
-/// The kinds of cause of a host's outages, oldest first.
-pub(crate) fn outage_states(host: &Json) -> Vec<&str> {
+/// State and cause of a host's outages, oldest first, without the moment between its enrolment and
+/// its first heartbeat.
+pub(crate) fn outages(host: &Json) -> Vec<(&str, &str)> {
     let outages = host["outages"].as_array();
     outages
         .into_iter()
         .flatten()
-        .filter_map(|outage| outage["state"].as_str())
+        .filter_map(|outage| Some((outage["state"].as_str()?, outage["cause"]["kind"].as_str()?)))
+        .filter(|(_, cause)| *cause != "no_frame_yet")
         .collect()
 }
