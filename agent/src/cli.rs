@@ -20,7 +20,12 @@ use crate::{clock, config::Config, enroll, identity::Identity, run, sampler, sta
 #[command(name = "watchkeep-agent", version)]
 struct Args {
     /// The configuration file [default: /etc/watchkeep/agent.toml if it exists].
-    #[arg(long, global = true, value_name = "FILE", env = "WATCHKEEP_CONFIG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "WATCHKEEP_AGENT_CONFIG"
+    )]
     config: Option<PathBuf>,
     /// Where state is kept, instead of the configured place.
     #[arg(long, global = true, value_name = "DIR")]
@@ -140,7 +145,7 @@ fn enroll_here(config: &Config, token: &str, hostname: &str, force: bool) -> any
 
 fn sample(json: bool) -> anyhow::Result<String> {
     let mut sampler = sampler::Sampler::new(clock::now());
-    runtime()?.block_on(tokio::time::sleep(Duration::from_millis(500)));
+    runtime()?.block_on(async { tokio::time::sleep(Duration::from_millis(500)).await });
     let clocks = clock::now();
     let sample = sampler.sample(clocks, 0);
     if json {

@@ -1,37 +1,239 @@
-//! Log following.
+//! Follows log files and looks for lines that match the policy's rules.
+//!
+//! Reading is pulled by the loop ([`LogWatcher::scan`]); notices of changes only say when. What was
+//! found is handed over together with the positions up to which it was read ([`LogWatcher::take`]),
+//! so that both are committed at once: after a crash reading goes on behind the last committed
+//! match, and no line counts twice or not at all. Whatever could not be read is an event itself.
+//! A whole line never leaves this machine before [`redact`] has been over it.
+
+mod check;
+mod find;
+mod pending;
+mod redact;
+mod tail;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use regex::bytes::{RegexBuilder, RegexSetBuilder};
+use serde::{Deserialize, Serialize};
+use watchkeep_shared::wire::{
+    heartbeat::{Event, LogGapReason},
+    policy::LogCheck,
+};
+
+pub use self::redact::Redactor;
+use self::{
+    check::{Check, SavedCheck},
+    pending::Pending,
+    tail::Position,
+};
 use crate::config::AllowedPath;
-use watchkeep_shared::wire::{heartbeat::Event, policy::LogCheck};
-/// Whether a rule's pattern can be used.
+
+/// Most memory that one pattern may compile to, bytes.
+const PATTERN_BYTES: usize = 1 << 20;
+/// Most memory that the patterns of one check may compile to together, bytes.
+const SET_BYTES: usize = 16 << 20;
+/// Most bytes that one scan reads, so that the loop stays responsive.
+const SCAN_BYTES: usize = 4 << 20;
+/// Most directories that are worth watching for changes.
+const MAX_DIRECTORIES: usize = 64;
+
+/// Whether a rule's pattern can be used; the text of the error is for people.
 pub fn check_pattern(pattern: &str) -> Result<(), String> {
-    regex::bytes::Regex::new(pattern)
-        .map(|_| ())
-        .map_err(|e| e.to_string())
+    RegexBuilder::new(pattern)
+        .size_limit(PATTERN_BYTES)
+        .build()
+        .map(drop)
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => "the pattern is too large".to_owned(),
+            error => error.to_string().lines().last().unwrap_or("").to_owned(),
+        })
 }
-/// Followed logs.
+
+/// The followed logs.
 #[derive(Debug)]
-pub struct LogWatcher;
-impl LogWatcher {
-    pub fn new(
-        _saved: Option<&str>,
-        _allowed: Vec<AllowedPath>,
-        _extra: Vec<regex::Regex>,
-    ) -> Self {
-        Self
+pub struct LogWatcher {
+    allowed: Vec<AllowedPath>,
+    checks: Vec<Check>,
+    /// Positions from before the restart of checks that the policy does not name (yet).
+    saved: Vec<SavedCheck>,
+    pending: Pending,
+    /// The positions as they were last handed out, and the beginnings of files found since.
+    last: Saved,
+    /// A file was found that the positions handed out do not know.
+    begun: bool,
+    /// Positions changed in a way that must be kept soon: a file came or went.
+    structure_changed: bool,
+    /// Positions moved since they were last handed out.
+    moved: bool,
+}
+
+/// The positions as they are kept.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Saved {
+    checks: Vec<SavedCheck>,
+}
+
+impl Saved {
+    fn begin(&mut self, path: &str, position: Position) {
+        match self.checks.iter_mut().find(|check| check.path == path) {
+            Some(check) => check.files.push(position),
+            None => self.checks.push(SavedCheck {
+                path: path.to_owned(),
+                files: vec![position],
+            }),
+        }
     }
-    pub fn set(&mut self, _logs: &[LogCheck]) {}
-    pub fn scan(&mut self) -> bool {
-        false
-    }
-    pub fn has_events(&self) -> bool {
-        false
-    }
-    pub fn take(&mut self) -> (Vec<Event>, Option<String>) {
-        (Vec::new(), None)
-    }
-    pub fn unsaved(&self) -> bool {
-        false
-    }
-    pub fn directories(&self) -> std::collections::BTreeSet<std::path::PathBuf> {
-        Default::default()
+
+    fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("positions have string keys only")
     }
 }
+
+/// What one check reads with: the scan's budget and the place where findings go.
+struct Reading<'a> {
+    allowed: &'a [AllowedPath],
+    pending: &'a mut Pending,
+    budget: usize,
+    now_ms: i64,
+    structure_changed: bool,
+    moved: bool,
+    /// Where files begin that were not followed before.
+    begun: Vec<(String, Position)>,
+}
+
+impl LogWatcher {
+    /// Follows nothing yet. `saved` is what [`LogWatcher::take`] or [`LogWatcher::save`] gave before.
+    pub fn new(saved: Option<&str>, allowed: Vec<AllowedPath>, redactor: Arc<Redactor>) -> Self {
+        let saved = saved.map_or_else(Saved::default, |text| {
+            serde_json::from_str(text).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the stored log positions can't be read");
+                Saved::default()
+            })
+        });
+        Self {
+            allowed,
+            checks: Vec::new(),
+            saved: saved.checks,
+            pending: Pending::new(redactor),
+            last: Saved::default(),
+            begun: false,
+            structure_changed: false,
+            moved: false,
+        }
+    }
+
+    /// Follows these from now on. A check that stays keeps its positions.
+    pub fn set(&mut self, logs: &[LogCheck]) {
+        let mut before = std::mem::take(&mut self.checks);
+        for log in logs {
+            let patterns = log.rules.iter().map(|rule| rule.pattern.as_str());
+            let built = RegexSetBuilder::new(patterns)
+                .size_limit(SET_BYTES)
+                .dfa_size_limit(1 << 20)
+                .build();
+            let set = match built {
+                Ok(set) => set,
+                Err(error) => {
+                    tracing::warn!(path = log.path, %error, "the log's rules can't be used together");
+                    self.pending
+                        .gap(Path::new(&log.path), LogGapReason::Unreadable, None);
+                    continue;
+                }
+            };
+            let names = log.rules.iter().map(|rule| rule.name.clone()).collect();
+            let kept = before.iter().position(|check| check.is_for(&log.path));
+            let mut check = match kept {
+                Some(at) => before.swap_remove(at),
+                None => Check::new(&log.path, self.take_saved(&log.path)),
+            };
+            check.set_rules(set, names);
+            self.checks.push(check);
+        }
+        // A check may come back with a later policy.
+        self.saved.extend(before.iter().map(Check::saved));
+        self.saved.truncate(64);
+        self.structure_changed = true;
+    }
+
+    /// Reads what is new. `now_ms` only has to run on. Returns whether there is more to read.
+    pub fn scan(&mut self, now_ms: i64) -> bool {
+        let mut reading = Reading {
+            allowed: &self.allowed,
+            pending: &mut self.pending,
+            budget: SCAN_BYTES,
+            now_ms,
+            structure_changed: false,
+            moved: false,
+            begun: Vec::new(),
+        };
+        for check in &mut self.checks {
+            check.scan(&mut reading);
+        }
+        self.structure_changed |= reading.structure_changed;
+        self.moved |= reading.moved;
+        let begun = std::mem::take(&mut reading.begun);
+        let more = reading.budget == 0;
+        for (path, position) in begun {
+            self.last.begin(&path, position);
+            self.begun = true;
+        }
+        more && !self.pending.is_full()
+    }
+
+    /// Whether there is something to report.
+    pub fn has_events(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// What was found since the last call and, if anything was, the positions to commit with it.
+    pub fn take(&mut self) -> (Vec<Event>, Option<String>) {
+        if self.pending.is_empty() {
+            return (Vec::new(), None);
+        }
+        (self.pending.take(), Some(self.positions()))
+    }
+
+    /// The positions, if they are worth keeping now. `routine`: also if they only moved. While
+    /// findings wait, the positions stay before them, and only new files are worth it.
+    pub fn save(&mut self, routine: bool) -> Option<String> {
+        if !self.pending.is_empty() {
+            return std::mem::take(&mut self.begun).then(|| self.last.to_text());
+        }
+        let due = self.structure_changed || (routine && self.moved);
+        due.then(|| self.positions())
+    }
+
+    /// Directories in which a change may concern a followed log.
+    pub fn directories(&self) -> BTreeSet<PathBuf> {
+        let mut directories: BTreeSet<PathBuf> =
+            self.checks.iter().flat_map(Check::directories).collect();
+        while directories.len() > MAX_DIRECTORIES {
+            directories.pop_last();
+        }
+        directories
+    }
+
+    fn positions(&mut self) -> String {
+        self.structure_changed = false;
+        self.moved = false;
+        let checks = self.checks.iter().map(Check::saved);
+        self.last = Saved {
+            checks: checks.chain(self.saved.iter().cloned()).collect(),
+        };
+        self.begun = false;
+        self.last.to_text()
+    }
+
+    fn take_saved(&mut self, path: &str) -> Option<SavedCheck> {
+        let at = self.saved.iter().position(|saved| saved.path == path)?;
+        Some(self.saved.swap_remove(at))
+    }
+}
+
+#[cfg(test)]
+mod tests;

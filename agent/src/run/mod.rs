@@ -13,6 +13,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -36,7 +37,7 @@ use crate::{
     config::Config,
     files,
     identity::{Identity, IdentityError},
-    logs::LogWatcher,
+    logs::{LogWatcher, Redactor},
     policy::{self, Effective},
     process::Tasks,
     sampler::Sampler,
@@ -182,7 +183,7 @@ impl Agent {
         let logs = LogWatcher::new(
             spool.note(),
             config.limits.log_paths.clone(),
-            config.redaction_extra.clone(),
+            Arc::new(Redactor::new(config.redaction_extra.clone())),
         );
         let (services, probes) = Services::new(tasks);
         let (notice, log_changes) = LogNotice::new();
@@ -222,12 +223,13 @@ impl Agent {
             self.schedule.services_changed(now);
         }
         if self.schedule.logs_due(now) {
-            let more = self.logs.scan();
+            let more = self.logs.scan(clock::now().boot_ms);
             self.schedule.logs_read(now, more, self.notice.is_live());
             self.notice.watch(self.logs.directories());
             if self.logs.has_events() {
                 self.schedule.log_matched(now);
             }
+            self.save_positions(now);
         }
         if self.schedule.beat_due(now) {
             self.beat(now);
@@ -328,14 +330,27 @@ impl Agent {
         }
     }
 
+    /// Log positions that go along with no frame. Without a disk they wait for one that does.
+    fn save_positions(&mut self, now: Instant) {
+        let routine = self.schedule.save_due(now);
+        if self.spool.write_error().is_none() {
+            if let Some(positions) = self.logs.save(routine) {
+                self.spool.save_note(positions);
+            }
+        }
+    }
+
     async fn stop(&mut self) {
         let reason = boot::goodbye_reason();
         tracing::info!(?reason, "agent stops");
         self.request = None;
-        self.logs.scan();
         let clocks = clock::now();
+        self.logs.scan(clocks.boot_ms);
         self.spool.persist();
         self.make_frame(clocks, vec![Event::Goodbye { reason }]);
+        if let Some(positions) = self.logs.save(true) {
+            self.spool.save_note(positions);
+        }
         let version = self.policy.version;
         self.uplink.farewell(&mut self.spool, clocks, version).await;
         self.spool.persist();

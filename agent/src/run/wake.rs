@@ -13,6 +13,8 @@ const BETWEEN_LOG_READS: Duration = Duration::from_millis(100);
 /// How often logs are looked at without a notice, where notices come and where they do not.
 const LOG_POLL_WITH_NOTICES: Duration = Duration::from_secs(5);
 const LOG_POLL_ALONE: Duration = Duration::from_secs(1);
+/// Log positions that only moved are kept so often; after a crash so much is read again.
+const BETWEEN_SAVES: Duration = Duration::from_secs(30);
 const PROCESS_CHECK: Duration = Duration::from_millis(PROCESS_CHECK_MS);
 
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(super) struct Schedule {
     last_log_read: Option<Instant>,
     last_log_frame: Option<Instant>,
     log_frame_waits: bool,
+    next_save: Instant,
 }
 
 impl Schedule {
@@ -37,6 +40,7 @@ impl Schedule {
             last_log_read: None,
             last_log_frame: None,
             log_frame_waits: false,
+            next_save: now + BETWEEN_SAVES,
         }
     }
 
@@ -75,6 +79,14 @@ impl Schedule {
         } else {
             now + LOG_POLL_ALONE
         };
+    }
+
+    pub(super) fn save_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.next_save;
+        if due {
+            self.next_save = now + BETWEEN_SAVES;
+        }
+        due
     }
 
     /// A frame goes at once, unless one went for the same cause less than a second ago.

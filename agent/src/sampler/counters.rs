@@ -5,7 +5,7 @@ use super::{Writer, proc, share};
 /// Most block devices and most interfaces that are reported.
 const MAX_INSTANCES: usize = 32;
 /// Interfaces that exist once per container and come and go with it, and loopback.
-const SKIPPED_INTERFACES: [&str; 4] = ["lo", "veth", "cali", "tap"];
+const SKIPPED_INTERFACES: [&str; 6] = ["lo", "veth", "cali", "tap", "ifb", "dummy"];
 /// Block devices that are not disks, or show another device's traffic again.
 const SKIPPED_DEVICES: [&str; 6] = ["loop", "ram", "zram", "sr", "fd", "nbd"];
 /// Bytes in a sector of `/proc/diskstats`, whatever the device says (`proc_diskstats(5)`).

@@ -6,7 +6,7 @@ use std::fs;
 
 /// Most processes that are kept for one name.
 const KEPT: usize = 8;
-/// While none runs, all of `/proc` is looked at with every so manieth check.
+/// While none runs, all of `/proc` is looked at after so many checks.
 const CHECKS_BETWEEN_SCANS: u32 = 3;
 /// Longest name that the kernel keeps in `comm`, bytes.
 const COMM_BYTES: usize = 15;

@@ -760,3 +760,6 @@ fn estimated_bytes(frame: &Frame) -> usize {
     let services = frame.services.as_ref().map_or(0, |list| list.len() * 100);
     200 + frame.values.len() * 10 + services + texts
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,521 @@
+//! One path or glob of the policy with its rules: which files it follows, what becomes of them when
+//! they are renamed, copied, truncated or deleted, and how that survives a restart.
+//!
+//! A file is known by device, inode and its first bytes, not by its name. A renamed file is read to
+//! its end through the open handle while its successor is read from the beginning. When a file was
+//! truncated, a copy of its old content is looked for in the same directory under a name that begins
+//! with its own (copytruncate), and read on from where the original was left. What can't be found is
+//! reported as a gap.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use regex::bytes::RegexSet;
+use serde::{Deserialize, Serialize};
+use watchkeep_shared::wire::heartbeat::LogGapReason;
+
+use super::{
+    Reading,
+    find::Pattern,
+    pending::Pending,
+    tail::{FileId, Found, Position, Tail},
+};
+
+/// Most files that one check follows at once.
+const MAX_FILES: usize = 64;
+/// Files that were closed and are remembered, in case they come back.
+const MAX_REMEMBERED: usize = 64;
+/// A file that left its path is closed when it has not grown for so long: its writer has moved on.
+const RETIRED_FOR_MS: i64 = 60_000;
+
+#[derive(Debug)]
+pub(super) struct Check {
+    path: String,
+    pattern: Pattern,
+    set: RegexSet,
+    names: Vec<String>,
+    tails: Vec<Tail>,
+    /// Positions without an open file.
+    remembered: Vec<Position>,
+    /// Before its first scan ever: files that exist are followed from their end.
+    first_scan_ever: bool,
+    /// Before the first scan of this process: remembered files must be found again.
+    first_scan: bool,
+    unreadable: HashSet<PathBuf>,
+    /// Could not be read when the check was new; followed from their end once they can.
+    old_unreadable: HashSet<PathBuf>,
+}
+
+/// A check's positions as they are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct SavedCheck {
+    pub(super) path: String,
+    pub(super) files: Vec<Position>,
+}
+
+/// Where lines go.
+struct Sink<'a> {
+    set: &'a RegexSet,
+    names: &'a [String],
+    pending: &'a mut Pending,
+    path: &'a Path,
+}
+
+impl Sink<'_> {
+    /// Returns whether there is room for more.
+    fn take(&mut self, found: &Found<'_>) -> bool {
+        match found {
+            Found::Line(line) => {
+                if self.set.is_match(line) {
+                    for rule in &self.set.matches(line) {
+                        self.pending.matched(&self.names[rule], self.path, line);
+                    }
+                }
+            }
+            Found::Skipped(bytes) => {
+                self.pending
+                    .gap(self.path, LogGapReason::LineTooLong, Some(*bytes));
+            }
+        }
+        !self.pending.is_full()
+    }
+}
+
+impl Check {
+    pub(super) fn new(path: &str, saved: Option<SavedCheck>) -> Self {
+        Self {
+            path: path.to_owned(),
+            pattern: Pattern::new(path),
+            set: RegexSet::empty(),
+            names: Vec::new(),
+            tails: Vec::new(),
+            first_scan_ever: saved.is_none(),
+            first_scan: true,
+            remembered: saved.map(|saved| saved.files).unwrap_or_default(),
+            unreadable: HashSet::new(),
+            old_unreadable: HashSet::new(),
+        }
+    }
+
+    pub(super) fn is_for(&self, path: &str) -> bool {
+        self.path == path
+    }
+
+    pub(super) fn set_rules(&mut self, set: RegexSet, names: Vec<String>) {
+        self.set = set;
+        self.names = names;
+    }
+
+    pub(super) fn saved(&self) -> SavedCheck {
+        let open = self.tails.iter().map(Tail::position);
+        SavedCheck {
+            path: self.path.clone(),
+            files: open.chain(&self.remembered).cloned().collect(),
+        }
+    }
+
+    pub(super) fn directories(&self) -> Vec<PathBuf> {
+        let parents = self
+            .tails
+            .iter()
+            .filter_map(|tail| tail.position().path.parent());
+        self.pattern
+            .base()
+            .into_iter()
+            .chain(parents)
+            .map(Path::to_owned)
+            .collect()
+    }
+
+    pub(super) fn scan(&mut self, reading: &mut Reading<'_>) {
+        let mut listed = self.pattern.files();
+        if listed.len() > MAX_FILES {
+            self.leave_out_oldest(&mut listed, reading);
+        }
+        self.follow_renames(&listed);
+        if self.first_scan && !self.first_scan_ever {
+            self.find_remembered(&listed, reading);
+        }
+        // Before new files are taken up: a copy must be known as one.
+        self.handle_truncations(reading);
+        let mut order: Vec<usize> = (0..listed.len()).collect();
+        order.sort_by_key(|at| listed[*at].0.as_os_str().len());
+        for at in order {
+            let (path, metadata) = &listed[at];
+            let id = FileId::of(metadata);
+            if !self.tails.iter().any(|tail| tail.id() == id) {
+                self.take_up(path, id, metadata.len(), reading);
+            }
+        }
+        self.first_scan = false;
+        self.first_scan_ever = false;
+        self.read_all(reading);
+        self.close_retired(reading);
+    }
+
+    fn leave_out_oldest(
+        &mut self,
+        listed: &mut Vec<(PathBuf, fs::Metadata)>,
+        reading: &mut Reading<'_>,
+    ) {
+        listed.sort_by_key(|(_, metadata)| std::cmp::Reverse(metadata.modified().ok()));
+        listed.truncate(MAX_FILES);
+        if self.unreadable.insert(PathBuf::from(&self.path)) {
+            tracing::warn!(
+                path = self.path,
+                "more than {MAX_FILES} files: the oldest are left out"
+            );
+            reading
+                .pending
+                .gap(Path::new(&self.path), LogGapReason::Unreadable, None);
+        }
+    }
+
+    fn follow_renames(&mut self, listed: &[(PathBuf, fs::Metadata)]) {
+        for tail in &mut self.tails {
+            let id = tail.id();
+            match listed
+                .iter()
+                .find(|(_, metadata)| FileId::of(metadata) == id)
+            {
+                Some((path, _)) => {
+                    tail.position_mut().path.clone_from(path);
+                    tail.retired = false;
+                }
+                None => tail.retired = true,
+            }
+        }
+    }
+
+    /// After a restart: files that are no longer at a followed path are looked for beside it.
+    fn find_remembered(&mut self, listed: &[(PathBuf, fs::Metadata)], reading: &mut Reading<'_>) {
+        let lost: Vec<Position> = self
+            .remembered
+            .extract_if(.., |position| {
+                !position.done
+                    && !listed
+                        .iter()
+                        .any(|(_, metadata)| FileId::of(metadata) == position.id)
+            })
+            .collect();
+        for position in lost {
+            match renamed(&position, reading).or_else(|| copied(&position, reading)) {
+                Some((file, path)) => {
+                    let id = file.metadata().map_or(position.id, |m| FileId::of(&m));
+                    let position = Position {
+                        path,
+                        id,
+                        ..position
+                    };
+                    let mut tail = Tail::at(file, position, reading.now_ms);
+                    tail.retired = true;
+                    self.tails.push(tail);
+                }
+                None if position.copy => {}
+                None => reading
+                    .pending
+                    .gap(&position.path, LogGapReason::RotatedAway, None),
+            }
+            reading.structure_changed = true;
+        }
+    }
+
+    fn handle_truncations(&mut self, reading: &mut Reading<'_>) {
+        for at in 0..self.tails.len() {
+            if self.tails[at].position().copy {
+                continue;
+            }
+            if !self.tails[at].was_truncated().unwrap_or(false) {
+                continue;
+            }
+            reading.structure_changed = true;
+            let before = self.tails[at].position().clone();
+            let rest = self.tails[at].restart();
+            if self.adopt_copy(&before, reading) {
+                continue;
+            }
+            let mut sink = Sink {
+                set: &self.set,
+                names: &self.names,
+                pending: reading.pending,
+                path: &before.path,
+            };
+            if let Some(skipped) = before.skipping {
+                sink.take(&Found::Skipped(skipped));
+            } else if let Ok(rest) = rest {
+                if !rest.is_empty() {
+                    sink.take(&Found::Line(&rest));
+                }
+            }
+            reading
+                .pending
+                .gap(&before.path, LogGapReason::Truncated, None);
+        }
+    }
+
+    /// Reads the old content of a truncated file on in its copy, if there is one.
+    fn adopt_copy(&mut self, before: &Position, reading: &mut Reading<'_>) -> bool {
+        let Some((file, path)) = copied(before, reading) else {
+            return false;
+        };
+        let Ok(metadata) = file.metadata() else {
+            return false;
+        };
+        let id = FileId::of(&metadata);
+        self.tails.retain(|tail| tail.id() != id);
+        self.remembered.retain(|position| position.id != id);
+        let position = Position {
+            path,
+            id,
+            done: false,
+            copy: false,
+            ..before.clone()
+        };
+        let mut tail = Tail::at(file, position, reading.now_ms);
+        tail.retired = true;
+        self.tails.push(tail);
+        true
+    }
+
+    /// Begins to follow a file that is listed and not open.
+    fn take_up(&mut self, path: &Path, id: FileId, size: u64, reading: &mut Reading<'_>) {
+        let Some(file) = self.open(path, reading) else {
+            return;
+        };
+        let known = self
+            .remembered
+            .iter()
+            .position(|position| position.id == id);
+        let known = known.map(|at| self.remembered.swap_remove(at));
+        let tail = match known {
+            Some(position) if position.head.fits(&file) && position.offset <= size => {
+                let position = Position {
+                    path: path.to_owned(),
+                    done: false,
+                    ..position
+                };
+                Ok(Tail::at(file, position, reading.now_ms))
+            }
+            known => {
+                // The same inode with other content: the one that is remembered was truncated, or
+                // deleted and its inode used again.
+                if let Some(position) = known.filter(|p| !p.done && !p.copy) {
+                    if !self.adopt_copy(&position, reading) {
+                        reading
+                            .pending
+                            .gap(&position.path, LogGapReason::Truncated, None);
+                    }
+                }
+                self.begin(file, path, size, reading)
+            }
+        };
+        reading.structure_changed = true;
+        match tail {
+            Ok(tail) => self.tails.push(tail),
+            Err(error) => tracing::debug!(path = %path.display(), %error, "gone again"),
+        }
+    }
+
+    /// A file that was never followed: from its end if it is older than the check, else from its
+    /// beginning; a copy of a followed file is left alone until that one is truncated.
+    fn begin(
+        &mut self,
+        file: File,
+        path: &Path,
+        size: u64,
+        reading: &mut Reading<'_>,
+    ) -> std::io::Result<Tail> {
+        let old = self.first_scan_ever || self.old_unreadable.remove(path);
+        let is_copy = !old
+            && self.tails.iter().any(|tail| {
+                let original = tail.position();
+                !original.copy
+                    && is_rotated_name(&original.path, path)
+                    && tail
+                        .head_now()
+                        .is_ok_and(|head| !head.is_empty() && head.fits(&file))
+            });
+        let mut tail = Tail::new(
+            file,
+            path.to_owned(),
+            if old { size } else { 0 },
+            reading.now_ms,
+        )?;
+        tail.position_mut().copy = is_copy;
+        reading
+            .begun
+            .push((self.path.clone(), tail.position().clone()));
+        Ok(tail)
+    }
+
+    /// Opens a file if the customer allows what the path leads to; a failure is a gap, said once.
+    fn open(&mut self, path: &Path, reading: &mut Reading<'_>) -> Option<File> {
+        let opened = open_allowed(path, reading);
+        match opened {
+            Ok(file) => {
+                self.unreadable.remove(path);
+                Some(file)
+            }
+            Err(error) => {
+                if self.unreadable.insert(path.to_owned()) {
+                    tracing::warn!(path = %path.display(), %error, "a log can't be read");
+                    reading.pending.gap(path, LogGapReason::Unreadable, None);
+                    if self.first_scan_ever {
+                        self.old_unreadable.insert(path.to_owned());
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    fn read_all(&mut self, reading: &mut Reading<'_>) {
+        // What left its path first: its lines are older.
+        let mut order: Vec<usize> = (0..self.tails.len()).collect();
+        order.sort_by_key(|at| !self.tails[*at].retired);
+        for at in order {
+            let tail = &mut self.tails[at];
+            if reading.budget == 0 || reading.pending.is_full() {
+                return;
+            }
+            if tail.position().copy {
+                continue;
+            }
+            let path = tail.position().path.clone();
+            let mut sink = Sink {
+                set: &self.set,
+                names: &self.names,
+                pending: reading.pending,
+                path: &path,
+            };
+            match tail.read(reading.budget, &mut |found| sink.take(&found)) {
+                Ok(0) => {}
+                Ok(bytes) => {
+                    reading.budget -= bytes;
+                    reading.moved = true;
+                    tail.grown_ms = reading.now_ms;
+                }
+                Err(error) => {
+                    if self.unreadable.insert(path.clone()) {
+                        tracing::warn!(path = %path.display(), %error, "a log can't be read");
+                        reading.pending.gap(&path, LogGapReason::Unreadable, None);
+                    }
+                }
+            }
+        }
+    }
+
+    fn close_retired(&mut self, reading: &mut Reading<'_>) {
+        let (budget, now_ms) = (reading.budget, reading.now_ms);
+        let mut at = 0;
+        while at < self.tails.len() {
+            let tail = &mut self.tails[at];
+            let over = tail.retired
+                && budget > 0
+                && !reading.pending.is_full()
+                && now_ms - tail.grown_ms >= RETIRED_FOR_MS;
+            if !over {
+                at += 1;
+                continue;
+            }
+            let mut tail = self.tails.swap_remove(at);
+            let path = tail.position().path.clone();
+            let mut sink = Sink {
+                set: &self.set,
+                names: &self.names,
+                pending: reading.pending,
+                path: &path,
+            };
+            tail.finish(&mut |found| sink.take(&found));
+            self.remembered.push(tail.position().clone());
+            reading.structure_changed = true;
+        }
+        if self.remembered.len() > MAX_REMEMBERED {
+            let surplus = self.remembered.len() - MAX_REMEMBERED;
+            self.remembered.drain(..surplus);
+        }
+    }
+}
+
+/// Whether `path` is a name that rotation gives to `original`: `app.log` becomes `app.log.1`,
+/// `app.log-20260101`, or `app-20260101.log`.
+fn is_rotated_name(original: &Path, path: &Path) -> bool {
+    let stem = original.file_stem().map(|stem| stem.as_encoded_bytes());
+    let name = path.file_name().map(|name| name.as_encoded_bytes());
+    original.parent() == path.parent()
+        && original != path
+        && stem
+            .zip(name)
+            .is_some_and(|(stem, name)| name.starts_with(stem))
+}
+
+fn open_allowed(path: &Path, reading: &Reading<'_>) -> std::io::Result<File> {
+    let target = path.canonicalize()?;
+    if !reading
+        .allowed
+        .iter()
+        .any(|allowed| allowed.allows(&target))
+    {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::PermissionDenied,
+            format!(
+                "it leads to {}, outside of limits.log_paths",
+                target.display()
+            ),
+        ));
+    }
+    File::open(target)
+}
+
+/// Files beside a position's path under a name that rotation gives.
+fn rotated_siblings(position: &Position) -> Vec<PathBuf> {
+    let Some(entries) = position
+        .path
+        .parent()
+        .and_then(|dir| fs::read_dir(dir).ok())
+    else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| is_rotated_name(&position.path, path))
+        .collect()
+}
+
+/// The same file under another name.
+fn renamed(position: &Position, reading: &Reading<'_>) -> Option<(File, PathBuf)> {
+    let own = std::iter::once(position.path.clone());
+    own.chain(rotated_siblings(position)).find_map(|path| {
+        let metadata = fs::metadata(&path).ok()?;
+        if FileId::of(&metadata) != position.id || metadata.len() < position.offset {
+            return None;
+        }
+        let file = open_allowed(&path, reading).ok()?;
+        position.head.fits(&file).then_some((file, path))
+    })
+}
+
+/// Another file with the same content up to the position; the newest, if there are several.
+fn copied(position: &Position, reading: &Reading<'_>) -> Option<(File, PathBuf)> {
+    if position.head.is_empty() {
+        return None;
+    }
+    let mut candidates: Vec<_> = rotated_siblings(position)
+        .into_iter()
+        .filter_map(|path| {
+            let metadata = fs::metadata(&path).ok()?;
+            let other = FileId::of(&metadata) != position.id;
+            let fits = metadata.is_file() && other && metadata.len() >= position.offset;
+            fits.then(|| (metadata.modified().ok(), path))
+        })
+        .collect();
+    candidates.sort();
+    candidates.into_iter().rev().find_map(|(_, path)| {
+        let file = open_allowed(&path, reading).ok()?;
+        position.head.fits(&file).then_some((file, path))
+    })
+}

@@ -1,0 +1,105 @@
+//! What was found and not yet reported: matches counted per rule and file with a few redacted
+//! lines, and gaps. Bounded: when it is full, reading waits for the next frame.
+
+use std::{path::Path, sync::Arc};
+
+use watchkeep_shared::wire::{
+    heartbeat::{Event, LogGapReason},
+    limits::MAX_TEXT_BYTES,
+};
+
+use super::redact::Redactor;
+
+/// Most events that wait; the protocol allows a few more in a frame, for other kinds.
+const MAX_EVENTS: usize = 100;
+/// Lines that are shown of one rule's matches in one file.
+const SHOWN_LINES: usize = 5;
+/// Longest shown line, bytes, after redaction.
+const SHOWN_BYTES: usize = 1_024;
+/// Most text of lines in one frame, bytes.
+const SHOWN_TOTAL_BYTES: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(super) struct Pending {
+    redactor: Arc<Redactor>,
+    events: Vec<Event>,
+    shown_bytes: usize,
+}
+
+impl Pending {
+    pub(super) fn new(redactor: Arc<Redactor>) -> Self {
+        Self {
+            redactor,
+            events: Vec::new(),
+            shown_bytes: 0,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Whether reading must wait. One line can still bring an event for each of its rules.
+    pub(super) fn is_full(&self) -> bool {
+        self.events.len() >= MAX_EVENTS
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Event> {
+        self.shown_bytes = 0;
+        std::mem::take(&mut self.events)
+    }
+
+    pub(super) fn matched(&mut self, rule: &str, path: &Path, line: &[u8]) {
+        let path = shown_path(path);
+        let known = self.events.iter().position(|event| {
+            matches!(event, Event::LogMatch { rule: r, path: p, .. } if r == rule && *p == path)
+        });
+        let at = known.unwrap_or_else(|| {
+            self.events.push(Event::LogMatch {
+                rule: rule.to_owned(),
+                path,
+                count: 0,
+                lines: Vec::new(),
+            });
+            self.events.len() - 1
+        });
+        let Event::LogMatch { count, lines, .. } = &mut self.events[at] else {
+            return;
+        };
+        *count += 1;
+        if lines.len() < SHOWN_LINES && self.shown_bytes < SHOWN_TOTAL_BYTES {
+            let mut text = self.redactor.redact(&String::from_utf8_lossy(line));
+            text.truncate(text.floor_char_boundary(SHOWN_BYTES));
+            self.shown_bytes += text.len();
+            lines.push(text);
+        }
+    }
+
+    pub(super) fn gap(&mut self, path: &Path, reason: LogGapReason, bytes: Option<u64>) {
+        let path = shown_path(path);
+        for event in &mut self.events {
+            if let Event::LogGap {
+                path: p,
+                reason: r,
+                bytes: known,
+            } = event
+            {
+                if *p == path && *r == reason {
+                    *known = known.zip(bytes).map(|(a, b)| a + b);
+                    return;
+                }
+            }
+        }
+        self.events.push(Event::LogGap {
+            path,
+            reason,
+            bytes,
+        });
+    }
+}
+
+fn shown_path(path: &Path) -> String {
+    let mut text = path.to_string_lossy().into_owned();
+    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+    text
+}
