@@ -38,7 +38,8 @@ async fn twenty_kills_lose_and_double_nothing(kind: DatabaseKind) -> Result<()> 
     let identities = Identities::enrol(&collector.token(AGENTS).await?, AGENTS).await?;
     let journal = collector.path("journal");
     let stop = CancellationToken::new();
-    let fleet = start_fleet(identities, &journal, stop.clone());
+    let fleet_stop = stop.clone().drop_guard();
+    let fleet = start_fleet(identities, &journal, stop);
     let store = collector.store().await?;
     for kill in 0..KILLS {
         more_heartbeats(&store).await?;
@@ -58,7 +59,7 @@ async fn twenty_kills_lose_and_double_nothing(kind: DatabaseKind) -> Result<()> 
     assert_eq!(hosts_with(&report, "collector_down")?, AGENTS, "{report}");
     proxy.set(Line::Pass);
     more_heartbeats(&store).await?;
-    stop.cancel();
+    drop(fleet_stop);
     let run = fleet.await??;
 
     assert_eq!((run.owed, run.lost), (0, 0), "{run}");

@@ -134,11 +134,7 @@ impl Agent {
         if let Some(connection) = &mut self.connection {
             connection.restart_traffic();
         }
-        let shared = self.shared.clone();
-        tokio::select! {
-            () = self.beat(timeline) => {}
-            () = shared.stop.cancelled() => {}
-        }
+        self.beat(timeline).await;
         if !self.falls_silent() {
             self.finish().await;
         }
@@ -158,7 +154,7 @@ impl Agent {
             Mode::Steady | Mode::Ramp => None,
         };
         let mut retry_at = timeline.start;
-        while !self.refused_for_good {
+        while !self.refused_for_good && !self.shared.stop.is_cancelled() {
             let mut now = Instant::now();
             if now >= timeline.end {
                 return;
@@ -183,7 +179,16 @@ impl Agent {
                 Pace::Every(_) => due.min(retry_at),
                 Pace::AsFastAsAcknowledged => retry_at,
             };
-            sleep_until(wake.min(timeline.end).min(middle.unwrap_or(wake))).await;
+            self.sleep_until(wake.min(timeline.end).min(middle.unwrap_or(wake)))
+                .await;
+        }
+    }
+
+    /// Sleeps until then, or until the run is to stop: a request under way is never cut off by it.
+    async fn sleep_until(&self, wake: Instant) {
+        tokio::select! {
+            () = sleep_until(wake) => {}
+            () = self.shared.stop.cancelled() => {}
         }
     }
 
@@ -202,14 +207,17 @@ impl Agent {
     async fn middle(&mut self, timeline: Timeline) {
         if self.falls_silent() {
             // The connection stays open: a machine that lost its power closes nothing.
-            sleep_until(timeline.end).await;
+            self.sleep_until(timeline.end).await;
         } else if self.shared.options.mode == Mode::Storm {
             self.close();
             let dropped = Instant::now();
             let jitter = self.shared.options.jitter.as_millis() as u64;
             let wait = Duration::from_millis(self.random.random_range(0..=jitter));
             sleep_until(dropped + wait).await;
-            while self.connect().await.is_err() && Instant::now() < timeline.end {
+            while self.connect().await.is_err()
+                && Instant::now() < timeline.end
+                && !self.shared.stop.is_cancelled()
+            {
                 let wait = self.backoff();
                 tokio::time::sleep(wait).await;
             }
