@@ -23,11 +23,8 @@ const OWN: [&str; 4] = ["app.css", "app.js", "icons.svg", "favicon.svg"];
 const GZIP: &str = "const fs=require('fs'),z=require('zlib');\
     for(const f of process.argv.slice(1))fs.writeFileSync(f+'.gz',z.gzipSync(fs.readFileSync(f),{level:9}))";
 
-fn main() {
-    if let Err(error) = build() {
-        eprintln!("\nthe web pages' files can't be built: {error}\n");
-        std::process::exit(1);
-    }
+fn main() -> Result<(), String> {
+    build().map_err(|error| format!("the web pages' files can't be built: {error}"))
 }
 
 fn build() -> Result<(), String> {
@@ -38,7 +35,7 @@ fn build() -> Result<(), String> {
     println!("cargo::rerun-if-changed=templates");
     println!("cargo::rerun-if-changed=migrations");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    let libraries = libraries(&out.join("npm")).map_err(|error| error.to_string())?;
+    let libraries = libraries(&out.join("npm"))?;
     let web = out.join("web");
     fs::create_dir_all(&web).map_err(|error| at(&web, &error))?;
     let mut files = Vec::new();

@@ -18,7 +18,9 @@
     if (s < 86400) return `${Math.floor(s / 3600)} h ago`;
     return `${Math.floor(s / 86400)} d ago`;
   };
-  const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const local = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
   const tell = (scope = document) => {
     for (const el of $$("time[datetime]", scope)) {
       const ms = Date.parse(el.dateTime);
@@ -143,7 +145,7 @@
           x: { range: () => this.range.map((ms) => ms / 1000) },
           y: { range: (_, low, high) => [Math.min(0, low ?? 0), max ?? (Math.max(high ?? 1, threshold ?? 0, 0.01) * 1.08)] },
         },
-        axes: [{ ...axis, space: 70 }, { ...axis, size: unit?.startsWith("bytes") ? 74 : 54, values: (_, ticks) => ticks.map((v) => show(v, unit).replace(".0 ", " ")) }],
+        axes: [{ ...axis, space: 64, values: (_, ticks) => ticks.map((at) => (this.range[1] - this.range[0] > 2.5 * 86400000 ? day : clock).format(at * 1000)) }, { ...axis, size: unit?.startsWith("bytes") ? 74 : 54, values: (_, ticks) => ticks.map((v) => show(v, unit).replace(".0 ", " ")) }],
         series: [{ label: "Time", value: (_, s) => (s == null ? "now" : local.format(s * 1000)) }, ...series.map(line)],
         hooks: {
           setSelect: [(u) => {
@@ -211,7 +213,8 @@
     if (waiting.has(topic)) return;
     waiting.set(topic, setTimeout(async () => {
       for (const el of $$(`[data-live~="${topic}"]`)) {
-        await htmx.ajax("GET", location.pathname + location.search, { target: el, swap: "outerMorph", headers: { "x-live": "1" } });
+        const headers = { "x-live": "1", "hx-target": `${el.localName}#${el.id}` };
+        await htmx.ajax("GET", location.pathname + location.search, { source: el, target: el, swap: "outerMorph", headers });
       }
       waiting.delete(topic);
     }, 700));

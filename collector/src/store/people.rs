@@ -40,6 +40,28 @@ const DELETE_OTHER_SESSIONS: &str = "DELETE FROM session WHERE user_id = $1 AND 
 const DELETE_EXPIRED: &str = "DELETE FROM session WHERE expires_at <= $1 OR last_seen_at <= $2";
 const INSERT_AUDIT: &str = "INSERT INTO audit_log (id, at, actor, action, subject, detail) VALUES ($1, $2, $3, $4, $5, $6)";
 
+const AUDIT_LOG: &str =
+    "SELECT id, at, actor, action, subject, detail FROM audit_log ORDER BY id DESC LIMIT $1";
+
+row! {
+    /// A line of the audit log as stored.
+    #[derive(Clone, Debug)]
+    pub struct AuditRow {
+        /// Identifier.
+        pub id: i64,
+        /// When, milliseconds.
+        pub at: i64,
+        /// Who.
+        pub actor: String,
+        /// What.
+        pub action: String,
+        /// On what.
+        pub subject: String,
+        /// Anything else.
+        pub detail: String,
+    }
+}
+
 row! {
     /// A person who signs in.
     #[derive(Clone, Debug)]
@@ -301,4 +323,9 @@ pub async fn audit(tx: &mut Tx, line: &Audit<'_>) -> Result<(), StoreError> {
             .await?;
     });
     Ok(())
+}
+
+/// The newest lines of the audit log.
+pub async fn audit_log(store: &Store, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+    Ok(on_read!(store, c => query_as(AUDIT_LOG).bind(limit as i64).fetch_all(c).await?))
 }

@@ -445,7 +445,7 @@ mod tests {
         let at = |i: i64| UnixMillis(i * 1_000);
         let steady = (0..100).map(|i| (at(i), Some(1.0))).collect();
         let broken = (0..100)
-            .map(|i| (at(i), (i < 30 || i >= 60).then_some(2.0)))
+            .map(|i| (at(i), (!(30..60).contains(&i)).then_some(2.0)))
             .collect();
         let all = [
             Series {

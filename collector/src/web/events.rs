@@ -126,11 +126,11 @@ impl Feed {
                     }
                     return Some(": alive\n\n".to_owned());
                 }
-                hint = self.hints.recv() => note(&mut news, hint, self.page)?,
+                hint = self.hints.recv() => note(&mut news, &hint, self.page)?,
             }
             let until = Instant::now() + TELL_EVERY;
             while let Ok(hint) = timeout_at(until, self.hints.recv()).await {
-                note(&mut news, hint, self.page)?;
+                note(&mut news, &hint, self.page)?;
             }
             if !news.is_empty() {
                 return Some(self.tell(news).await);
@@ -183,9 +183,9 @@ impl Feed {
 }
 
 /// Takes a hint in; `None` if there will be no more.
-fn note(news: &mut News, hint: Result<Hint, RecvError>, page: Option<HostId>) -> Option<()> {
+fn note(news: &mut News, hint: &Result<Hint, RecvError>, page: Option<HostId>) -> Option<()> {
     match hint {
-        Ok(hint) => news.note(hint, page),
+        Ok(hint) => news.note(*hint, page),
         Err(RecvError::Lagged(_)) => news.note_all(),
         Err(RecvError::Closed) => return None,
     }

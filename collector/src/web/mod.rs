@@ -188,6 +188,3 @@ fn wants_strict_transport(headers: &HeaderMap) -> bool {
         name != "localhost" && !name.ends_with(".localhost")
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -125,12 +125,9 @@ impl Hasher {
         password: String,
         hash: Option<String>,
     ) -> Result<bool, HashError> {
-        self.run(move || match hash {
-            Some(hash) => verify(&password, &hash),
-            None => {
-                verify(&password, DECOY);
-                false
-            }
+        self.run(move || {
+            let right = verify(&password, hash.as_deref().unwrap_or(DECOY));
+            right && hash.is_some()
         })
         .await
     }

@@ -166,9 +166,8 @@ pub(super) async fn guard(
     let viewer = viewer(&web, &parts.headers).await?;
     let mut body = body;
     if changes {
-        let bytes = match to_bytes(body, MAX_FORM_BYTES).await {
-            Ok(bytes) => bytes,
-            Err(_) => return Ok(StatusCode::PAYLOAD_TOO_LARGE.into_response()),
+        let Ok(bytes) = to_bytes(body, MAX_FORM_BYTES).await else {
+            return Ok(StatusCode::PAYLOAD_TOO_LARGE.into_response());
         };
         if let Some(viewer) = &viewer
             && path != "/login"

@@ -198,9 +198,7 @@ fn facts(ctx: &Ctx, now: &HostNow) -> Facts {
         (Some(used), Some(total)) => format!("{} of {}", format::bytes(used), format::bytes(total)),
         _ => "–".to_owned(),
     };
-    let load = ["load.1m", "load.5m", "load.15m"]
-        .map(|name| text(name))
-        .join(" / ");
+    let load = ["load.1m", "load.5m", "load.15m"].map(text).join(" / ");
     let skew = now.skew_ms.abs();
     Facts {
         seen: Time::new(now.last_seen_at, ctx.now),

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
+use uuid::Uuid;
 use watchkeep_core::{
     alerts::AlertEvidence,
     ids::TicketId,
@@ -29,6 +30,12 @@ use crate::{
 };
 
 const DELIVERIES: usize = 50;
+const PRIORITIES: [(&str, &str); 4] = [
+    ("P1", "P1, at once"),
+    ("P2", "P2, within the hour"),
+    ("P3", "P3, today"),
+    ("P4", "P4, when there is time"),
+];
 
 #[derive(Template)]
 #[template(path = "pages/ticket.html", blocks = ["live", "events", "facts", "deliveries"])]
@@ -38,28 +45,37 @@ struct TicketPage {
     title: String,
     priority: String,
     state: Pill,
-    open: bool,
-    closed: bool,
-    acknowledged: bool,
-    waiting: bool,
-    mine: bool,
+    acts: Vec<Act>,
     priorities: Vec<Choice>,
-    opened: Time,
-    first_response: Option<Time>,
-    resolved: Option<Time>,
-    escalates: Option<Time>,
-    tier: i32,
     assignee: String,
-    client: String,
-    contract: Option<(String, String)>,
-    host: Option<(String, String)>,
-    check: String,
-    previous: Option<i64>,
+    opened: Time,
+    facts: Facts,
     observed: Option<Observed>,
     chart: Option<Chart>,
     alerts: Vec<AlertRow>,
     events: Vec<EventRow>,
     deliveries: Vec<DeliveryRow>,
+}
+
+/// A button.
+#[derive(Debug)]
+struct Act {
+    value: &'static str,
+    label: &'static str,
+    icon: &'static str,
+    class: &'static str,
+}
+
+struct Facts {
+    first_response: Option<Time>,
+    resolved: Option<Time>,
+    escalates: Option<Time>,
+    tier: i32,
+    client: String,
+    contract: Option<(String, String)>,
+    host: Option<(String, String)>,
+    check: String,
+    previous: Option<i64>,
 }
 
 /// What the first alert of the ticket rests on.
@@ -97,48 +113,20 @@ pub(crate) async fn page(ctx: Ctx, Path(key): Path<String>) -> Result<Response, 
     let alerts = views::alerts_of_ticket(store, id).await?;
     let events = views::ticket_events(store, id, MAX_EVENTS).await?;
     let deliveries = views::deliveries(store, id, DELIVERIES).await?;
-    let previous = match ticket.previous_id {
-        Some(id) => views::ticket_number(store, TicketId(id)).await?,
-        None => None,
-    };
-    let observed = alerts.last().map(observed);
-    let chart = chart(&ctx, &ticket, alerts.last()).await?;
-    let priority = ticket.priority.to_uppercase();
-    let open = !matches!(ticket.state.as_str(), "resolved" | "closed");
+    // The list is newest first; the ticket was opened by the oldest.
+    let opener = alerts.last();
     let page = TicketPage {
         layout: ctx.layout("tickets").await?,
         number: ticket.number,
+        priority: ticket.priority.clone(),
         state: ticket_state(&ticket.state),
-        open,
-        closed: ticket.state == "closed",
-        acknowledged: ticket.acknowledged_at.is_some(),
-        waiting: ticket.state.starts_with("waiting"),
-        mine: ticket.assignee == Some(ctx.viewer.user.uuid()),
-        priorities: choices(
-            [
-                ("P1", "P1, at once"),
-                ("P2", "P2, within the hour"),
-                ("P3", "P3, today"),
-                ("P4", "P4, when there is time"),
-            ],
-            &priority,
-        ),
+        acts: acts(&ticket, ctx.viewer.user.uuid()),
+        priorities: choices(PRIORITIES, &ticket.priority),
+        assignee: ticket.assignee_name.clone().unwrap_or_default(),
         opened: ctx.time(ticket.opened_at),
-        first_response: ticket.first_response_at.map(|at| ctx.time(at)),
-        resolved: ticket.resolved_at.map(|at| ctx.time(at)),
-        escalates: ticket.escalate_at.filter(|_| open).map(|at| ctx.time(at)),
-        tier: ticket.tier,
-        assignee: ticket.assignee_name.unwrap_or_default(),
-        client: ticket.client,
-        contract: ticket
-            .contract_id
-            .map(|id| id.to_string())
-            .zip(ticket.contract),
-        host: ticket.host_id.map(|id| id.to_string()).zip(ticket.host),
-        check: ticket.check_key.unwrap_or_default(),
-        previous,
-        observed,
-        chart,
+        facts: facts(&ctx, &ticket).await?,
+        observed: opener.map(observed),
+        chart: chart(&ctx, &ticket, opener).await?,
         alerts: alerts
             .iter()
             .map(|alert| AlertRow::of(alert, ctx.now))
@@ -152,7 +140,6 @@ pub(crate) async fn page(ctx: Ctx, Path(key): Path<String>) -> Result<Response, 
             .iter()
             .map(|one| delivery_row(&ctx, one))
             .collect(),
-        priority,
         title: ticket.title,
     };
     match ctx.block() {
@@ -162,6 +149,77 @@ pub(crate) async fn page(ctx: Ctx, Path(key): Path<String>) -> Result<Response, 
         Some("deliveries") => html(&page.as_deliveries()),
         _ => html(&page),
     }
+}
+
+fn is_open(ticket: &TicketView) -> bool {
+    !matches!(ticket.state.as_str(), "resolved" | "closed")
+}
+
+/// What can be done with the ticket as it stands; the first is the next sensible step.
+fn acts(ticket: &TicketView, viewer: Uuid) -> Vec<Act> {
+    let act = |value, label, icon, class| Act {
+        value,
+        label,
+        icon,
+        class,
+    };
+    if !is_open(ticket) {
+        let mut acts = vec![act("reopen", "Reopen", "bell", "")];
+        if ticket.state == "resolved" {
+            acts.push(act("close", "Close", "check", ""));
+        }
+        return acts;
+    }
+    let mut acts = Vec::new();
+    let acknowledged = ticket.acknowledged_at.is_some();
+    if !acknowledged {
+        acts.push(act("acknowledge", "Acknowledge", "check", "primary"));
+    }
+    if ticket.assignee != Some(viewer) {
+        acts.push(act("assign_me", "Assign to me", "user", ""));
+    }
+    acts.push(act(
+        "resolve",
+        "Resolve",
+        "check",
+        if acknowledged { "primary" } else { "" },
+    ));
+    if ticket.state.starts_with("waiting") {
+        acts.push(act("open", "Go on", "play", ""));
+    } else {
+        acts.push(act("wait_customer", "Wait for customer", "pause", "quiet"));
+        acts.push(act("wait_supplier", "Wait for supplier", "pause", "quiet"));
+        acts.push(act(
+            "wait_scheduled",
+            "Wait for agreed time",
+            "pause",
+            "quiet",
+        ));
+    }
+    acts
+}
+
+async fn facts(ctx: &Ctx, ticket: &TicketView) -> Result<Facts, WebError> {
+    let previous = match ticket.previous_id {
+        Some(id) => views::ticket_number(&ctx.web.app.store, TicketId(id)).await?,
+        None => None,
+    };
+    let named =
+        |id: Option<Uuid>, name: &Option<String>| id.map(|id| id.to_string()).zip(name.clone());
+    Ok(Facts {
+        first_response: ticket.first_response_at.map(|at| ctx.time(at)),
+        resolved: ticket.resolved_at.map(|at| ctx.time(at)),
+        escalates: ticket
+            .escalate_at
+            .filter(|_| is_open(ticket))
+            .map(|at| ctx.time(at)),
+        tier: ticket.tier,
+        client: ticket.client.clone(),
+        contract: named(ticket.contract_id, &ticket.contract),
+        host: named(ticket.host_id, &ticket.host),
+        check: ticket.check_key.clone().unwrap_or_default(),
+        previous,
+    })
 }
 
 async fn find(ctx: &Ctx, key: &str) -> Result<TicketView, WebError> {

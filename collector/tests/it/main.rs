@@ -1,0 +1,11 @@
+//! The store and what stands directly on it, on both databases: each story is written once and run
+//! on SQLite and on PostgreSQL.
+
+mod history;
+mod leases;
+mod outbox;
+mod pipeline;
+mod schema;
+mod support;
+mod tickets;
+mod web;
