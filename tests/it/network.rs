@@ -43,10 +43,10 @@ async fn a_cut_line_is_proven_up_by_the_backfill(kind: DatabaseKind) -> Result<(
     let report = collector.report().await?;
     let host = views::host_report(&report, agent.host())?;
     assert!(
-        views::state_ms(host, "up_proven") >= i64::from(settings.silence_after_ms),
+        views::state_ms(&host, "up_proven") >= i64::from(settings.silence_after_ms),
         "{host}"
     );
-    assert_eq!(views::outages(host), [], "{host}");
+    assert_eq!(views::outages(&host), [], "{host}");
     assert_eq!(host["availability"]["totals"]["down_ms"], 0, "{host}");
     assert_eq!(host["availability"]["headline"], 1.0, "{host}");
     let incidents = host["link_incidents"]

@@ -57,8 +57,8 @@ async fn breaches_open_tickets_that_resolve_by_themselves(kind: DatabaseKind) ->
 
     let report = collector.report().await?;
     let host = views::host_report(&report, agent.host())?;
-    assert_eq!(views::outages(host), [], "{host}");
-    assert!(views::state_ms(host, "up_live") > 1_000, "{host}");
+    assert_eq!(views::outages(&host), [], "{host}");
+    assert!(views::state_ms(&host, "up_live") > 1_000, "{host}");
     agent.stop().await?;
     running.kill()?;
     collector.stop().await

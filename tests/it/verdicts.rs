@@ -39,10 +39,10 @@ async fn a_killed_agent_is_not_an_outage(kind: DatabaseKind) -> Result<()> {
 
     let report = collector.report().await?;
     let host = views::host_report(&report, agent.host())?;
-    assert!(views::state_ms(host, "agent_stopped") > 0, "{host}");
-    assert_eq!(views::state_ms(host, "down_reboot"), 0, "{host}");
+    assert!(views::state_ms(&host, "agent_stopped") > 0, "{host}");
+    assert_eq!(views::state_ms(&host, "down_reboot"), 0, "{host}");
     assert_eq!(
-        views::outages(host),
+        views::outages(&host),
         [("agent_stopped", "agent_restarted")],
         "{host}"
     );
@@ -66,11 +66,11 @@ async fn another_boot_is_one(kind: DatabaseKind) -> Result<()> {
 
     let report = collector.report().await?;
     let host = views::host_report(&report, agent.host())?;
-    assert_eq!(views::state_ms(host, "agent_stopped"), 0, "{host}");
+    assert_eq!(views::state_ms(&host, "agent_stopped"), 0, "{host}");
     // Only the boot's name is played: the kernel's clock still says that it booted long before, so
     // the record refuses to say how long the machine was down.
     assert_eq!(
-        views::outages(host),
+        views::outages(&host),
         [("unknown", "boot_time_unknown")],
         "{host}"
     );
@@ -110,15 +110,15 @@ async fn a_played_reboot_has_its_length(kind: DatabaseKind) -> Result<()> {
     let report = collector.report().await?;
     let host = views::host_report(&report, agent.host())?;
     assert_eq!(
-        views::outages(host),
+        views::outages(&host),
         [("down_reboot", "boot_changed")],
         "{host}"
     );
-    let down = views::state_ms(host, "down_reboot");
+    let down = views::state_ms(&host, "down_reboot");
     // Arrival is measured at the collector: a busy machine shifts both ends a little.
     assert!((down - OFF_MS).abs() < 1_000, "{down} ms down: {host}");
     assert!(
-        views::state_ms(host, "up_proven") > 0,
+        views::state_ms(&host, "up_proven") > 0,
         "the second after the boot: {host}"
     );
     collector.stop().await

@@ -101,15 +101,39 @@ pub(crate) async fn heartbeats(store: &Store) -> Result<HashSet<Acknowledged>> {
     Ok(all)
 }
 
-/// One host's part of a report.
-pub(crate) fn host_report(report: &Json, host: HostId) -> Result<&Json> {
+/// One host's part of a report, without its days.
+pub(crate) fn host_report(report: &Json, host: HostId) -> Result<Json> {
     let host = host.to_string();
-    report["hosts"]
-        .as_array()
-        .context("a report has hosts")?
-        .iter()
+    host_reports(report)?
+        .into_iter()
         .find(|entry| entry["host"] == host.as_str())
         .with_context(|| format!("the report has no host {host}: {report}"))
+}
+
+/// All hosts of a report, without their days.
+pub(crate) fn host_reports(report: &Json) -> Result<Vec<Json>> {
+    let mut hosts = report["hosts"]
+        .as_array()
+        .context("a report has hosts")?
+        .clone();
+    for host in &mut hosts {
+        host.as_object_mut()
+            .context("a host is an object")?
+            .remove("days");
+    }
+    Ok(hosts)
+}
+
+/// Everything that the store knows about when a host was heard, for the message of a failed test.
+pub(crate) async fn evidence(store: &Store, host: &Json) -> Result<String> {
+    let host: HostId = host["host"].as_str().context("a host has an id")?.parse()?;
+    let sql = format!(
+        "SELECT kind, valid_from, valid_to, recorded_at, detail FROM evidence \
+         WHERE host_id IS NULL OR host_id = {} ORDER BY valid_from",
+        store.id(host.uuid())
+    );
+    let rows = store.rows(&sql).await?;
+    Ok(rows.iter().map(|row| format!("{row:?}\n")).collect())
 }
 
 /// How long a host was in a state, milliseconds.
