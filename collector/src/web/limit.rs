@@ -13,7 +13,7 @@ const PER_ADDRESS: u32 = 20;
 /// Failures within [`WINDOW`] after which one login waits, wherever they come from.
 const PER_LOGIN: u32 = 8;
 const WINDOW: DurationMs = DurationMs::from_mins(10);
-/// Keys remembered; past this the oldest window is forgotten.
+/// Keys remembered; past this the older half is forgotten.
 const MAX_KEYS: usize = 20_000;
 
 #[derive(Clone, Copy, Debug)]
@@ -49,13 +49,7 @@ impl Limiter {
             counts.retain(|_, count| now.since(count.since) < WINDOW);
         }
         if counts.len() >= MAX_KEYS {
-            let oldest = counts
-                .iter()
-                .min_by_key(|(_, c)| c.since)
-                .map(|(key, _)| key.clone());
-            if let Some(key) = oldest {
-                counts.remove(&key);
-            }
+            forget_older_half(&mut counts);
         }
         for (key, _) in keys(address, login) {
             let count = counts.entry(key).or_insert(Count {
@@ -81,6 +75,15 @@ impl Limiter {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Count>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes room in one pass, so that a flood of new names costs little each.
+fn forget_older_half(counts: &mut HashMap<String, Count>) {
+    let mut begun: Vec<UnixMillis> = counts.values().map(|count| count.since).collect();
+    let middle = begun.len() / 2;
+    let (_, median, _) = begun.select_nth_unstable(middle);
+    let median = *median;
+    counts.retain(|_, count| count.since > median);
 }
 
 fn keys(address: &str, login: &str) -> [(String, u32); 2] {

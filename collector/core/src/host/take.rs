@@ -13,6 +13,10 @@ use super::{
 };
 use crate::evidence::{Evidence, EvidenceKind, FrameMark};
 
+/// How far the collector's clock may run ahead of an agent's between two frames before it counts as
+/// a pause, milliseconds: more than any delay of a network that still delivers.
+const MAX_CLOCK_LAG_MS: i64 = 5_000;
+
 /// How a batch arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
@@ -118,6 +122,14 @@ pub fn take_batch(
     take.out
 }
 
+/// A machine whose hypervisor paused it comes back with clocks that stood still: between two frames
+/// they must have advanced as much as the collector's own.
+fn clocks_agree(before: &FrameMark, after: &FrameMark) -> bool {
+    let ours = after.at.since(before.at).0;
+    let theirs = after.boot_ms - before.boot_ms;
+    ours - theirs <= MAX_CLOCK_LAG_MS
+}
+
 struct Take<'a> {
     host: HostId,
     arrival: Arrival,
@@ -184,6 +196,7 @@ impl Take<'_> {
             self.state.chain.is_some()
                 && last.instance == mark.instance
                 && (0..=allowed).contains(&(mark.boot_ms - last.boot_ms))
+                && clocks_agree(&last, &mark)
         });
         if !extends {
             self.break_chain(mark);

@@ -182,6 +182,18 @@ fn a_cut_line_gives_a_break_and_then_its_late_frames() {
 }
 
 #[test]
+fn a_pause_of_the_whole_machine_breaks_the_chain_although_its_clocks_stood_still() {
+    let mut state = HostState::default();
+    take(&mut state, &batch(10_000, vec![frame(1, 10_000)]), 0);
+    // Ten seconds later by its own clocks, four minutes later by ours.
+    let taken = take(&mut state, &batch(20_000, vec![frame(2, 20_000)]), 230_000);
+    assert_eq!(kinds(&taken.evidence), ["live", "resumed"]);
+    // A slow network is not a pause.
+    let slow = take(&mut state, &batch(30_000, vec![frame(3, 30_000)]), 234_000);
+    assert_eq!(slow.evidence, []);
+}
+
+#[test]
 fn a_reboot_tells_both_sides_and_what_the_machine_remembers() {
     let mut state = HostState::default();
     let mut last = frame(7, 70_000);

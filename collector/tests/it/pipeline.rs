@@ -1,0 +1,198 @@
+//! The pipeline on a real store, without a network: what is acknowledged is committed, what is
+//! repeated changes nothing, and a restart knows what it knew.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+use watchkeep_collector::{
+    app::App,
+    ingest::{Arrival, Inbox, Pipeline, metrics::Metrics},
+    process::Process,
+    store::{heartbeats, tickets as rows},
+};
+use watchkeep_core::tickets::TicketState;
+use watchkeep_shared::{
+    BootId, HostId, InstanceId, UnixMillis, metric,
+    wire::heartbeat::{Ack, Batch, Clocks, Frame, Schema, Service, ServiceStatus},
+};
+
+use crate::support::{Bench, NOW, both, place};
+
+both!(
+    acknowledged_is_committed_and_a_repeat_is_a_no_op,
+    a_restart_knows_what_was_taken_and_what_fires,
+    an_unknown_schema_is_asked_for
+);
+
+/// A running pipeline.
+struct Rig {
+    inbox: Inbox,
+    process: Process,
+}
+
+impl Rig {
+    async fn start(bench: &Bench) -> Self {
+        let process = Process::new();
+        let app = App {
+            process: process.clone(),
+            ..bench.app.clone()
+        };
+        let (inbox, queue) = mpsc::channel(64);
+        let metrics = Arc::new(Metrics::default());
+        let node = Uuid::from_u128(9);
+        let pipeline = Pipeline::begin(app, node, metrics, queue).await.unwrap();
+        process.spawn_essential("pipeline", pipeline.run());
+        Self { inbox, process }
+    }
+
+    async fn send(&self, host: HostId, at: UnixMillis, batch: Batch) -> Ack {
+        let (reply, answer) = oneshot::channel();
+        self.inbox
+            .send(Arrival {
+                host,
+                at,
+                batch,
+                reply,
+            })
+            .await
+            .unwrap();
+        answer.await.unwrap().unwrap()
+    }
+
+    async fn stop(self) {
+        self.process.stop.cancel();
+        self.process.wait().await;
+        assert!(!self.process.has_failed());
+    }
+}
+
+fn names() -> Vec<String> {
+    vec!["cpu.busy_pct".to_owned()]
+}
+
+fn frame(seq: u64, service: ServiceStatus) -> Frame {
+    let boot_ms = 1_000_000 + seq as i64 * 10_000;
+    Frame {
+        boot: None,
+        instance: None,
+        seq,
+        clocks: Clocks {
+            wall_ms: NOW.0,
+            mono_ms: boot_ms,
+            boot_ms,
+        },
+        interval_ms: 10_000,
+        schema: metric::schema_id(&names()),
+        values: vec![Some(5.0)],
+        services: Some(vec![Service {
+            key: "process:nginx".to_owned(),
+            status: service,
+            detail: None,
+        }]),
+        events: Vec::new(),
+    }
+}
+
+/// A batch sent when its last frame was made.
+fn batch(frames: Vec<Frame>) -> (UnixMillis, Batch) {
+    let mut sent = frames.last().unwrap().clocks;
+    let at = UnixMillis(NOW.0 + sent.boot_ms - 1_000_000);
+    sent.wall_ms = at.0;
+    let schema = Schema {
+        id: metric::schema_id(&names()),
+        names: names(),
+    };
+    let batch = Batch {
+        v: 1,
+        agent_version: "0.1.0".to_owned(),
+        boot: BootId(Uuid::from_u128(1)),
+        instance: InstanceId(Uuid::from_u128(2)),
+        sent,
+        policy_version: 0,
+        refused: None,
+        schemas: vec![schema],
+        frames,
+    };
+    (at, batch)
+}
+
+async fn acknowledged_is_committed_and_a_repeat_is_a_no_op(bench: Bench) {
+    let place = place(&bench.app).await;
+    let rig = Rig::start(&bench).await;
+    let (at, first) = batch(vec![
+        frame(1, ServiceStatus::Running),
+        frame(2, ServiceStatus::Running),
+    ]);
+    let ack = rig.send(place.host, at, first.clone()).await;
+    assert_eq!(ack.accepted, 2);
+    assert_eq!(ack.policy.unwrap().version, bench.app.config.policy.version);
+    assert_eq!(
+        heartbeats::tail_after(&bench.app.store, 0)
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+    let ack = rig.send(place.host, at, first).await;
+    assert_eq!(ack.accepted, 2);
+    let tail = heartbeats::tail_after(&bench.app.store, 0).await.unwrap();
+    assert_eq!(tail.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2]);
+    rig.stop().await;
+}
+
+async fn a_restart_knows_what_was_taken_and_what_fires(bench: Bench) {
+    let place = place(&bench.app).await;
+    let rig = Rig::start(&bench).await;
+    let (at, up) = batch(vec![frame(1, ServiceStatus::Running)]);
+    rig.send(place.host, at, up.clone()).await;
+    let (at, down) = batch(vec![frame(2, ServiceStatus::Stopped)]);
+    bench.clock.set(at);
+    rig.send(place.host, at, down.clone()).await;
+    let open = rows::open(&bench.app.store).await.unwrap();
+    assert_eq!(open.len(), 1, "{open:?}");
+    // Dropped in the middle of things: nothing is written at the end.
+    drop(rig);
+    let rig = Rig::start(&bench).await;
+    let (_, late_copy) = batch(vec![frame(2, ServiceStatus::Stopped)]);
+    rig.send(place.host, at, late_copy).await;
+    assert_eq!(
+        heartbeats::tail_after(&bench.app.store, 0)
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(rows::open(&bench.app.store).await.unwrap(), open);
+    // The service is back: the same ticket is resolved, by the alert that fired before the restart.
+    for seq in 3..=20 {
+        let (at, back) = batch(vec![frame(seq, ServiceStatus::Running)]);
+        bench.clock.set(at);
+        rig.send(place.host, at, back).await;
+    }
+    let ticket = rows::read(&bench.app.store, open[0].id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(ticket.state, TicketState::Resolved);
+    rig.stop().await;
+}
+
+async fn an_unknown_schema_is_asked_for(bench: Bench) {
+    let place = place(&bench.app).await;
+    let rig = Rig::start(&bench).await;
+    let (at, mut nameless) = batch(vec![frame(1, ServiceStatus::Running)]);
+    nameless.schemas.clear();
+    let ack = rig.send(place.host, at, nameless).await;
+    assert_eq!(
+        (ack.accepted, ack.unknown_schemas),
+        (0, vec![metric::schema_id(&names())])
+    );
+    assert!(
+        heartbeats::tail_after(&bench.app.store, 0)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    rig.stop().await;
+}

@@ -1,0 +1,200 @@
+//! A fresh store a test, on either database.
+
+use std::{future::Future, sync::Arc};
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tempfile::TempDir;
+use uuid::Uuid;
+use watchkeep_collector::{
+    app::App,
+    clock::Clock,
+    config::Config,
+    ids::RowIds,
+    live::Live,
+    process::Process,
+    store::{Store, fleet},
+};
+use watchkeep_core::{
+    evidence::FrameMark,
+    ids::{ClientId, ContractId},
+};
+use watchkeep_shared::{BootId, HostId, InstanceId, UnixMillis};
+
+/// Names the server on which tests make their databases.
+const POSTGRES_ENV: &str = "WATCHKEEP_TEST_POSTGRES";
+/// When these tests happen: an hour begins.
+pub(crate) const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
+/// Which database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// A collector's shared parts over a fresh store.
+pub(crate) struct Bench {
+    pub(crate) app: App,
+    /// For tests that open the same store again.
+    pub(crate) url: String,
+    /// The clock's hand.
+    pub(crate) clock: Clock,
+    _dir: TempDir,
+}
+
+/// Makes two tests of one story.
+macro_rules! both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test]
+            fn $name() {
+                crate::support::run(crate::support::Kind::Sqlite, super::$name);
+            })+
+        }
+        mod postgres {
+            $(#[test]
+            fn $name() {
+                crate::support::run(crate::support::Kind::Postgres, super::$name);
+            })+
+        }
+    };
+}
+pub(crate) use both;
+
+/// Runs a story on a fresh store of a kind, and drops the store after it.
+pub(crate) fn run<F: Future<Output = ()>>(kind: Kind, story: impl FnOnce(Bench) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (url, database) = match kind {
+            Kind::Sqlite => (
+                format!("sqlite:{}", dir.path().join("test.db").display()),
+                None,
+            ),
+            Kind::Postgres => {
+                let (url, database) = create_database().await;
+                (url, Some(database))
+            }
+        };
+        let bench = bench(dir, url).await;
+        let store = bench.app.store.clone();
+        story(bench).await;
+        store.close().await;
+        if let Some(database) = database {
+            drop_database(&database).await;
+        }
+    });
+}
+
+async fn bench(dir: TempDir, url: String) -> Bench {
+    let text = format!(
+        "data_dir = \"{}\"\n[store]\nurl = \"{url}\"\n",
+        dir.path().display()
+    );
+    let config = Config::parse("test", &text, []).unwrap();
+    let clock = Clock::manual(NOW);
+    let app = App {
+        store: Store::open(&config.store).await.unwrap(),
+        clock: clock.clone(),
+        live: Arc::new(Live::default()),
+        ids: Arc::new(RowIds::new(1)),
+        config: Arc::new(config),
+        process: Process::new(),
+    };
+    Bench {
+        app,
+        url,
+        clock,
+        _dir: dir,
+    }
+}
+
+fn server() -> String {
+    std::env::var(POSTGRES_ENV).unwrap_or_else(|_| {
+        panic!(
+            "{POSTGRES_ENV} is not set: give the URL of a PostgreSQL server on which databases may \
+             be made, as in postgres://postgres@127.0.0.1:5432/postgres, or run tests/run.sh"
+        )
+    })
+}
+
+async fn create_database() -> (String, String) {
+    let server = server();
+    let name = format!("wk_{}", Uuid::new_v4().simple());
+    let mut connection = PgConnection::connect(&server).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let (base, _) = server.rsplit_once('/').unwrap();
+    (format!("{base}/{name}"), name)
+}
+
+async fn drop_database(name: &str) {
+    let mut connection = PgConnection::connect(&server()).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)")))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+}
+
+/// A client with a contract, a site and one host.
+pub(crate) struct Place {
+    pub(crate) client: ClientId,
+    pub(crate) contract: ContractId,
+    pub(crate) host: HostId,
+}
+
+/// Makes a [`Place`].
+pub(crate) async fn place(app: &App) -> Place {
+    let mut tx = app.store.begin().await.unwrap();
+    let client = fleet::ensure_client(&mut tx, "Bakery", NOW).await.unwrap();
+    let contract = fleet::NewContract {
+        client,
+        name: "Bakery servers".to_owned(),
+        kind: "managed".to_owned(),
+        zone: "Europe/Paris".to_owned(),
+        unknown_rule: "exclude".to_owned(),
+        target_pct: 99.5,
+    };
+    fleet::put_contract(&mut tx, &contract, NOW).await.unwrap();
+    let contract = ContractId(fleet::contracts_in(&mut tx).await.unwrap()[0].id);
+    fleet::put_site(&mut tx, client, Some(contract), "Oven", NOW)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let site = fleet::sites(&app.store).await.unwrap()[0].id.into();
+    let host = HostId(Uuid::now_v7());
+    let mut tx = app.store.begin().await.unwrap();
+    let new = fleet::NewHost {
+        id: host,
+        site,
+        name: "web1".to_owned(),
+        agent_version: "0.1.0".to_owned(),
+        enrolled_at: NOW,
+    };
+    fleet::insert_host(&mut tx, &new).await.unwrap();
+    tx.commit().await.unwrap();
+    Place {
+        client,
+        contract,
+        host,
+    }
+}
+
+/// A mark of frame `seq` made and received at `at`.
+pub(crate) fn mark(seq: u64, at: UnixMillis) -> FrameMark {
+    FrameMark {
+        boot: BootId(Uuid::from_u128(7)),
+        instance: InstanceId(Uuid::from_u128(8)),
+        seq,
+        at,
+        arrived_at: at,
+        mono_ms: at.0 - NOW.0 + 1_000_000,
+        boot_ms: at.0 - NOW.0 + 1_000_000,
+    }
+}
