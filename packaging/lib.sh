@@ -30,9 +30,15 @@ as_root() {
     fi
 }
 
+# What it has to say is shown only if it fails.
 apt() {
-    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a \
-        apt-get -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 -qq "$@" </dev/null
+    local log code=0
+    log=$(mktemp)
+    as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a apt-get -q \
+        -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 "$@" </dev/null >"$log" 2>&1 || code=$?
+    [ "$code" = 0 ] || cat "$log" >&2
+    rm -f "$log"
+    return "$code"
 }
 
 # The package lists, fetched once a run.
@@ -44,12 +50,16 @@ apt_lists() {
     APT_LISTS_DONE=1
 }
 
-# apt_install PACKAGE...: installs them; nothing that is installed is removed for it.
+# apt_add PACKAGE...: installs them; fails rather than remove what is installed.
+apt_add() {
+    say "Installing $*"
+    apt -y --no-install-recommends --no-remove install "$@"
+}
+
+# apt_install PACKAGE...: the same, and the script ends if it fails.
 apt_install() {
     apt_lists "Please install: $*"
-    say "Installing $*"
-    apt -y --no-install-recommends --no-remove install "$@" >/dev/null ||
-        fail "apt-get could not install: $*"
+    apt_add "$@" || fail "apt-get could not install: $*"
 }
 
 # The version that apt would install of package $1; empty if there is none.
@@ -69,6 +79,11 @@ need_node() {
     # The npm of other sources than the distribution's comes with their nodejs.
     have npm || missing+=(npm)
     [ ${#missing[@]} = 0 ] || apt_install ca-certificates "${missing[@]}"
+}
+
+# The contracts' time zones; small machines lack them.
+need_zones() {
+    [ -e "${TZDIR:-/usr/share/zoneinfo}/Europe/Paris" ] || apt_install tzdata
 }
 
 # True if the cargo and rustc that would run here are new enough.
@@ -103,8 +118,7 @@ apt_rust() {
         at_least "${version:-0}" "$MIN_RUST" || continue
         [ -n "$(apt_candidate "$cargo")" ] || continue
         # They exclude each other: where another Rust is installed, leave it alone.
-        say "Installing $rust $cargo"
-        apt -y --no-install-recommends --no-remove install "$rust" "$cargo" >/dev/null || continue
+        apt_add "$rust" "$cargo" || continue
         find_rust && return
     done
     return 1

@@ -29,6 +29,7 @@ unset WATCHKEEP_DATA_DIR
 cd "$ROOT"
 need_compiler
 need_node
+need_zones
 need_rust
 target=$(target_dir)
 mkdir -p "$target"

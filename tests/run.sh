@@ -31,6 +31,7 @@ trap cleanup EXIT
 install_all() {
     need_compiler
     need_node
+    need_zones
     need_rust
     need_rust_tools
     mkdir -p "$(target_dir)"
@@ -97,7 +98,7 @@ stage_scripts() {
 
 stage_dependencies() { cargo deny --locked --all-features check bans licenses sources; }
 
-stage_clippy() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
+stage_clippy() { cargo clippy --workspace --all-targets --locked --keep-going -- -D warnings; }
 
 # Programs and tests in one go: together they agree on the features of what they depend on.
 stage_build() { cargo build --workspace --all-targets --locked; }
