@@ -245,11 +245,10 @@ impl Check {
             };
             if let Some(skipped) = before.skipping {
                 sink.take(&Found::Skipped(skipped));
-            } else if let Ok(rest) = rest {
-                if !rest.is_empty() {
+            } else if let Ok(rest) = rest
+                && !rest.is_empty() {
                     sink.take(&Found::Line(&rest));
                 }
-            }
             reading
                 .pending
                 .gap(&before.path, LogGapReason::Truncated, None);
@@ -302,13 +301,12 @@ impl Check {
             known => {
                 // The same inode with other content: the one that is remembered was truncated, or
                 // deleted and its inode used again.
-                if let Some(position) = known.filter(|p| !p.done && !p.copy) {
-                    if !self.adopt_copy(&position, reading) {
+                if let Some(position) = known.filter(|p| !p.done && !p.copy)
+                    && !self.adopt_copy(&position, reading) {
                         reading
                             .pending
                             .gap(&position.path, LogGapReason::Truncated, None);
                     }
-                }
                 self.begin(file, path, size, reading)
             }
         };
@@ -443,8 +441,8 @@ impl Check {
 /// Whether `path` is a name that rotation gives to `original`: `app.log` becomes `app.log.1`,
 /// `app.log-20260101`, or `app-20260101.log`.
 fn is_rotated_name(original: &Path, path: &Path) -> bool {
-    let stem = original.file_stem().map(|stem| stem.as_encoded_bytes());
-    let name = path.file_name().map(|name| name.as_encoded_bytes());
+    let stem = original.file_stem().map(std::ffi::OsStr::as_encoded_bytes);
+    let name = path.file_name().map(std::ffi::OsStr::as_encoded_bytes);
     original.parent() == path.parent()
         && original != path
         && stem

@@ -111,10 +111,9 @@ fn walk(
         if archive || !glob.is_match(&path) {
             continue;
         }
-        if let Ok(metadata) = fs::metadata(&path) {
-            if metadata.is_file() {
+        if let Ok(metadata) = fs::metadata(&path)
+            && metadata.is_file() {
                 found.push((path, metadata));
             }
-        }
     }
 }

@@ -83,12 +83,10 @@ impl Pending {
                 reason: r,
                 bytes: known,
             } = event
-            {
-                if *p == path && *r == reason {
+                && *p == path && *r == reason {
                     *known = known.zip(bytes).map(|(a, b)| a + b);
                     return;
                 }
-            }
         }
         self.events.push(Event::LogGap {
             path,

@@ -333,11 +333,10 @@ impl Agent {
     /// Log positions that go along with no frame. Without a disk they wait for one that does.
     fn save_positions(&mut self, now: Instant) {
         let routine = self.schedule.save_due(now);
-        if self.spool.write_error().is_none() {
-            if let Some(positions) = self.logs.save(routine) {
+        if self.spool.write_error().is_none()
+            && let Some(positions) = self.logs.save(routine) {
                 self.spool.save_note(positions);
             }
-        }
     }
 
     async fn stop(&mut self) {

@@ -108,7 +108,7 @@ fn the_note_outlives_the_frame_that_brought_it() {
 fn a_disk_that_refuses_leaves_frames_in_memory_and_overflow_is_counted() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("spool");
-    std::fs::write(&place, "in the way").unwrap();
+    fs::write(&place, "in the way").unwrap();
     let limits = SpoolLimits {
         memory_frames: 16,
         ..LIMITS
@@ -124,7 +124,7 @@ fn a_disk_that_refuses_leaves_frames_in_memory_and_overflow_is_counted() {
         reason: SpoolLossReason::WriteFailed,
     };
     assert_eq!(spool.make_room(at(21)), [loss.clone()]);
-    std::fs::remove_file(&place).unwrap();
+    fs::remove_file(&place).unwrap();
     spool.push(frame(21, vec![loss]), &names(), keep_on_disk());
     assert_eq!(spool.write_error(), None);
     drop(spool);
@@ -172,7 +172,7 @@ fn losses(events: &[Event]) -> u64 {
 fn a_segment_cut_at_any_byte_gives_its_whole_frames_and_one_loss_for_a_torn_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = written(&dir, 3);
-    let bytes = std::fs::read(&path).unwrap();
+    let bytes = fs::read(&path).unwrap();
     let mut ends = Vec::new();
     for (place, record) in segment::read(dir.path(), 1).unwrap().records {
         if matches!(record, Record::Frame(_)) {
@@ -180,7 +180,7 @@ fn a_segment_cut_at_any_byte_gives_its_whole_frames_and_one_loss_for_a_torn_one(
         }
     }
     for cut in 0..=bytes.len() {
-        std::fs::write(&path, &bytes[..cut]).unwrap();
+        fs::write(&path, &bytes[..cut]).unwrap();
         let mut spool = Spool::open(dir.path(), LIMITS, run(2));
         let whole = ends.iter().filter(|end| **end <= cut).count() as u64;
         let expected: Vec<u64> = (1..=whole).collect();
@@ -196,14 +196,14 @@ fn a_segment_cut_at_any_byte_gives_its_whole_frames_and_one_loss_for_a_torn_one(
 fn any_flipped_byte_is_noticed_and_counted_once_over_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let path = written(&dir, 4);
-    let bytes = std::fs::read(&path).unwrap();
+    let bytes = fs::read(&path).unwrap();
     for at_byte in (0..bytes.len()).step_by(7) {
         let mut damaged = bytes.clone();
         damaged[at_byte] ^= 0x55;
         for file in dir.path().read_dir().unwrap() {
-            std::fs::remove_file(file.unwrap().path()).unwrap();
+            fs::remove_file(file.unwrap().path()).unwrap();
         }
-        std::fs::write(&path, &damaged).unwrap();
+        fs::write(&path, &damaged).unwrap();
         let mut got: BTreeMap<u64, Frame> = BTreeMap::new();
         let mut lost = 0;
         for process in 2..4 {

@@ -17,7 +17,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the first byte out to the last byte in.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longer than any heartbeat interval worth keeping a connection for.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Largest answer that is read; a policy is the largest thing that comes down.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 

@@ -212,11 +212,10 @@ impl Uplink {
         if self.in_flight.is_some() || now < self.retry_at {
             return None;
         }
-        if self.renew_at_wall_ms.is_some_and(|at| clocks.wall_ms >= at) {
-            if let Some(request) = self.start_renewal(clocks) {
+        if self.renew_at_wall_ms.is_some_and(|at| clocks.wall_ms >= at)
+            && let Some(request) = self.start_renewal(clocks) {
                 return Some(request);
             }
-        }
         let frames = self.choose(spool, now);
         if frames.is_empty() {
             return None;

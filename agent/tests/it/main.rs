@@ -1,0 +1,7 @@
+//! The real agent program against a collector played by the test: over real TLS, with answers that
+//! a real collector would rarely give.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod fake;
+mod stories;
