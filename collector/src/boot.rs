@@ -209,8 +209,10 @@ fn serve_web(
     let names = server_names(&settings.public_url, &[]);
     let files = settings.certificate.as_deref().zip(settings.key.as_deref());
     let metrics = Arc::clone(metrics);
+    let (alive, clock) = (Arc::clone(&metrics), app.clock.clone());
+    let ready = move || alive.is_alive(clock.now());
     let render = move || std::future::ready(metrics.render());
-    let router = web::router(app.clone()).route("/metrics", axum::routing::get(render));
+    let router = web::router_with_readiness(app.clone(), ready).route("/metrics", axum::routing::get(render));
     let port = Port {
         name: "web",
         tls: identity::web_server(ca, files, &names, app.clock.now())?,
@@ -334,9 +336,13 @@ fn node_id(dir: &Path) -> anyhow::Result<Uuid> {
 
 fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
+    use std::os::unix::fs::PermissionsExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .with_context(|| format!("failed to make {}", dir.display()))
+        .with_context(|| format!("failed to make {}", dir.display()))?;
+    // It may have been there before, open to others; what is in it is for this user alone.
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("failed to close {} to others", dir.display()))
 }

@@ -196,7 +196,7 @@ impl Default for Agents {
             names: Vec::new(),
             certificate_s: 90 * 24 * 3_600,
             max_connections: 15_000,
-            max_handshakes: 64,
+            max_handshakes: 16,
             queue_batches: 4_096,
         }
     }

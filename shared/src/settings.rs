@@ -12,6 +12,8 @@ pub const ENV_PREFIX: &str = "WATCHKEEP_";
 const ENV_SEPARATOR: &str = "__";
 /// Variables with this prefix are hooks of the test-suite, not settings.
 const TEST_PREFIX: &str = "WATCHKEEP_TEST_";
+/// Read elsewhere: where the settings are, what is logged, where the scripts keep things.
+const NOT_SETTINGS: [&str; 3] = ["WATCHKEEP_CONFIG", "WATCHKEEP_LOG", "WATCHKEEP_DATA_DIR"];
 /// A key at most this many edits away is offered as a suggestion.
 const SUGGESTION_EDITS: usize = 3;
 
@@ -34,35 +36,50 @@ pub fn load<T: DeserializeOwned>(
     text: &str,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<T, SettingsError> {
-    let error = |message: String| SettingsError { origin: origin.to_owned(), message };
+    let error = |message: String| SettingsError {
+        origin: origin.to_owned(),
+        message,
+    };
     let overrides: Vec<(String, String)> = env
         .into_iter()
         .filter(|(name, _)| name.starts_with(ENV_PREFIX) && !name.starts_with(TEST_PREFIX))
-        .filter(|(name, _)| name.contains(ENV_SEPARATOR) || !name.ends_with("_CONFIG"))
+        .filter(|(name, _)| !NOT_SETTINGS.contains(&name.as_str()))
         .collect();
     if overrides.is_empty() {
         // Straight from the text, so that errors carry line and column.
         return toml::from_str(text).map_err(|e| error(with_suggestion(&e.to_string())));
     }
-    let mut table: Table =
-        text.parse().map_err(|e: toml::de::Error| error(with_suggestion(&e.to_string())))?;
+    let mut table: Table = text
+        .parse()
+        .map_err(|e: toml::de::Error| error(with_suggestion(&e.to_string())))?;
     let names: Vec<&str> = overrides.iter().map(|(name, _)| name.as_str()).collect();
     for (name, value) in &overrides {
         set(&mut table, name, value)?;
     }
     serde_path_to_error::deserialize(table).map_err(|e| {
         let message = with_suggestion(&e.inner().to_string());
-        error(format!("{}: {message} (with {} from the environment)", e.path(), names.join(", ")))
+        error(format!(
+            "{}: {message} (with {} from the environment)",
+            e.path(),
+            names.join(", ")
+        ))
     })
 }
 
 fn set(table: &mut Table, name: &str, text: &str) -> Result<(), SettingsError> {
-    let path = name.strip_prefix(ENV_PREFIX).unwrap_or(name).to_ascii_lowercase();
+    let path = name
+        .strip_prefix(ENV_PREFIX)
+        .unwrap_or(name)
+        .to_ascii_lowercase();
     let mut parts: Vec<&str> = path.split(ENV_SEPARATOR).collect();
-    let Some(key) = parts.pop() else { return Ok(()) };
+    let Some(key) = parts.pop() else {
+        return Ok(());
+    };
     let mut here = table;
     for part in parts {
-        let next = here.entry(part).or_insert_with(|| Value::Table(Table::new()));
+        let next = here
+            .entry(part)
+            .or_insert_with(|| Value::Table(Table::new()));
         here = next.as_table_mut().ok_or_else(|| SettingsError {
             origin: name.to_owned(),
             message: format!("`{part}` is not a section of the settings"),
@@ -84,8 +101,12 @@ fn literal(text: &str) -> Value {
 /// Adds "did you mean" to serde's message about an unknown field.
 fn with_suggestion(message: &str) -> String {
     let message = message.trim_end();
-    let Some((_, rest)) = message.split_once("unknown field `") else { return message.to_owned() };
-    let Some((unknown, rest)) = rest.split_once('`') else { return message.to_owned() };
+    let Some((_, rest)) = message.split_once("unknown field `") else {
+        return message.to_owned();
+    };
+    let Some((unknown, rest)) = rest.split_once('`') else {
+        return message.to_owned();
+    };
     let known = rest.split('`').skip(1).step_by(2);
     let nearest = known.map(|key| (edits(unknown, key), key)).min();
     match nearest {
@@ -134,13 +155,18 @@ mod tests {
     }
 
     fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
     fn an_unknown_key_names_its_line_and_the_nearest_key() {
         let text = "name = \"a\"\n[inner]\nintervall_ms = 5\n";
-        let error = load::<Outer>("a.toml", text, env(&[])).unwrap_err().to_string();
+        let error = load::<Outer>("a.toml", text, env(&[]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("line 3"), "{error}");
         assert!(error.contains("did you mean `interval_ms`?"), "{error}");
     }
@@ -155,14 +181,25 @@ mod tests {
             ("PATH", "/bin"),
         ]);
         let outer: Outer = load("a.toml", "name = \"file\"", vars).unwrap();
-        let inner = Inner { interval_ms: 7, paths: vec!["/a".to_owned()] };
-        assert_eq!(outer, Outer { name: "from env".to_owned(), inner });
+        let inner = Inner {
+            interval_ms: 7,
+            paths: vec!["/a".to_owned()],
+        };
+        assert_eq!(
+            outer,
+            Outer {
+                name: "from env".to_owned(),
+                inner
+            }
+        );
     }
 
     #[test]
     fn a_bad_variable_is_named() {
         let vars = env(&[("WATCHKEEP_INNER__INTERVAL_MS", "soon")]);
-        let error = load::<Outer>("a.toml", "name = \"a\"", vars).unwrap_err().to_string();
+        let error = load::<Outer>("a.toml", "name = \"a\"", vars)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("inner.interval_ms"), "{error}");
         assert!(error.contains("WATCHKEEP_INNER__INTERVAL_MS"), "{error}");
     }

@@ -59,6 +59,14 @@ impl Add<DurationMs> for UnixMillis {
     }
 }
 
+impl Add for DurationMs {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
 impl Sub<DurationMs> for UnixMillis {
     type Output = Self;
 

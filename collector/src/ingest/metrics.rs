@@ -10,9 +10,13 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use watchkeep_shared::{DurationMs, UnixMillis};
 
 /// Bounds of the commit histogram, seconds.
 const COMMIT_BOUNDS_S: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0];
+
+/// A pipeline that has not committed for longer is not ready.
+const ALIVE_WITHIN: DurationMs = DurationMs::from_secs(15);
 
 /// A label that says why.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -45,6 +49,8 @@ pub struct Metrics {
     pub hosts: Gauge<i64, AtomicI64>,
     /// Hosts that are silent.
     pub silent: Gauge<i64, AtomicI64>,
+    /// When the pipeline last committed that it is alive, milliseconds since the Unix epoch.
+    pub alive_at: Gauge<i64, AtomicI64>,
 }
 
 impl Default for Metrics {
@@ -61,6 +67,7 @@ impl Default for Metrics {
             queued: Gauge::default(),
             hosts: Gauge::default(),
             silent: Gauge::default(),
+            alive_at: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -81,6 +88,13 @@ impl Metrics {
         registry.register("queued_batches", "Batches waiting", self.queued.clone());
         registry.register("hosts", "Hosts in memory", self.hosts.clone());
         registry.register("hosts_silent", "Hosts without heartbeats", self.silent.clone());
+        let alive_at = self.alive_at.clone();
+        registry.register("alive_at_ms", "When the pipeline last committed its liveness", alive_at);
+    }
+
+    /// Whether the pipeline committed lately; it does every few seconds.
+    pub fn is_alive(&self, now: UnixMillis) -> bool {
+        now.since(UnixMillis(self.alive_at.get())) <= ALIVE_WITHIN
     }
 
     /// All counters as text.

@@ -30,12 +30,17 @@ use crate::{
     live::{Hint, HostNow},
     store::{
         StoreError,
+        fleet::PARTITIONS,
         leases::{self, Held},
     },
 };
 
 /// How long a lease lasts unless renewed.
 pub(super) const LEASE: DurationMs = DurationMs::from_secs(15);
+/// How much longer than a lease a starting collector waits for another's to end.
+const CLAIM_SLACK: DurationMs = DurationMs::from_secs(2);
+/// Pause between two tries to claim.
+const CLAIM_PAUSE: Duration = Duration::from_secs(1);
 /// Leases are renewed, and the collector's liveness is noted, this often.
 const ALIVE_EVERY: DurationMs = DurationMs::from_secs(3);
 /// A longer time without a successful note is a gap of the collector's own.
@@ -59,6 +64,11 @@ pub enum PipelineError {
     /// Another collector decides now.
     #[error("the partition lease was lost: another collector decides now")]
     LeaseLost,
+    /// Another collector decides already.
+    #[error(
+        "another collector runs on this store and holds {0} of {PARTITIONS} partitions: stop it first, or give this one a store of its own"
+    )]
+    NotAlone(usize),
 }
 
 type Reply = (oneshot::Sender<Result<Ack, NotTaken>>, Result<Ack, NotTaken>);
@@ -92,8 +102,7 @@ impl Pipeline {
         let now = app.clock.now();
         let last_alive =
             leases::last_alive(&app.store).await.map_err(PipelineError::Begin)?;
-        let held =
-            leases::claim(&app.store, node, now, LEASE).await.map_err(PipelineError::Begin)?;
+        let held = claim_all(&app, node).await?;
         let mut pipeline = Self {
             app,
             metrics,
@@ -178,6 +187,7 @@ impl Pipeline {
         tx.commit().await?;
         commit(&self.app, &self.held, &writes, now).await?;
         self.alive_at = now;
+        self.metrics.alive_at.set(now.0);
         self.begin_grace(now);
         Ok(())
     }
@@ -365,6 +375,9 @@ impl Pipeline {
     fn committed(&mut self, now: UnixMillis, writes: &Writes) {
         if writes.alive {
             self.alive_at = now;
+            self.metrics.alive_at.set(now.0);
+            let silent = self.hosts.values().filter(|entry| entry.state.overdue).count();
+            self.metrics.silent.set(silent as i64);
         }
         for state in &writes.states {
             if let Some(entry) = self.hosts.get_mut(&state.host) {
@@ -415,6 +428,26 @@ impl Pipeline {
         if let Err(error) = commit(&self.app, &self.held, &writes, self.app.clock.now()).await {
             tracing::error!("failed to write the states at the end: {error}");
         }
+    }
+}
+
+/// Claims every partition; one that was just left by a collector that died comes free within the
+/// lease's time.
+async fn claim_all(app: &App, node: Uuid) -> Result<Held, PipelineError> {
+    let deadline = tokio::time::Instant::now() + (LEASE + CLAIM_SLACK).to_std();
+    loop {
+        let now = app.clock.now();
+        let held =
+            leases::claim(&app.store, node, now, LEASE).await.map_err(PipelineError::Begin)?;
+        let missing = PARTITIONS as usize - held.parts.len();
+        if missing == 0 {
+            return Ok(held);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(PipelineError::NotAlone(missing));
+        }
+        tracing::info!(missing, "another collector holds partitions, waiting for its lease to end");
+        tokio::time::sleep(CLAIM_PAUSE).await;
     }
 }
 

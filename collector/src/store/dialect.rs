@@ -20,8 +20,22 @@ pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
-/// `prefix VALUES ($1, …), (…)…` for `rows` rows of `columns` columns.
-pub(super) fn values_sql(prefix: &str, columns: usize, rows: usize) -> String {
+/// How a database writes the place of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placeholder {
+    /// `?`. On SQLite `$1` is a name, and each is looked up in the list of all names: with
+    /// thousands of them that costs several times the insert.
+    Plain,
+    /// `$1`, `$2`, …
+    Numbered,
+}
+
+/// `prefix VALUES (…), (…)…` for `rows` rows of `columns` columns.
+pub(super) fn values_sql(
+    prefix: &str,
+    (rows, columns): (usize, usize),
+    placeholder: Placeholder,
+) -> String {
     let mut sql = String::with_capacity(prefix.len() + 8 + rows * columns * 6);
     sql.push_str(prefix);
     sql.push_str(" VALUES ");
@@ -29,8 +43,12 @@ pub(super) fn values_sql(prefix: &str, columns: usize, rows: usize) -> String {
         sql.push_str(if row == 0 { "(" } else { ", (" });
         for column in 0..columns {
             let comma = if column == 0 { "" } else { ", " };
+            let number = row * columns + column + 1;
             // Writing to a String can't fail.
-            let _: std::fmt::Result = write!(sql, "{comma}${}", row * columns + column + 1);
+            let _: std::fmt::Result = match placeholder {
+                Placeholder::Plain => write!(sql, "{comma}?"),
+                Placeholder::Numbered => write!(sql, "{comma}${number}"),
+            };
         }
         sql.push(')');
     }
@@ -41,7 +59,12 @@ pub(super) fn values_sql(prefix: &str, columns: usize, rows: usize) -> String {
 macro_rules! insert_many {
     ($tx:expr, $prefix:expr, $columns:expr, $rows:expr, |$query:ident, $row:ident| $bind:expr) => {
         for piece in $crate::store::dialect::pieces($rows) {
-            let sql = $crate::store::dialect::values_sql($prefix, $columns, piece.len());
+            let placeholder = match $tx {
+                $crate::store::Tx::Sqlite(_) => $crate::store::dialect::Placeholder::Plain,
+                $crate::store::Tx::Postgres(_) => $crate::store::dialect::Placeholder::Numbered,
+            };
+            let size = (piece.len(), $columns);
+            let sql = $crate::store::dialect::values_sql($prefix, size, placeholder);
             $crate::store::tx::on_tx!($tx, c => {
                 let mut $query = sqlx::query(sqlx::AssertSqlSafe(sql));
                 for $row in piece {
@@ -69,7 +92,9 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_count_through() {
-        assert_eq!(values_sql("INSERT INTO t (a, b)", 2, 2), "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4)");
+    fn placeholders_are_what_each_database_wants() {
+        let sql = |placeholder| values_sql("INSERT INTO t (a, b)", (2, 2), placeholder);
+        assert_eq!(sql(Placeholder::Plain), "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)");
+        assert_eq!(sql(Placeholder::Numbered), "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4)");
     }
 }

@@ -12,6 +12,10 @@ const CLAIM: &str = "INSERT INTO partition_lease (part, owner, epoch, expires_at
     owner = excluded.owner, epoch = partition_lease.epoch + 1, expires_at = excluded.expires_at \
     WHERE partition_lease.expires_at <= $3 OR partition_lease.owner = excluded.owner";
 const EPOCHS: &str = "SELECT CAST(SUM(epoch) AS BIGINT) FROM partition_lease WHERE owner = $1";
+/// As above; on PostgreSQL the rows stay locked, so that no take-over comes between this check and
+/// the commit that rests on it. On SQLite the transaction is the lock.
+const EPOCHS_LOCKED: &str = "SELECT CAST(SUM(epoch) AS BIGINT) FROM \
+    (SELECT epoch FROM partition_lease WHERE owner = $1 FOR SHARE) AS held";
 const OWNED: &str = "SELECT part FROM partition_lease WHERE owner = $1 ORDER BY part";
 const RENEW: &str = "UPDATE partition_lease SET expires_at = $2 WHERE owner = $1";
 const ALIVE: &str = "INSERT INTO collector_node (id, started_at, last_alive_at) \
@@ -96,8 +100,11 @@ async fn alive(tx: &mut Tx, node: Uuid, now: UnixMillis) -> Result<(), StoreErro
 }
 
 async fn sum_of_epochs(tx: &mut Tx, owner: Uuid) -> Result<i64, StoreError> {
-    // SUM of BIGINT is NUMERIC on PostgreSQL.
+    let sql = match tx {
+        Tx::Sqlite(_) => EPOCHS,
+        Tx::Postgres(_) => EPOCHS_LOCKED,
+    };
     let (sum,): (Option<i64>,) =
-        on_tx!(tx, c => sqlx::query_as(EPOCHS).bind(owner).fetch_one(c).await)?;
+        on_tx!(tx, c => sqlx::query_as(sql).bind(owner).fetch_one(c).await)?;
     Ok(sum.unwrap_or(0))
 }

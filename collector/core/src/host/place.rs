@@ -3,7 +3,7 @@
 use watchkeep_shared::{
     UnixMillis,
     wire::{
-        heartbeat::{Frame, RejectReason},
+        heartbeat::{Event, Frame, RejectReason, Service},
         limits,
     },
 };
@@ -75,10 +75,35 @@ pub(super) fn check_limits(frame: &Frame) -> Result<(), RejectReason> {
             .as_ref()
             .is_some_and(|s| s.len() > limits::MAX_SERVICES_PER_FRAME)
         || frame.events.len() > limits::MAX_EVENTS_PER_FRAME
-        || !interval.contains(&frame.interval_ms);
+        || !interval.contains(&frame.interval_ms)
+        || frame.services.iter().flatten().any(has_long_text)
+        || frame.events.iter().any(is_over_limit);
     if over {
         Err(RejectReason::OverLimit)
     } else {
         Ok(())
     }
+}
+
+fn has_long_text(service: &Service) -> bool {
+    is_long(&service.key) || service.detail.as_deref().is_some_and(is_long)
+}
+
+fn is_over_limit(event: &Event) -> bool {
+    match event {
+        Event::LogMatch {
+            rule, path, lines, ..
+        } => {
+            lines.len() > limits::MAX_LINES_PER_LOG_MATCH
+                || is_long(rule)
+                || is_long(path)
+                || lines.iter().any(|line| is_long(line))
+        }
+        Event::LogGap { path, .. } => is_long(path),
+        Event::AgentStarted { .. } | Event::Goodbye { .. } | Event::SpoolLoss { .. } => false,
+    }
+}
+
+const fn is_long(text: &str) -> bool {
+    text.len() > limits::MAX_TEXT_BYTES
 }
