@@ -133,7 +133,8 @@ pub(crate) async fn evidence(store: &Store, host: &Json) -> Result<String> {
         store.id(host.uuid())
     );
     let rows = store.rows(&sql).await?;
-    Ok(rows.iter().map(|row| format!("{row:?}\n")).collect())
+    let lines: Vec<_> = rows.iter().map(|row| format!("{row:?}")).collect();
+    Ok(lines.join("\n"))
 }
 
 /// How long a host was in a state, milliseconds.
@@ -142,12 +143,14 @@ pub(crate) fn state_ms(host: &Json, state: &str) -> i64 {
 }
 
 /// State and cause of a host's outages, oldest first, without the moment between its enrolment and
-/// its first heartbeat.
+/// its first heartbeat, and without what goes on: on a busy machine a live heartbeat may be
+/// overdue just when a report is made.
 pub(crate) fn outages(host: &Json) -> Vec<(&str, &str)> {
     let outages = host["outages"].as_array();
     outages
         .into_iter()
         .flatten()
+        .filter(|outage| outage["ongoing"] != true)
         .filter_map(|outage| Some((outage["state"].as_str()?, outage["cause"]["kind"].as_str()?)))
         .filter(|(_, cause)| *cause != "no_frame_yet")
         .collect()

@@ -9,7 +9,7 @@ use watchkeep_shared::{BootId, HostId, token::EnrolmentToken};
 
 use super::{
     binaries,
-    process::{Process, output},
+    process::{Process, output, output_of_any_status},
     wait_for,
 };
 use crate::store::Store;
@@ -100,6 +100,15 @@ impl Agent {
             Ok((count > than).then_some(count))
         })
         .await
+    }
+
+    /// What `status --json` says, whether all is well or not.
+    pub async fn status(&self) -> Result<Json> {
+        let mut command = Command::new(binaries::find(binaries::AGENT)?);
+        command.args(["status", "--json", "--config"]);
+        command.arg(self.dir.path().join("agent.toml"));
+        let text = output_of_any_status("watchkeep-agent status", command).await?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// Kills the agent, as `kill -9` does.

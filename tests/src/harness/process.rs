@@ -93,8 +93,21 @@ impl Drop for Process {
     }
 }
 
-/// Runs a program to its end and returns what it wrote to its standard output.
-pub async fn output(name: &str, mut command: Command) -> Result<String> {
+/// Runs a program to its end and returns what it wrote to its standard output; fails if it does.
+pub async fn output(name: &str, command: Command) -> Result<String> {
+    let (status, text, errors) = run(name, command).await?;
+    if !status.success() {
+        bail!("{name} ended with {status}\n{text}{errors}");
+    }
+    Ok(text)
+}
+
+/// The same for a program whose exit status is part of its answer.
+pub async fn output_of_any_status(name: &str, command: Command) -> Result<String> {
+    Ok(run(name, command).await?.1)
+}
+
+async fn run(name: &str, mut command: Command) -> Result<(ExitStatus, String, String)> {
     isolate(&mut command).stdin(Stdio::null());
     let output = tokio::process::Command::from(command)
         .kill_on_drop(true)
@@ -102,11 +115,8 @@ pub async fn output(name: &str, mut command: Command) -> Result<String> {
         .await
         .with_context(|| format!("can't run {name}"))?;
     let text = String::from_utf8(output.stdout).with_context(|| format!("{name}'s output"))?;
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        bail!("{name} ended with {}\n{text}{errors}", output.status);
-    }
-    Ok(text)
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok((output.status, text, errors))
 }
 
 /// Takes away the test's own environment: settings of the programs can come from variables.
