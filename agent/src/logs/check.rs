@@ -38,8 +38,7 @@ pub(super) struct Check {
     set: RegexSet,
     names: Vec<String>,
     tails: Vec<Tail>,
-    /// Positions without an open file.
-    remembered: Vec<Position>,
+    remembered: Vec<Remembered>,
     /// Before its first scan ever: files that exist are followed from their end.
     first_scan_ever: bool,
     /// Before the first scan of this process: remembered files must be found again.
@@ -47,6 +46,20 @@ pub(super) struct Check {
     unreadable: HashSet<PathBuf>,
     /// Could not be read when the check was new; followed from their end once they can.
     old_unreadable: HashSet<PathBuf>,
+}
+
+/// A position without an open file.
+#[derive(Debug)]
+struct Remembered {
+    /// `None`: it is lost, and forgotten when that has been handed over.
+    now: Option<Position>,
+    committed: Position,
+}
+
+impl Remembered {
+    fn is(&self, id: FileId) -> bool {
+        self.now.as_ref().is_some_and(|position| position.id == id)
+    }
 }
 
 /// A check's positions as they are kept.
@@ -94,7 +107,15 @@ impl Check {
             tails: Vec::new(),
             first_scan_ever: saved.is_none(),
             first_scan: true,
-            remembered: saved.map(|saved| saved.files).unwrap_or_default(),
+            remembered: saved
+                .map(|saved| saved.files)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|position| Remembered {
+                    now: Some(position.clone()),
+                    committed: position,
+                })
+                .collect(),
             unreadable: HashSet::new(),
             old_unreadable: HashSet::new(),
         }
@@ -110,11 +131,29 @@ impl Check {
     }
 
     pub(super) fn saved(&self) -> SavedCheck {
-        let open = self.tails.iter().map(Tail::position);
+        let open = self.tails.iter().map(Tail::committed);
+        let closed = self
+            .remembered
+            .iter()
+            .map(|remembered| &remembered.committed);
         SavedCheck {
             path: self.path.clone(),
-            files: open.chain(&self.remembered).cloned().collect(),
+            files: open.chain(closed).cloned().collect(),
         }
+    }
+
+    /// Everything that was read has been handed over.
+    pub(super) fn commit(&mut self) {
+        for tail in &mut self.tails {
+            tail.commit();
+        }
+        self.remembered.retain_mut(|remembered| {
+            let kept = remembered.now.is_some();
+            if let Some(now) = &remembered.now {
+                remembered.committed.clone_from(now);
+            }
+            kept
+        });
     }
 
     pub(super) fn directories(&self) -> Vec<PathBuf> {
@@ -182,7 +221,7 @@ impl Check {
                 .find(|(_, metadata)| FileId::of(metadata) == id)
             {
                 Some((path, _)) => {
-                    tail.position_mut().path.clone_from(path);
+                    tail.set_path(path);
                     tail.retired = false;
                 }
                 None => tail.retired = true,
@@ -192,51 +231,59 @@ impl Check {
 
     /// After a restart: files that are no longer at a followed path are looked for beside it.
     fn find_remembered(&mut self, listed: &[(PathBuf, fs::Metadata)], reading: &mut Reading<'_>) {
-        let lost: Vec<Position> = self
-            .remembered
-            .extract_if(.., |position| {
-                !position.done
-                    && !listed
-                        .iter()
-                        .any(|(_, metadata)| FileId::of(metadata) == position.id)
-            })
-            .collect();
-        for position in lost {
-            match renamed(&position, reading).or_else(|| copied(&position, reading)) {
+        for remembered in &mut self.remembered {
+            let Some(position) = remembered.now.as_ref().filter(|position| !position.done) else {
+                continue;
+            };
+            if listed
+                .iter()
+                .any(|(_, metadata)| FileId::of(metadata) == position.id)
+            {
+                continue;
+            }
+            reading.structure_changed = true;
+            match renamed(position, reading).or_else(|| copied(position, reading)) {
                 Some((file, path)) => {
                     let id = file.metadata().map_or(position.id, |m| FileId::of(&m));
                     let position = Position {
                         path,
                         id,
-                        ..position
+                        ..position.clone()
                     };
                     let mut tail = Tail::at(file, position, reading.now_ms);
+                    tail.resume_from(remembered.committed.clone());
                     tail.retired = true;
                     self.tails.push(tail);
+                    // The open file speaks for it.
+                    remembered.committed.done = true;
                 }
                 None if position.copy => {}
                 None => reading
                     .pending
                     .gap(&position.path, LogGapReason::RotatedAway, None),
             }
-            reading.structure_changed = true;
+            remembered.now = None;
         }
+        self.remembered
+            .retain(|remembered| remembered.now.is_some() || !remembered.committed.done);
     }
 
     fn handle_truncations(&mut self, reading: &mut Reading<'_>) {
         for at in 0..self.tails.len() {
-            if self.tails[at].position().copy {
-                continue;
-            }
-            if !self.tails[at].was_truncated().unwrap_or(false) {
+            if self.tails[at].position().copy || !self.tails[at].was_truncated().unwrap_or(false) {
                 continue;
             }
             reading.structure_changed = true;
             let before = self.tails[at].position().clone();
-            let rest = self.tails[at].restart();
-            if self.adopt_copy(&before, reading) {
+            let committed = self.tails[at].committed_of_content();
+            let rest = self.tails[at].restart().unwrap_or_default();
+            if let Some(copy) = adopt_copy(&before, committed, reading) {
+                self.tails[at].begin_anew();
+                self.push_instead_of_its_like(copy);
                 continue;
             }
+            let stale = self.tails[at].committed().clone();
+            self.tails[at].keep_committed(stale);
             let mut sink = Sink {
                 set: &self.set,
                 names: &self.names,
@@ -245,38 +292,24 @@ impl Check {
             };
             if let Some(skipped) = before.skipping {
                 sink.take(&Found::Skipped(skipped));
-            } else if let Ok(rest) = rest
-                && !rest.is_empty() {
-                    sink.take(&Found::Line(&rest));
-                }
+            } else if !rest.is_empty() {
+                sink.take(&Found::Line(&rest));
+            }
             reading
                 .pending
                 .gap(&before.path, LogGapReason::Truncated, None);
         }
     }
 
-    /// Reads the old content of a truncated file on in its copy, if there is one.
-    fn adopt_copy(&mut self, before: &Position, reading: &mut Reading<'_>) -> bool {
-        let Some((file, path)) = copied(before, reading) else {
-            return false;
-        };
-        let Ok(metadata) = file.metadata() else {
-            return false;
-        };
-        let id = FileId::of(&metadata);
-        self.tails.retain(|tail| tail.id() != id);
-        self.remembered.retain(|position| position.id != id);
-        let position = Position {
-            path,
-            id,
-            done: false,
-            copy: false,
-            ..before.clone()
-        };
-        let mut tail = Tail::at(file, position, reading.now_ms);
-        tail.retired = true;
-        self.tails.push(tail);
-        true
+    /// A copy that was left alone so far is now followed. The file that it is a copy of keeps its
+    /// place in the list.
+    fn push_instead_of_its_like(&mut self, copy: Tail) {
+        let id = copy.id();
+        self.remembered.retain(|remembered| !remembered.is(id));
+        match self.tails.iter_mut().find(|tail| tail.id() == id) {
+            Some(tail) => *tail = copy,
+            None => self.tails.push(copy),
+        }
     }
 
     /// Begins to follow a file that is listed and not open.
@@ -284,48 +317,58 @@ impl Check {
         let Some(file) = self.open(path, reading) else {
             return;
         };
-        let known = self
+        reading.structure_changed = true;
+        let known: Vec<Remembered> = self
             .remembered
-            .iter()
-            .position(|position| position.id == id);
-        let known = known.map(|at| self.remembered.swap_remove(at));
-        let tail = match known {
-            Some(position) if position.head.fits(&file) && position.offset <= size => {
+            .extract_if(.., |remembered| remembered.is(id))
+            .collect();
+        let mut stale = None;
+        for Remembered { now, committed } in known {
+            let Some(position) = now else { continue };
+            if position.head.fits(&file) && position.offset <= size {
                 let position = Position {
                     path: path.to_owned(),
                     done: false,
                     ..position
                 };
-                Ok(Tail::at(file, position, reading.now_ms))
+                let copy = position.copy;
+                let mut tail = Tail::at(file, position, reading.now_ms);
+                tail.resume_from(committed);
+                if copy {
+                    tail.mark_as_copy();
+                }
+                self.tails.push(tail);
+                return;
             }
-            known => {
-                // The same inode with other content: the one that is remembered was truncated, or
-                // deleted and its inode used again.
-                if let Some(position) = known.filter(|p| !p.done && !p.copy)
-                    && !self.adopt_copy(&position, reading) {
-                        reading
-                            .pending
-                            .gap(&position.path, LogGapReason::Truncated, None);
-                    }
-                self.begin(file, path, size, reading)
+            if position.done || position.copy {
+                continue;
             }
-        };
-        reading.structure_changed = true;
-        match tail {
-            Ok(tail) => self.tails.push(tail),
+            // The same inode with other content: the one that is remembered was truncated, or
+            // deleted and its inode used again.
+            match adopt_copy(&position, committed.clone(), reading) {
+                Some(copy) => self.push_instead_of_its_like(copy),
+                None => {
+                    reading
+                        .pending
+                        .gap(&position.path, LogGapReason::Truncated, None);
+                    stale = Some(committed);
+                }
+            }
+        }
+        match self.begin(file, path, size, reading.now_ms) {
+            Ok(mut tail) => {
+                if let Some(stale) = stale {
+                    tail.keep_committed(stale);
+                }
+                self.tails.push(tail);
+            }
             Err(error) => tracing::debug!(path = %path.display(), %error, "gone again"),
         }
     }
 
     /// A file that was never followed: from its end if it is older than the check, else from its
     /// beginning; a copy of a followed file is left alone until that one is truncated.
-    fn begin(
-        &mut self,
-        file: File,
-        path: &Path,
-        size: u64,
-        reading: &mut Reading<'_>,
-    ) -> std::io::Result<Tail> {
+    fn begin(&mut self, file: File, path: &Path, size: u64, now_ms: i64) -> std::io::Result<Tail> {
         let old = self.first_scan_ever || self.old_unreadable.remove(path);
         let is_copy = !old
             && self.tails.iter().any(|tail| {
@@ -336,16 +379,11 @@ impl Check {
                         .head_now()
                         .is_ok_and(|head| !head.is_empty() && head.fits(&file))
             });
-        let mut tail = Tail::new(
-            file,
-            path.to_owned(),
-            if old { size } else { 0 },
-            reading.now_ms,
-        )?;
-        tail.position_mut().copy = is_copy;
-        reading
-            .begun
-            .push((self.path.clone(), tail.position().clone()));
+        let start = if old { size } else { 0 };
+        let mut tail = Tail::new(file, path.to_owned(), start, now_ms)?;
+        if is_copy {
+            tail.mark_as_copy();
+        }
         Ok(tail)
     }
 
@@ -383,6 +421,7 @@ impl Check {
                 continue;
             }
             let path = tail.position().path.clone();
+            let head = tail.position().head;
             let mut sink = Sink {
                 set: &self.set,
                 names: &self.names,
@@ -395,6 +434,8 @@ impl Check {
                     reading.budget -= bytes;
                     reading.moved = true;
                     tail.grown_ms = reading.now_ms;
+                    // Without its first bytes it could not be told from a successor.
+                    reading.structure_changed |= tail.position().head != head;
                 }
                 Err(error) => {
                     if self.unreadable.insert(path.clone()) {
@@ -428,7 +469,10 @@ impl Check {
                 path: &path,
             };
             tail.finish(&mut |found| sink.take(&found));
-            self.remembered.push(tail.position().clone());
+            self.remembered.push(Remembered {
+                now: Some(tail.position().clone()),
+                committed: tail.committed().clone(),
+            });
             reading.structure_changed = true;
         }
         if self.remembered.len() > MAX_REMEMBERED {
@@ -436,6 +480,23 @@ impl Check {
             self.remembered.drain(..surplus);
         }
     }
+}
+
+/// The copy of a truncated file's old content, to be read on from where the original was left.
+fn adopt_copy(before: &Position, committed: Position, reading: &mut Reading<'_>) -> Option<Tail> {
+    let (file, path) = copied(before, reading)?;
+    let id = FileId::of(&file.metadata().ok()?);
+    let position = Position {
+        path,
+        id,
+        done: false,
+        copy: false,
+        ..before.clone()
+    };
+    let mut tail = Tail::at(file, position, reading.now_ms);
+    tail.resume_from(committed);
+    tail.retired = true;
+    Some(tail)
 }
 
 /// Whether `path` is a name that rotation gives to `original`: `app.log` becomes `app.log.1`,

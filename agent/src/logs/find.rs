@@ -112,8 +112,9 @@ fn walk(
             continue;
         }
         if let Ok(metadata) = fs::metadata(&path)
-            && metadata.is_file() {
-                found.push((path, metadata));
-            }
+            && metadata.is_file()
+        {
+            found.push((path, metadata));
+        }
     }
 }

@@ -29,7 +29,6 @@ pub use self::redact::Redactor;
 use self::{
     check::{Check, SavedCheck},
     pending::Pending,
-    tail::Position,
 };
 use crate::config::AllowedPath;
 
@@ -62,10 +61,6 @@ pub struct LogWatcher {
     /// Positions from before the restart of checks that the policy does not name (yet).
     saved: Vec<SavedCheck>,
     pending: Pending,
-    /// The positions as they were last handed out, and the beginnings of files found since.
-    last: Saved,
-    /// A file was found that the positions handed out do not know.
-    begun: bool,
     /// Positions changed in a way that must be kept soon: a file came or went.
     structure_changed: bool,
     /// Positions moved since they were last handed out.
@@ -78,22 +73,6 @@ struct Saved {
     checks: Vec<SavedCheck>,
 }
 
-impl Saved {
-    fn begin(&mut self, path: &str, position: Position) {
-        match self.checks.iter_mut().find(|check| check.path == path) {
-            Some(check) => check.files.push(position),
-            None => self.checks.push(SavedCheck {
-                path: path.to_owned(),
-                files: vec![position],
-            }),
-        }
-    }
-
-    fn to_text(&self) -> String {
-        serde_json::to_string(self).expect("positions have string keys only")
-    }
-}
-
 /// What one check reads with: the scan's budget and the place where findings go.
 struct Reading<'a> {
     allowed: &'a [AllowedPath],
@@ -102,8 +81,6 @@ struct Reading<'a> {
     now_ms: i64,
     structure_changed: bool,
     moved: bool,
-    /// Where files begin that were not followed before.
-    begun: Vec<(String, Position)>,
 }
 
 impl LogWatcher {
@@ -120,8 +97,6 @@ impl LogWatcher {
             checks: Vec::new(),
             saved: saved.checks,
             pending: Pending::new(redactor),
-            last: Saved::default(),
-            begun: false,
             structure_changed: false,
             moved: false,
         }
@@ -169,19 +144,13 @@ impl LogWatcher {
             now_ms,
             structure_changed: false,
             moved: false,
-            begun: Vec::new(),
         };
         for check in &mut self.checks {
             check.scan(&mut reading);
         }
         self.structure_changed |= reading.structure_changed;
         self.moved |= reading.moved;
-        let begun = std::mem::take(&mut reading.begun);
         let more = reading.budget == 0;
-        for (path, position) in begun {
-            self.last.begin(&path, position);
-            self.begun = true;
-        }
         more && !self.pending.is_full()
     }
 
@@ -195,16 +164,19 @@ impl LogWatcher {
         if self.pending.is_empty() {
             return (Vec::new(), None);
         }
-        (self.pending.take(), Some(self.positions()))
+        let events = self.pending.take();
+        self.commit();
+        (events, Some(self.positions()))
     }
 
     /// The positions, if they are worth keeping now. `routine`: also if they only moved. While
-    /// findings wait, the positions stay before them, and only new files are worth it.
+    /// findings wait the positions stay before them, and only which files there are is worth it.
     pub fn save(&mut self, routine: bool) -> Option<String> {
-        if !self.pending.is_empty() {
-            return std::mem::take(&mut self.begun).then(|| self.last.to_text());
+        let settled = self.pending.is_empty();
+        if settled {
+            self.commit();
         }
-        let due = self.structure_changed || (routine && self.moved);
+        let due = self.structure_changed || (routine && settled && self.moved);
         due.then(|| self.positions())
     }
 
@@ -218,15 +190,22 @@ impl LogWatcher {
         directories
     }
 
+    /// Everything that was read counts as handed over.
+    fn commit(&mut self) {
+        for check in &mut self.checks {
+            check.commit();
+        }
+    }
+
+    /// The committed positions.
     fn positions(&mut self) -> String {
         self.structure_changed = false;
-        self.moved = false;
+        self.moved &= !self.pending.is_empty();
         let checks = self.checks.iter().map(Check::saved);
-        self.last = Saved {
+        let saved = Saved {
             checks: checks.chain(self.saved.iter().cloned()).collect(),
         };
-        self.begun = false;
-        self.last.to_text()
+        serde_json::to_string(&saved).expect("positions have string keys only")
     }
 
     fn take_saved(&mut self, path: &str) -> Option<SavedCheck> {

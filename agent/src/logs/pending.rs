@@ -83,10 +83,12 @@ impl Pending {
                 reason: r,
                 bytes: known,
             } = event
-                && *p == path && *r == reason {
-                    *known = known.zip(bytes).map(|(a, b)| a + b);
-                    return;
-                }
+                && *p == path
+                && *r == reason
+            {
+                *known = known.zip(bytes).map(|(a, b)| a + b);
+                return;
+            }
         }
         self.events.push(Event::LogGap {
             path,

@@ -4,7 +4,7 @@ use std::{
     fs::{File, Metadata},
     io,
     os::unix::fs::{FileExt as _, MetadataExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,11 @@ pub(super) enum Found<'a> {
 pub(super) struct Tail {
     file: File,
     position: Position,
+    /// The position that a restart would begin with: everything before it has been handed over.
+    committed: Position,
+    /// The file was truncated since, so that `committed` speaks of content that is gone; a restart
+    /// would find that out again, and report it again.
+    stale: bool,
     /// Bytes from `position.offset` on that have no line end yet.
     partial: Vec<u8>,
     /// When it last grew.
@@ -120,6 +125,8 @@ impl Tail {
     pub(super) fn at(file: File, position: Position, now_ms: i64) -> Self {
         Self {
             file,
+            committed: position.clone(),
+            stale: false,
             position,
             partial: Vec::new(),
             grown_ms: now_ms,
@@ -149,8 +156,62 @@ impl Tail {
         &self.position
     }
 
-    pub(super) fn position_mut(&mut self) -> &mut Position {
-        &mut self.position
+    pub(super) fn committed(&self) -> &Position {
+        &self.committed
+    }
+
+    /// Where the content that the file has now was committed up to.
+    pub(super) fn committed_of_content(&self) -> Position {
+        if self.stale {
+            Position {
+                offset: 0,
+                skipping: None,
+                ..self.position.clone()
+            }
+        } else {
+            self.committed.clone()
+        }
+    }
+
+    /// Everything that was read has been handed over.
+    pub(super) fn commit(&mut self) {
+        self.committed.clone_from(&self.position);
+        self.stale = false;
+    }
+
+    /// A restart would begin with `committed`, which speaks of other content than the file has now.
+    pub(super) fn keep_committed(&mut self, committed: Position) {
+        self.committed = committed;
+        self.stale = true;
+    }
+
+    /// A restart would begin where reading begins now.
+    pub(super) fn begin_anew(&mut self) {
+        if !self.stale {
+            self.committed.clone_from(&self.position);
+        }
+    }
+
+    /// A restart would begin with `committed`, a position in the same content.
+    pub(super) fn resume_from(&mut self, committed: Position) {
+        self.committed = Position {
+            path: self.position.path.clone(),
+            id: self.position.id,
+            done: false,
+            copy: false,
+            ..committed
+        };
+    }
+
+    pub(super) fn set_path(&mut self, path: &Path) {
+        path.clone_into(&mut self.position.path);
+        path.clone_into(&mut self.committed.path);
+    }
+
+    /// It is a copy of another followed file.
+    pub(super) fn mark_as_copy(&mut self) {
+        self.position.copy = true;
+        self.committed.copy = true;
     }
 
     /// The file's first bytes as they are now, read already or not.
@@ -200,6 +261,9 @@ impl Tail {
         }
         if total > 0 && self.position.head.bytes < HEAD_BYTES {
             self.position.head = Head::of(&self.file)?;
+            if !self.stale {
+                self.committed.head = self.position.head;
+            }
         }
         Ok(total)
     }

@@ -55,6 +55,9 @@ const SPOOL: &str = "spool";
 /// The first heartbeat waits so long for rates to have something to differ from.
 const FIRST_SAMPLE_AFTER: Duration = Duration::from_millis(200);
 
+/// How long a request under way may take when the agent stops.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Why the agent can't run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -342,6 +345,13 @@ impl Agent {
     async fn stop(&mut self) {
         let reason = boot::goodbye_reason();
         tracing::info!(?reason, "agent stops");
+        // An answer that is on its way spares sending the same frames again.
+        if self.request.is_some() {
+            let under_way = answer_of(&mut self.request);
+            if let Ok(answer) = tokio::time::timeout(LAST_ANSWER_TIMEOUT, under_way).await {
+                self.answered(answer);
+            }
+        }
         self.request = None;
         let clocks = clock::now();
         self.logs.scan(clocks.boot_ms);

@@ -267,7 +267,6 @@ fn bulky(seq: u64, bulk: u8, events: Vec<Event>) -> Frame {
 /// What became of every frame that was ever pushed.
 #[derive(Default)]
 struct Model {
-    durable: BTreeMap<(Run2, u64), ()>,
     in_memory: Vec<(Run2, u64)>,
     delivered: BTreeMap<(Run2, u64), ()>,
     pushed: u64,
