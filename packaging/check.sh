@@ -67,7 +67,12 @@ check_unit() {
 
 # --- A machine of its own ---
 
-in_machine() { chroot "$work/machine" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"; }
+# In a mount namespace of its own, so that nothing stays mounted.
+in_machine() {
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    unshare --mount sh -c 'mount --bind /proc "$0/proc" && exec chroot "$0" "$@"' "$work/machine" \
+        env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"
+}
 
 # expect_machine WHAT TEST...: a test(1) in the machine.
 expect_machine() {
