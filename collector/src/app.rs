@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{clock::Clock, config::Config, ids::RowIds, live::Live, process::Process, store::Store};
+use crate::{
+    clock::Clock, config::Config, ids::RowIds, live::Live, process::Process, store::Store,
+};
 
 /// The running collector.
 #[derive(Clone, Debug)]

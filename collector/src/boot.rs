@@ -71,14 +71,19 @@ pub async fn init(config: Config) -> anyhow::Result<Opened> {
 pub async fn open(config: Config) -> anyhow::Result<Opened> {
     let dir = config.data_dir.join(CA_DIR);
     let ca = Ca::open(&dir).with_context(|| {
-        format!("{} holds no certificate authority: run `watchkeep-collector init` first", dir.display())
+        format!(
+            "{} holds no certificate authority: run `watchkeep-collector init` first",
+            dir.display()
+        )
     })?;
     opened(config, Clock::system(), ca).await
 }
 
 async fn opened(config: Config, clock: Clock, ca: Ca) -> anyhow::Result<Opened> {
     let url = config.store.clone();
-    let store = Store::open(&url).await.with_context(|| format!("failed to open the store {url:?}"))?;
+    let store = Store::open(&url)
+        .await
+        .with_context(|| format!("failed to open the store {url:?}"))?;
     // The key is in the file's hands, and so are all customers' data.
     if let StoreUrl::Sqlite(path) = &url {
         use std::os::unix::fs::PermissionsExt as _;
@@ -94,7 +99,10 @@ async fn opened(config: Config, clock: Clock, ca: Ca) -> anyhow::Result<Opened> 
         config: Arc::new(config),
         process: Process::new(),
     };
-    Ok(Opened { app, ca: Arc::new(ca) })
+    Ok(Opened {
+        app,
+        ca: Arc::new(ca),
+    })
 }
 
 /// A collector that serves.
@@ -119,8 +127,7 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     let web_listener = bind(app.config.web.listen, "web.listen").await?;
     let (inbox, queue) = mpsc::channel(app.config.agents.queue_batches);
     let node = node_id(&app.config.data_dir)?;
-    let pipeline =
-        Pipeline::begin(app.clone(), node, Arc::clone(&metrics), queue).await?;
+    let pipeline = Pipeline::begin(app.clone(), node, Arc::clone(&metrics), queue).await?;
     app.process.spawn_essential("pipeline", pipeline.run());
     let port = http::AgentPort {
         app: app.clone(),
@@ -133,7 +140,11 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     serve_agents(&app, &ca, agents, port)?;
     serve_web(&app, &ca, web_listener, &metrics)?;
     spawn_workers(&app, revoked, channels);
-    Ok(Running { app, ca, _lock: lock })
+    Ok(Running {
+        app,
+        ca,
+        _lock: lock,
+    })
 }
 
 impl Running {
@@ -195,7 +206,10 @@ fn serve_agents(
         max_handshakes: agents.max_handshakes,
     };
     tracing::info!(address = %agents.listen, "agents' port is open");
-    app.process.spawn_essential("agents port", server::serve(listener, port, app.process.clone()));
+    app.process.spawn_essential(
+        "agents port",
+        server::serve(listener, port, app.process.clone()),
+    );
     Ok(())
 }
 
@@ -212,7 +226,8 @@ fn serve_web(
     let (alive, clock) = (Arc::clone(&metrics), app.clock.clone());
     let ready = move || alive.is_alive(clock.now());
     let render = move || std::future::ready(metrics.render());
-    let router = web::router_with_readiness(app.clone(), ready).route("/metrics", axum::routing::get(render));
+    let router = web::router_with_readiness(app.clone(), ready)
+        .route("/metrics", axum::routing::get(render));
     let port = Port {
         name: "web",
         tls: identity::web_server(ca, files, &names, app.clock.now())?,
@@ -224,7 +239,10 @@ fn serve_web(
         max_handshakes: app.config.agents.max_handshakes,
     };
     tracing::info!(address = %settings.listen, "web port is open");
-    app.process.spawn_essential("web port", server::serve(listener, port, app.process.clone()));
+    app.process.spawn_essential(
+        "web port",
+        server::serve(listener, port, app.process.clone()),
+    );
     Ok(())
 }
 
@@ -232,7 +250,11 @@ fn spawn_workers(app: &App, revoked: Arc<Revoked>, channels: Channels) {
     let here = app.clone();
     every(app, "revocations", REVOKED_EVERY, move || {
         let (app, revoked) = (here.clone(), Arc::clone(&revoked));
-        async move { read_revoked(&app, &revoked).await.map_err(|error| error.to_string()) }
+        async move {
+            read_revoked(&app, &revoked)
+                .await
+                .map_err(|error| error.to_string())
+        }
     });
     let (here, channels) = (app.clone(), Arc::new(channels));
     every(app, "outbox", WORKER_EVERY, move || {
@@ -240,9 +262,10 @@ fn spawn_workers(app: &App, revoked: Arc<Revoked>, channels: Channels) {
         async move {
             let due = crate::store::outbox::next_due(&app.store).await;
             match due.map_err(|error| error.to_string())? {
-                Some(at) if at <= app.clock.now() => {
-                    notify::tick(&app, &channels).await.map(drop).map_err(|error| error.to_string())
-                }
+                Some(at) if at <= app.clock.now() => notify::tick(&app, &channels)
+                    .await
+                    .map(drop)
+                    .map_err(|error| error.to_string()),
                 _ => Ok(()),
             }
         }
@@ -252,16 +275,22 @@ fn spawn_workers(app: &App, revoked: Arc<Revoked>, channels: Channels) {
         let app = here.clone();
         async move {
             let now = app.clock.now();
-            tickets::escalate_due(&app, now).await.map_err(|error| error.to_string())?;
-            tickets::keep_evidence(&app, now).await.map(drop).map_err(|error| error.to_string())
+            tickets::escalate_due(&app, now)
+                .await
+                .map_err(|error| error.to_string())?;
+            tickets::keep_evidence(&app, now)
+                .await
+                .map(drop)
+                .map_err(|error| error.to_string())
         }
     });
     let here = app.clone();
     every(app, "sealer", SEAL_EVERY, move || {
         let app = here.clone();
         async move {
-            let sealed =
-                seal::seal(&app, app.clock.now()).await.map_err(|error| error.to_string())?;
+            let sealed = seal::seal(&app, app.clock.now())
+                .await
+                .map_err(|error| error.to_string())?;
             if sealed.rows > 0 {
                 tracing::info!(rows = sealed.rows, chunks = sealed.chunks, "history sealed");
             }
@@ -327,7 +356,10 @@ fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
 fn node_id(dir: &Path) -> anyhow::Result<Uuid> {
     let path: PathBuf = dir.join(NODE_FILE);
     if let Ok(text) = std::fs::read_to_string(&path) {
-        return text.trim().parse().with_context(|| format!("{} holds no UUID", path.display()));
+        return text
+            .trim()
+            .parse()
+            .with_context(|| format!("{} holds no UUID", path.display()));
     }
     let id = Uuid::new_v4();
     identity::write_file(&path, &id.to_string(), 0o644)?;

@@ -31,7 +31,10 @@ impl Clock {
     }
 
     /// Now.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the system clock"
+    )]
     pub fn now(&self) -> UnixMillis {
         if let Some(hand) = &self.0 {
             return UnixMillis(hand.load(Ordering::SeqCst));

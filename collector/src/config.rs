@@ -215,19 +215,28 @@ impl Default for Web {
 
 impl Default for Silence {
     fn default() -> Self {
-        Self { after_ms: 25_000, grace_ms: 60_000 }
+        Self {
+            after_ms: 25_000,
+            grace_ms: 60_000,
+        }
     }
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { raw_days: DEFAULT_RAW_DAYS }
+        Self {
+            raw_days: DEFAULT_RAW_DAYS,
+        }
     }
 }
 
 impl Default for RawPolicy {
     fn default() -> Self {
-        Self { interval_ms: limits::DEFAULT_INTERVAL_MS, services: Vec::new(), logs: Vec::new() }
+        Self {
+            interval_ms: limits::DEFAULT_INTERVAL_MS,
+            services: Vec::new(),
+            logs: Vec::new(),
+        }
     }
 }
 
@@ -259,8 +268,10 @@ impl Config {
     /// Reads and checks a settings file and the environment.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let origin = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: origin.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: origin.clone(),
+            source,
+        })?;
         Self::parse(&origin, &text, std::env::vars())
     }
 
@@ -288,7 +299,10 @@ impl Config {
                 mail: raw.mail,
                 webhook: raw.webhook,
             }),
-            _ => Err(ConfigError::Values { origin: origin.to_owned(), problems }),
+            _ => Err(ConfigError::Values {
+                origin: origin.to_owned(),
+                problems,
+            }),
         }
     }
 }
@@ -296,9 +310,10 @@ impl Config {
 fn check_store(raw: &RawConfig, problems: &mut Vec<String>) -> Option<StoreUrl> {
     match &raw.store.url {
         None => Some(StoreUrl::Sqlite(raw.data_dir.join("watchkeep.db"))),
-        Some(url) => {
-            url.parse().map_err(|error| problems.push(format!("store.url: {error}"))).ok()
-        }
+        Some(url) => url
+            .parse()
+            .map_err(|error| problems.push(format!("store.url: {error}")))
+            .ok(),
     }
 }
 
@@ -313,7 +328,9 @@ fn check_rules(raw: &RawConfig, problems: &mut Vec<String>) -> Option<RulePack> 
             }
         },
     };
-    RulePack::parse(&text).map_err(|error| problems.push(format!("rules.pack: {name}: {error}"))).ok()
+    RulePack::parse(&text)
+        .map_err(|error| problems.push(format!("rules.pack: {name}: {error}")))
+        .ok()
 }
 
 fn check_ranges(raw: &RawConfig, problems: &mut Vec<String>) {
@@ -335,9 +352,14 @@ fn check_ranges(raw: &RawConfig, problems: &mut Vec<String>) {
     if raw.agents.certificate_s < 60 {
         problems.push("agents.certificate_s: at least 60 seconds".to_owned());
     }
-    for (key, url) in [("agents", &raw.agents.public_url), ("web", &raw.web.public_url)] {
+    for (key, url) in [
+        ("agents", &raw.agents.public_url),
+        ("web", &raw.web.public_url),
+    ] {
         if crate::identity::host_of(url).is_none() {
-            problems.push(format!("{key}.public_url: `{url}` is not https://HOST:PORT"));
+            problems.push(format!(
+                "{key}.public_url: `{url}` is not https://HOST:PORT"
+            ));
         }
     }
     if raw.web.certificate.is_some() != raw.web.key.is_some() {
@@ -364,7 +386,10 @@ fn policy(raw: &RawPolicy) -> Policy {
         logs: raw.logs.clone(),
     };
     let digest = Sha256::digest(serde_json::to_vec(&policy).unwrap_or_default());
-    let first = digest.iter().take(6).fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    let first = digest
+        .iter()
+        .take(6)
+        .fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
     policy.version = first.max(1);
     policy
 }

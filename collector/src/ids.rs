@@ -21,7 +21,10 @@ pub struct RowIds {
 impl RowIds {
     /// `node` tells collectors on one database apart, 0 to 63.
     pub const fn new(node: u8) -> Self {
-        Self { node: (node as i64) & ((1 << NODE_BITS) - 1), last: AtomicI64::new(0) }
+        Self {
+            node: (node as i64) & ((1 << NODE_BITS) - 1),
+            last: AtomicI64::new(0),
+        }
     }
 
     /// The next identifier, at or after `now`.

@@ -74,14 +74,19 @@ pub struct Live {
 
 impl Default for Live {
     fn default() -> Self {
-        Self { hosts: RwLock::default(), hints: broadcast::Sender::new(HINTS_KEPT) }
+        Self {
+            hosts: RwLock::default(),
+            hints: broadcast::Sender::new(HINTS_KEPT),
+        }
     }
 }
 
 impl Live {
     /// Reads many hosts; hold the guard briefly and never across an await.
     pub fn hosts(&self) -> RwLockReadGuard<'_, HashMap<HostId, HostNow>> {
-        self.hosts.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.hosts
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// One host.
@@ -91,7 +96,10 @@ impl Live {
 
     /// Replaces what is known of some hosts, and tells open pages.
     pub fn update(&self, changed: impl IntoIterator<Item = (HostId, HostNow)>) {
-        let mut hosts = self.hosts.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut hosts = self
+            .hosts
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         for (id, now) in changed {
             hosts.insert(id, now);
             self.hint(Hint::Host(id));

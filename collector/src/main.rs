@@ -24,7 +24,10 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The terminal may be gone; there is nobody else to tell.
-            drop(writeln!(std::io::stderr(), "watchkeep-collector: {error:#}"));
+            drop(writeln!(
+                std::io::stderr(),
+                "watchkeep-collector: {error:#}"
+            ));
             ExitCode::FAILURE
         }
     }

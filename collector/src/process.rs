@@ -31,7 +31,10 @@ impl Process {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: std::fmt::Display + Send,
     {
-        let guard = Ended { process: self.clone(), name };
+        let guard = Ended {
+            process: self.clone(),
+            name,
+        };
         self.spawn(async move {
             match task.await {
                 Ok(()) if guard.process.stop.is_cancelled() => {}

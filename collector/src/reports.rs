@@ -83,11 +83,7 @@ pub async fn month(
 }
 
 /// The observed states of one host in a window, up to now.
-pub async fn observed(
-    app: &App,
-    host: HostId,
-    window: Interval,
-) -> Result<Vec<Span>, StoreError> {
+pub async fn observed(app: &App, host: HostId, window: Interval) -> Result<Vec<Span>, StoreError> {
     let now = app.clock.now();
     let open = live_chains(app);
     let record = host_record(&app.store, &open, host, String::new(), window).await?;
@@ -108,7 +104,10 @@ pub async fn stored_chains(store: &Store) -> Result<OpenChains, StoreError> {
             .map_err(|error| StoreError::corrupt("host_state", "state", row.host_id, error))?;
         states.insert(HostId(row.host_id), (row.arrival_id, written.host));
     }
-    let live = states.values().filter(|(_, state)| !state.overdue).map(|(id, _)| *id);
+    let live = states
+        .values()
+        .filter(|(_, state)| !state.overdue)
+        .map(|(id, _)| *id);
     let mut after = live.min();
     while let Some(from) = after {
         let page = heartbeats::tail_after(store, from).await?;
@@ -121,13 +120,18 @@ pub async fn stored_chains(store: &Store) -> Result<OpenChains, StoreError> {
             }
         }
     }
-    let open = states.into_iter().filter_map(|(id, (_, state))| Some((id, state.open_evidence(id)?)));
+    let open = states
+        .into_iter()
+        .filter_map(|(id, (_, state))| Some((id, state.open_evidence(id)?)));
     Ok(open.collect())
 }
 
 fn live_chains(app: &App) -> OpenChains {
     let hosts = app.live.hosts();
-    hosts.iter().filter_map(|(id, now)| Some((*id, now.open_chain.clone()?))).collect()
+    hosts
+        .iter()
+        .filter_map(|(id, now)| Some((*id, now.open_chain.clone()?)))
+        .collect()
 }
 
 async fn host_record(
@@ -139,7 +143,11 @@ async fn host_record(
 ) -> Result<HostRecord, StoreError> {
     let mut evidence = record::evidence_of(store, host, window.from, window.to).await?;
     evidence.extend(open.get(&host).cloned());
-    Ok(HostRecord { host, name, evidence })
+    Ok(HostRecord {
+        host,
+        name,
+        evidence,
+    })
 }
 
 fn contract_of(row: ContractRow) -> Result<Contract, StoreError> {

@@ -46,7 +46,11 @@ pub async fn read(
             let column = |schema: SchemaId| schemas.column(schema, &series.name);
             let points = codec::series(&body, column)
                 .map_err(|error| StoreError::corrupt("chunk", "body", hour, error))?;
-            series.points.extend(points.into_iter().map(|point| (point.at, Some(point.value))));
+            series.points.extend(
+                points
+                    .into_iter()
+                    .map(|point| (point.at, Some(point.value))),
+            );
         }
     }
     let newest = newest_row(app, host).await?;
@@ -73,7 +77,9 @@ async fn newest_row(app: &App, host: HostId) -> Result<i64, StoreError> {
     if let Some(last_id) = app.live.hosts().get(&host).map(|now| now.last_id) {
         return Ok(last_id);
     }
-    Ok(heartbeats::state_of(&app.store, host).await?.map_or(0, |row| row.last_id))
+    Ok(heartbeats::state_of(&app.store, host)
+        .await?
+        .map_or(0, |row| row.last_id))
 }
 
 /// Where each schema has a name.
@@ -81,7 +87,9 @@ struct Schemas(HashMap<SchemaId, Vec<String>>);
 
 impl Schemas {
     async fn load(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self(heartbeats::schemas(store).await?.into_iter().collect()))
+        Ok(Self(
+            heartbeats::schemas(store).await?.into_iter().collect(),
+        ))
     }
 
     fn column(&self, schema: SchemaId, name: &str) -> Option<usize> {
@@ -90,7 +98,10 @@ impl Schemas {
 }
 
 fn empty(name: &str) -> Series {
-    Series { name: name.to_owned(), points: Vec::new() }
+    Series {
+        name: name.to_owned(),
+        points: Vec::new(),
+    }
 }
 
 /// The hour before which everything that arrived is sealed, given `now`: the running hour stays.

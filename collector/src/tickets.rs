@@ -55,7 +55,9 @@ pub async fn act(
 ) -> Result<(), ActError> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
-    let before = rows::by_id(&mut tx, ticket).await?.ok_or(ActError::NotFound)?;
+    let before = rows::by_id(&mut tx, ticket)
+        .await?
+        .ok_or(ActError::NotFound)?;
     let applied = apply(&before, action, actor, now)?;
     write(app, &mut tx, &applied, now).await?;
     tx.commit().await?;
@@ -96,7 +98,9 @@ pub async fn escalate_due(app: &App, now: UnixMillis) -> Result<usize, StoreErro
     for due in rows::due(&app.store, now).await? {
         let mut tx = app.store.begin().await?;
         // Read again inside the transaction: someone may have acknowledged it since.
-        let Some(ticket) = rows::by_id(&mut tx, due.id).await? else { continue };
+        let Some(ticket) = rows::by_id(&mut tx, due.id).await? else {
+            continue;
+        };
         if let Some(applied) = escalate(&ticket, now) {
             write(app, &mut tx, &applied, now).await?;
             count += 1;
@@ -126,12 +130,21 @@ pub async fn keep_evidence(app: &App, now: UnixMillis) -> Result<usize, StoreErr
 }
 
 async fn evidence_of(app: &App, ticket: &Ticket) -> Result<TicketEvidence, StoreError> {
-    let (host, name) = (ticket.host, ticket.check.as_ref().map_or("", |check| check.as_str()));
+    let (host, name) = (
+        ticket.host,
+        ticket.check.as_ref().map_or("", |check| check.as_str()),
+    );
     let Some(host) = host.filter(|_| is_metric(name)) else {
-        return Ok(TicketEvidence { metric: String::new(), points: Vec::new() });
+        return Ok(TicketEvidence {
+            metric: String::new(),
+            points: Vec::new(),
+        });
     };
     let points = last_hour(app, host, name, ticket.opened_at).await?;
-    Ok(TicketEvidence { metric: name.to_owned(), points })
+    Ok(TicketEvidence {
+        metric: name.to_owned(),
+        points,
+    })
 }
 
 async fn last_hour(
@@ -144,9 +157,17 @@ async fn last_hour(
     // One millisecond more: the breach itself belongs to it.
     let to = until + DurationMs(1);
     let series = series::read(app, host, &names, until - EVIDENCE_SPAN, to).await?;
-    let points = series.into_iter().next().map(|series| series.points).unwrap_or_default();
+    let points = series
+        .into_iter()
+        .next()
+        .map(|series| series.points)
+        .unwrap_or_default();
     let skip = points.len().saturating_sub(EVIDENCE_POINTS);
-    Ok(points.into_iter().skip(skip).map(|(at, value)| (at.0, value)).collect())
+    Ok(points
+        .into_iter()
+        .skip(skip)
+        .map(|(at, value)| (at.0, value))
+        .collect())
 }
 
 /// Whether a check is a metric's; the others are `service:…`, `log:…`, `host`, `clock`.

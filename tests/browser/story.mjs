@@ -7,6 +7,7 @@
 //   WATCHKEEP_LOGIN           the login, default "admin"
 //   WATCHKEEP_PASSWORD        its password, may be the one-time one
 //   WATCHKEEP_NEW_PASSWORD    what to set if the password is a one-time one
+//   WATCHKEEP_HOST            the name of the host to look at, default this machine's
 //   WATCHKEEP_BREACH_COMMAND  a shell command that causes a breach; or
 //   WATCHKEEP_BREACH_PID      a watched process to end, default if neither is set: no ticket story
 //   WATCHKEEP_SHOTS           a directory for screenshots, optional
@@ -16,12 +17,14 @@
 import assert from "node:assert/strict";
 import { execSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
+import { hostname } from "node:os";
 import { chromium } from "playwright-core";
 
 const { env } = process;
 const url = env.WATCHKEEP_URL?.replace(/\/$/, "");
 assert(url && env.WATCHKEEP_PASSWORD, "set WATCHKEEP_URL and WATCHKEEP_PASSWORD");
 const login = env.WATCHKEEP_LOGIN ?? "admin";
+const host = env.WATCHKEEP_HOST ?? hostname();
 const shots = env.WATCHKEEP_SHOTS;
 const LIMIT = { timeout: 30_000 };
 const DESKTOP = { width: 1440, height: 900 };
@@ -99,15 +102,15 @@ async function signIn(page) {
 
 async function fleetShowsThisMachineUp(page) {
   await page.goto(`${url}/`);
-  const row = page.locator("table tbody tr").first();
+  const row = page.locator("table tbody tr", { has: page.getByRole("link", { name: host, exact: true }) });
   await row.locator(".pill", { hasText: /^Up/ }).waitFor(LIMIT);
   await page.locator("#live-state[data-state=on]").waitFor(LIMIT);
   // Live: the values move by themselves, in the same document.
   await page.evaluate(() => { window.sameDocument = true; });
   const seen = row.locator("td[data-label='Last seen'] time");
   const before = await seen.getAttribute("datetime");
-  await page.waitForFunction((before) =>
-    document.querySelector("td[data-label='Last seen'] time").dateTime !== before, before, LIMIT);
+  const moved = async () => (await seen.getAttribute("datetime")) !== before;
+  await until(moved, "the last heartbeat's time moves");
   assert(await page.evaluate(() => window.sameDocument), "the page did not reload");
   assert.equal(await page.locator("header.top").count(), 1, "only the block was swapped");
   assert.match(await row.locator("td[data-label=CPU]").innerText(), /\d %/);
@@ -116,19 +119,20 @@ async function fleetShowsThisMachineUp(page) {
   await page.getByLabel("Search hosts, clients, sites").fill("no such host");
   await page.getByText("No host fits these filters").waitFor(LIMIT);
   await page.getByLabel("Search hosts, clients, sites").fill("");
-  await page.locator("table tbody tr").first().waitFor(LIMIT);
+  await row.waitFor(LIMIT);
   assert(await page.evaluate(() => window.sameDocument), "searching does not reload");
   say("this machine is up, its values move");
 }
 
 async function aChartZooms(page) {
   await page.goto(`${url}/`);
-  await page.locator("table a.main").first().click();
+  await page.getByRole("link", { name: host, exact: true }).last().click();
   const figure = page.locator("figure[data-chart]", { hasText: "CPU" }).first();
   await figure.locator("canvas").waitFor(LIMIT);
   const range = () => figure.evaluate((el) => Number(el.dataset.to) - Number(el.dataset.from));
   const whole = await range();
   assert.equal(whole, 3_600_000);
+  await figure.scrollIntoViewIfNeeded();
   const over = await figure.locator(".u-over").boundingBox();
   const y = over.y + over.height / 2;
   await page.mouse.move(over.x + over.width * 0.6, y);
@@ -245,24 +249,36 @@ async function strangersStayOut() {
   say("strangers and forged forms are refused");
 }
 
+/** Waits for what the page does by itself. */
+async function until(holds, what) {
+  const limit = Date.now() + LIMIT.timeout;
+  while (!(await holds())) {
+    assert(Date.now() < limit, `${what}: not within ${LIMIT.timeout / 1000} s`);
+    await new Promise((wake) => setTimeout(wake, 100));
+  }
+}
+
 async function shot(page, name) {
   mkdirSync(shots, { recursive: true });
+  await page.evaluate(() => scrollTo(0, 0));
   await page.screenshot({ path: `${shots}/${name}.png`, fullPage: true });
 }
 
 async function takeShots(storageState, ticket) {
-  const first = async (page, path) => {
+  const linked = async (page, path, link) => {
     await page.goto(`${url}${path}`);
-    return new URL(await page.locator("table a.main").first().evaluate((a) => a.href)).pathname;
+    return new URL(await link(page).evaluate((a) => a.href)).pathname;
   };
+  const toHost = (page) => page.getByRole("link", { name: host, exact: true }).last();
+  const toFirst = (page) => page.locator("table a.main").first();
   for (const [size, viewport] of [["desktop", DESKTOP], ["phone", PHONE]]) {
     for (const colorScheme of ["light", "dark"]) {
       const context = watch(await browser.newContext({ ignoreHTTPSErrors: true, storageState, viewport, colorScheme, deviceScaleFactor: size === "phone" ? 2 : 1 }));
       await context.clearCookies({ name: "watchkeep-theme" });
       const page = await context.newPage();
       const pages = {
-        fleet: "/", host: await first(page, "/"), tickets: "/tickets?state=all", ticket,
-        contracts: "/contracts", contract: await first(page, "/contracts"), account: "/account",
+        fleet: "/", host: await linked(page, "/", toHost), tickets: "/tickets?state=all", ticket,
+        contracts: "/contracts", contract: await linked(page, "/contracts", toFirst), account: "/account",
       };
       for (const [name, path] of Object.entries(pages)) {
         if (!path) continue;

@@ -60,16 +60,25 @@ pub(super) enum UserCommand {
 pub(super) async fn init(config: Config) -> anyhow::Result<()> {
     let dir = config.data_dir.clone();
     let opened = boot::init(config).await?;
-    say(&format!("The data directory {} and the store are ready.", dir.display()))?;
+    say(&format!(
+        "The data directory {} and the store are ready.",
+        dir.display()
+    ))?;
     if people::users(&opened.app.store).await?.is_empty() {
         let password = add_user(&opened.app, ADMIN, "Administrator").await?;
-        say(&format!("Sign in as {ADMIN} with the one-time password {password}"))?;
+        say(&format!(
+            "Sign in as {ADMIN} with the one-time password {password}"
+        ))?;
     }
     say("Next: `watchkeep-collector apply -f FILE` for clients and sites, then `serve`.")
 }
 
 pub(super) async fn token(config: Config, command: TokenCommand) -> anyhow::Result<()> {
-    let TokenCommand::Create { site, uses, expires } = command;
+    let TokenCommand::Create {
+        site,
+        uses,
+        expires,
+    } = command;
     let opened = boot::open(config).await?;
     let sites = fleet::sites(&opened.app.store).await?;
     let Some(row) = sites.iter().find(|row| row.name == site) else {
@@ -90,11 +99,15 @@ pub(super) async fn user(config: Config, command: UserCommand) -> anyhow::Result
         UserCommand::Add { login, name } => {
             let name = name.unwrap_or_else(|| login.clone());
             let password = add_user(&app, &login, &name).await?;
-            say(&format!("Sign in as {login} with the one-time password {password}"))
+            say(&format!(
+                "Sign in as {login} with the one-time password {password}"
+            ))
         }
         UserCommand::Reset { login } => {
             let password = reset_user(&app, &login).await?;
-            say(&format!("Sign in as {login} with the one-time password {password}"))
+            say(&format!(
+                "Sign in as {login} with the one-time password {password}"
+            ))
         }
         UserCommand::List => {
             for user in people::users(&app.store).await? {
@@ -147,17 +160,29 @@ pub(super) async fn reset_user(app: &App, login: &str) -> anyhow::Result<String>
 pub(super) async fn revoke(config: Config, host: HostId, yes: bool) -> anyhow::Result<()> {
     let app = boot::open(config).await?.app;
     let row = known_host(&app, host).await?;
-    confirm(&format!("{} will be refused until it enrols again.", row.name), yes)?;
+    confirm(
+        &format!("{} will be refused until it enrols again.", row.name),
+        yes,
+    )?;
     let mut tx = app.store.begin().await?;
     let count = rows::revoke_host(&mut tx, host, app.clock.now()).await?;
     tx.commit().await?;
-    say(&format!("{count} certificates of {} are revoked.", row.name))
+    say(&format!(
+        "{count} certificates of {} are revoked.",
+        row.name
+    ))
 }
 
 pub(super) async fn retire(config: Config, host: HostId, yes: bool) -> anyhow::Result<()> {
     let app = boot::open(config).await?.app;
     let row = known_host(&app, host).await?;
-    confirm(&format!("The record of {} ends now, and it will be refused.", row.name), yes)?;
+    confirm(
+        &format!(
+            "The record of {} ends now, and it will be refused.",
+            row.name
+        ),
+        yes,
+    )?;
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
     if !fleet::retire_host(&mut tx, host, now).await? {
@@ -193,8 +218,10 @@ fn parse_span(text: &str) -> Result<DurationMs, String> {
         'd' => 86_400,
         _ => return Err(wrong()),
     };
-    let count: i64 =
-        text.strip_suffix(unit).and_then(|count| count.parse().ok()).ok_or_else(wrong)?;
+    let count: i64 = text
+        .strip_suffix(unit)
+        .and_then(|count| count.parse().ok())
+        .ok_or_else(wrong)?;
     if !(1..=10_000_000).contains(&count) {
         return Err(wrong());
     }

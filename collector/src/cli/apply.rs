@@ -161,7 +161,11 @@ fn check(fleet: &Fleet) -> anyhow::Result<()> {
     for client in &fleet.clients {
         for spec in &client.contracts {
             if !(0.0..=100.0).contains(&spec.target_pct) {
-                bail!("contract {}: target_pct {} is not 0 to 100", spec.name, spec.target_pct);
+                bail!(
+                    "contract {}: target_pct {} is not 0 to 100",
+                    spec.name,
+                    spec.target_pct
+                );
             }
             // Any month will do to try the zone.
             watchkeep_core::ledger::month_window("2026-01", &spec.zone)

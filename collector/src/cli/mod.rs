@@ -100,12 +100,12 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Apply(args) => apply::run(config, args).await,
         Command::Token { command } => admin::token(config, command).await,
         Command::User { command } => admin::user(config, command).await,
-        Command::Host { command: HostCommand::Revoke { host, yes } } => {
-            admin::revoke(config, host, yes).await
-        }
-        Command::Host { command: HostCommand::Retire { host, yes } } => {
-            admin::retire(config, host, yes).await
-        }
+        Command::Host {
+            command: HostCommand::Revoke { host, yes },
+        } => admin::revoke(config, host, yes).await,
+        Command::Host {
+            command: HostCommand::Retire { host, yes },
+        } => admin::retire(config, host, yes).await,
         Command::Status(args) => status::run(config, args).await,
         Command::Report(args) => report::run(config, args).await,
     }
@@ -129,5 +129,9 @@ fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     write!(std::io::stderr(), "{question} Type yes to go on: ")?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
-    if line.trim() == "yes" { Ok(()) } else { anyhow::bail!("nothing was done") }
+    if line.trim() == "yes" {
+        Ok(())
+    } else {
+        anyhow::bail!("nothing was done")
+    }
 }

@@ -192,13 +192,19 @@ async fn prepare_agent(running: &Running, agent: &Path, dir: &Path) -> anyhow::R
         .await
         .with_context(|| format!("failed to run {}", agent.display()))?;
     if !output.status.success() {
-        bail!("this machine could not be enrolled: {}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "this machine could not be enrolled: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(())
 }
 
 fn start_agent(agent: &Path, dir: &Path) -> anyhow::Result<Child> {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("agent.log"))?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("agent.log"))?;
     Command::new(agent)
         .arg("run")
         .arg("--config")
@@ -212,13 +218,18 @@ fn start_agent(agent: &Path, dir: &Path) -> anyhow::Result<Child> {
 }
 
 async fn stop_agent(child: &mut Child) {
-    let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+    let pid = child
+        .id()
+        .and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
     if let Some(pid) = pid
         && let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM)
     {
         tracing::debug!("the agent is gone: {error}");
     }
-    if tokio::time::timeout(AGENT_STOP, child.wait()).await.is_err() {
+    if tokio::time::timeout(AGENT_STOP, child.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!("the agent did not stop in time");
     }
 }
@@ -241,7 +252,13 @@ fn agent_program() -> anyhow::Result<PathBuf> {
         return Ok(beside);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|dir| dir.join(AGENT)).find(|file| file.is_file()).with_context(
-        || format!("{} is missing: build it with `cargo build --release -p {AGENT}`", beside.display()),
-    )
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(AGENT))
+        .find(|file| file.is_file())
+        .with_context(|| {
+            format!(
+                "{} is missing: build it with `cargo build --release -p {AGENT}`",
+                beside.display()
+            )
+        })
 }

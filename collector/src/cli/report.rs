@@ -31,10 +31,17 @@ enum Format {
 pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let app = boot::open(config).await?.app;
     let contracts = fleet::contracts(&app.store).await?;
-    let row = contracts.iter().find(|row| row.name == args.contract).with_context(|| {
-        let known: Vec<&str> = contracts.iter().map(|row| row.name.as_str()).collect();
-        format!("there is no contract {}; there are: {}", args.contract, known.join(", "))
-    })?;
+    let row = contracts
+        .iter()
+        .find(|row| row.name == args.contract)
+        .with_context(|| {
+            let known: Vec<&str> = contracts.iter().map(|row| row.name.as_str()).collect();
+            format!(
+                "there is no contract {}; there are: {}",
+                args.contract,
+                known.join(", ")
+            )
+        })?;
     let open = reports::stored_chains(&app.store).await?;
     let now = app.clock.now();
     let report = reports::month(&app.store, &open, ContractId(row.id), &args.month, now)

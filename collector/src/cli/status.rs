@@ -65,7 +65,10 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let mut hosts = Vec::new();
     for row in fleet::hosts(&app.store).await? {
         let id = HostId(row.id);
-        let last = states.get(&id).and_then(|state| state.last).map(|last| last.at);
+        let last = states
+            .get(&id)
+            .and_then(|state| state.last)
+            .map(|last| last.at);
         let seen = open.get(&id).map(|chain| chain.valid_to).max(last);
         let overdue = states.get(&id).is_some_and(|state| state.overdue);
         hosts.push(HostStatus {
@@ -85,7 +88,11 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     hosts.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let open_tickets = open_tickets(&app).await?;
     let last_alive_ms = leases::last_alive(&app.store).await?.map(|at| at.0);
-    let status = Status { last_alive_ms, hosts, open_tickets };
+    let status = Status {
+        last_alive_ms,
+        hosts,
+        open_tickets,
+    };
     if args.json {
         return say(&serde_json::to_string_pretty(&status)?);
     }
@@ -110,7 +117,10 @@ async fn open_tickets(app: &crate::app::App) -> anyhow::Result<Vec<TicketStatus>
 fn print(status: &Status) -> anyhow::Result<()> {
     say(&format!("{} hosts", status.hosts.len()))?;
     for host in &status.hosts {
-        say(&format!("  {:<10} {:<30} {} {}", host.state, host.name, host.client, host.id))?;
+        say(&format!(
+            "  {:<10} {:<30} {} {}",
+            host.state, host.name, host.client, host.id
+        ))?;
     }
     say(&format!("{} open tickets", status.open_tickets.len()))?;
     for ticket in &status.open_tickets {

@@ -67,7 +67,9 @@ pub enum CaError {
 
 impl std::fmt::Debug for Ca {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ca").field("key_sha256", &self.key_sha256).finish_non_exhaustive()
+        f.debug_struct("Ca")
+            .field("key_sha256", &self.key_sha256)
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,7 +100,11 @@ impl Ca {
             .map_err(|error| CaError::Parse(error.to_string()))?;
         let key_sha256 = spki_sha256(&der)?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key)?;
-        Ok(Self { issuer, pem, key_sha256 })
+        Ok(Self {
+            issuer,
+            pem,
+            key_sha256,
+        })
     }
 
     /// The CA's certificate, PEM.
@@ -131,7 +137,12 @@ impl Ca {
         let (serial, not_before) = finish(&mut params, now, not_after);
         request.params = params;
         let certificate = request.signed_by(&self.issuer)?;
-        Ok(Issued { pem: certificate.pem(), serial, not_before, not_after })
+        Ok(Issued {
+            pem: certificate.pem(),
+            serial,
+            not_before,
+            not_after,
+        })
     }
 
     /// Makes a server certificate for `names`: its chain (leaf, CA) and key, PEM.
@@ -147,7 +158,10 @@ impl Ca {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         finish(&mut params, now, UnixMillis(now.0 + SERVER_DAYS * DAY_MS));
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok((format!("{}{}", certificate.pem(), self.pem), key.serialize_pem()))
+        Ok((
+            format!("{}{}", certificate.pem(), self.pem),
+            key.serialize_pem(),
+        ))
     }
 }
 
@@ -161,11 +175,18 @@ pub fn read_identity(der: &CertificateDer<'_>) -> Result<(HostId, String), CaErr
         .subject_alternative_name()
         .map_err(|error| CaError::Parse(error.to_string()))?
         .ok_or_else(|| parse("it names no host"))?;
-    let host = names.value.general_names.iter().find_map(|name| match name {
-        GeneralName::URI(uri) => uri.strip_prefix(HOST_URI)?.parse().ok(),
-        _ => None,
-    });
-    Ok((host.ok_or_else(|| parse("it names no host"))?, hex(certificate.raw_serial())))
+    let host = names
+        .value
+        .general_names
+        .iter()
+        .find_map(|name| match name {
+            GeneralName::URI(uri) => uri.strip_prefix(HOST_URI)?.parse().ok(),
+            _ => None,
+        });
+    Ok((
+        host.ok_or_else(|| parse("it names no host"))?,
+        hex(certificate.raw_serial()),
+    ))
 }
 
 /// SHA-256 of a certificate's public key, lowercase hexadecimal.
@@ -218,14 +239,19 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 fn read(path: &Path) -> Result<String, CaError> {
-    fs::read_to_string(path)
-        .map_err(|source| CaError::File { path: path.display().to_string(), source })
+    fs::read_to_string(path).map_err(|source| CaError::File {
+        path: path.display().to_string(),
+        source,
+    })
 }
 
 /// Writes a file with the given mode by way of a temporary one, so that it is whole or absent.
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let error = |source| CaError::File { path: path.display().to_string(), source };
+    let error = |source| CaError::File {
+        path: path.display().to_string(),
+        source,
+    };
     let partial = path.with_extension("partial");
     let mut file = fs::OpenOptions::new()
         .write(true)

@@ -112,7 +112,11 @@ pub async fn enroll(app: &App, ca: &Ca, request: &EnrollRequest) -> Result<Enrol
     record::insert_evidence(&mut tx, &[(app.ids.next(now), &begun)]).await?;
     tx.commit().await?;
     tracing::info!(host.id = %host, host.name = hostname, "host {hostname} enrolled");
-    Ok(Enrolled { host, certificate_pem: issued.pem, ca_pem: ca.pem().to_owned() })
+    Ok(Enrolled {
+        host,
+        certificate_pem: issued.pem,
+        ca_pem: ca.pem().to_owned(),
+    })
 }
 
 /// Gives a host a fresh certificate.
@@ -132,5 +136,8 @@ pub async fn renew(
     rows::insert_certificate(&mut tx, host, &issued).await?;
     tx.commit().await?;
     tracing::info!(host.id = %host, "certificate renewed");
-    Ok(Renewed { certificate_pem: issued.pem, ca_pem: ca.pem().to_owned() })
+    Ok(Renewed {
+        certificate_pem: issued.pem,
+        ca_pem: ca.pem().to_owned(),
+    })
 }

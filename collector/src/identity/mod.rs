@@ -6,8 +6,8 @@ mod enroll;
 mod revoked;
 mod tls;
 
-pub(crate) use ca::{hex, write as write_file};
 pub use ca::{Ca, CaError, Issued, read_identity as peer_identity};
+pub(crate) use ca::{hex, write as write_file};
 pub use enroll::{EnrollError, create_token, enroll, renew};
 pub use revoked::Revoked;
 pub use tls::{TlsError, agent_server, agents_trust_pem, web_server};
@@ -18,5 +18,6 @@ pub fn host_of(url: &str) -> Option<String> {
     if uri.scheme_str() != Some("https") {
         return None;
     }
-    uri.host().map(|host| host.trim_matches(['[', ']']).to_owned())
+    uri.host()
+        .map(|host| host.trim_matches(['[', ']']).to_owned())
 }

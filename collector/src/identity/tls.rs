@@ -56,7 +56,10 @@ pub fn agent_server(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates("the server", &chain)?, private_key("the server", &key)?)?;
+        .with_single_cert(
+            certificates("the server", &chain)?,
+            private_key("the server", &key)?,
+        )?;
     finish(&mut config)?;
     Ok(Arc::new(config))
 }
@@ -102,7 +105,10 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn certificates(path: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let bad = |detail: String| TlsError::File { path: path.to_owned(), detail };
+    let bad = |detail: String| TlsError::File {
+        path: path.to_owned(),
+        detail,
+    };
     let list: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| bad(error.to_string()))?;
@@ -113,8 +119,10 @@ fn certificates(path: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, T
 }
 
 fn private_key(path: &str, pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|error| TlsError::File { path: path.to_owned(), detail: error.to_string() })
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| TlsError::File {
+        path: path.to_owned(),
+        detail: error.to_string(),
+    })
 }
 
 fn read(path: &Path) -> Result<String, TlsError> {

@@ -71,8 +71,11 @@ pub(super) async fn commit(
         heartbeats::insert_schema(&mut tx, *id, names, now).await?;
     }
     heartbeats::insert(&mut tx, &writes.heartbeats).await?;
-    let evidence: Vec<_> =
-        writes.evidence.iter().map(|row| (app.ids.next(now), row)).collect();
+    let evidence: Vec<_> = writes
+        .evidence
+        .iter()
+        .map(|row| (app.ids.next(now), row))
+        .collect();
     record::insert_evidence(&mut tx, &evidence).await?;
     record::insert_events(&mut tx, &writes.events).await?;
     let mut touched = Vec::new();
@@ -165,8 +168,12 @@ async fn clear(
     now: UnixMillis,
 ) -> Result<Option<TicketId>, StoreError> {
     let ended = record::clear_alert(tx, cleared.alert, cleared.at, &cleared.reason).await?;
-    let Some((id, firing)) = ended else { return Ok(None) };
-    let Some(ticket) = rows::by_id(tx, id).await? else { return Ok(None) };
+    let Some((id, firing)) = ended else {
+        return Ok(None);
+    };
+    let Some(ticket) = rows::by_id(tx, id).await? else {
+        return Ok(None);
+    };
     let applied = match on_alert_cleared(&ticket, firing, now) {
         ClearDecision::Resolve => tickets::auto_resolve(&ticket, cleared, now),
         ClearDecision::HandBack => tickets::hand_back(&ticket, cleared, now),

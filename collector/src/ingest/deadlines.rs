@@ -51,9 +51,15 @@ mod tests {
         deadlines.want(host(1), UnixMillis(10), &mut wake_at);
         assert_eq!(wake_at, Some(UnixMillis(10)));
         assert_eq!(deadlines.pop_due(UnixMillis(9)), None);
-        assert_eq!(deadlines.pop_due(UnixMillis(10)), Some((UnixMillis(10), host(1))));
+        assert_eq!(
+            deadlines.pop_due(UnixMillis(10)),
+            Some((UnixMillis(10), host(1)))
+        );
         // The superseded entry still comes; its time tells the owner that it does not count.
-        assert_eq!(deadlines.pop_due(UnixMillis(50)), Some((UnixMillis(20), host(1))));
+        assert_eq!(
+            deadlines.pop_due(UnixMillis(50)),
+            Some((UnixMillis(20), host(1)))
+        );
         assert_eq!(deadlines.pop_due(UnixMillis(50)), None);
     }
 }

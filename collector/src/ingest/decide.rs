@@ -75,7 +75,9 @@ pub(super) fn decide(
     let taken = take_batch(&mut entry.state, entry.id, batch, at, &names);
     decision.durable = taken.durable;
     if taken.back {
-        decision.changes.extend(alerts::clear_silent(&mut entry.alerts, at));
+        decision
+            .changes
+            .extend(alerts::clear_silent(&mut entry.alerts, at));
     }
     decision.evidence = taken.evidence;
     reboot(entry, at, context, &mut decision);
@@ -128,7 +130,9 @@ pub(super) fn decide_deadline(
             alerts::set_silent(&mut entry.alerts, context.rules, silence, context.alert_id);
         decision.changes.extend(changes);
     }
-    decision.changes.extend(alerts::tick(&mut entry.alerts, now));
+    decision
+        .changes
+        .extend(alerts::tick(&mut entry.alerts, now));
     decision.durable |= entry.alerts.take_changed();
     decision
 }
@@ -141,9 +145,12 @@ fn reboot(
     decision: &mut Decision,
 ) {
     let unannounced = decision.evidence.iter().find_map(|row| match &row.kind {
-        EvidenceKind::Resumed { before, after, goodbye, .. }
-            if before.boot != after.boot && *goodbye != Some(GoodbyeReason::Shutdown) =>
-        {
+        EvidenceKind::Resumed {
+            before,
+            after,
+            goodbye,
+            ..
+        } if before.boot != after.boot && *goodbye != Some(GoodbyeReason::Shutdown) => {
             Some(row.valid_to.since(row.valid_from))
         }
         _ => None,
@@ -153,9 +160,11 @@ fn reboot(
         "the boot id changed without a shutdown notice; {} seconds between the last heartbeat before and the first after",
         gap.0 / 1_000
     );
-    let seen = Reboot { at, detail: &detail };
-    let changes =
-        alerts::raise_reboot(&mut entry.alerts, context.rules, &seen, context.alert_id);
+    let seen = Reboot {
+        at,
+        detail: &detail,
+    };
+    let changes = alerts::raise_reboot(&mut entry.alerts, context.rules, &seen, context.alert_id);
     decision.changes.extend(changes);
 }
 
@@ -191,7 +200,11 @@ fn judge(
     let at = placed.mark.at;
     let max_step = DurationMs(unbroken_ms(frame.interval_ms));
     if let Some(schema) = context.schemas.get(frame.schema) {
-        let sample = Sample { at, max_step, values: &frame.values };
+        let sample = Sample {
+            at,
+            max_step,
+            values: &frame.values,
+        };
         let changes = alerts::evaluate_values(
             &mut entry.alerts,
             &schema.resolved,
@@ -200,11 +213,19 @@ fn judge(
         );
         decision.changes.extend(changes);
     }
-    let beat = ServiceBeat { at, max_step, services: frame.services.as_deref() };
+    let beat = ServiceBeat {
+        at,
+        max_step,
+        services: frame.services.as_deref(),
+    };
     let changes =
         alerts::evaluate_services(&mut entry.alerts, context.rules, &beat, context.alert_id);
     decision.changes.extend(changes);
-    let skew = Skew { at, max_step, skew: DurationMs(entry.state.skew_ms) };
+    let skew = Skew {
+        at,
+        max_step,
+        skew: DurationMs(entry.state.skew_ms),
+    };
     let changes = alerts::evaluate_skew(&mut entry.alerts, context.rules, skew, context.alert_id);
     decision.changes.extend(changes);
     entry.schema = Some(frame.schema);
@@ -220,11 +241,22 @@ fn events(
     decision: &mut Decision,
 ) {
     for event in &frame.events {
-        if let Event::LogMatch { rule, path, count, lines } = event
+        if let Event::LogMatch {
+            rule,
+            path,
+            count,
+            lines,
+        } = event
             && placed.mark.arrived_at.since(placed.mark.at) <= LOG_MATCH_FRESH
         {
             let at = placed.mark.at;
-            let matches = LogMatches { at, rule, path, count: *count, lines };
+            let matches = LogMatches {
+                at,
+                rule,
+                path,
+                count: *count,
+                lines,
+            };
             let changes = alerts::record_log_matches(
                 &mut entry.alerts,
                 context.rules,

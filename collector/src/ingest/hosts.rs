@@ -53,7 +53,10 @@ struct WrittenStateRef<'a> {
 impl HostEntry {
     /// The state as it is to be written.
     pub(super) fn to_write(&self) -> Result<NewState, serde_json::Error> {
-        let written = WrittenStateRef { host: &self.state, alerts: &self.alerts };
+        let written = WrittenStateRef {
+            host: &self.state,
+            alerts: &self.alerts,
+        };
         Ok(NewState {
             host: self.id,
             arrival_id: self.last_id,
@@ -69,7 +72,10 @@ impl HostEntry {
             names: known.map_or_else(|| Arc::from([]), |schema| Arc::clone(&schema.names)),
             values: self.values.clone(),
             at: self.values_at,
-            last_seen_at: self.state.last.map_or(UnixMillis(0), |last| last.arrived_at),
+            last_seen_at: self
+                .state
+                .last
+                .map_or(UnixMillis(0), |last| last.arrived_at),
             silent: self.state.overdue,
             services: self.state.services.clone(),
             firing: self.alerts.firing().count() as u32,
@@ -106,7 +112,13 @@ impl Schemas {
             return false;
         }
         let resolved = rules.resolve(&names);
-        self.0.insert(id, Schema { names: names.into(), resolved });
+        self.0.insert(
+            id,
+            Schema {
+                names: names.into(),
+                resolved,
+            },
+        );
         true
     }
 }

@@ -20,8 +20,7 @@ use rustls::server::ServerConnection;
 use serde::Serialize;
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
 use watchkeep_shared::{
-    HostId,
-    metric,
+    HostId, metric,
     wire::{
         CONTENT_ENCODING_ZSTD, CONTENT_TYPE_JSON, CONTENT_TYPE_PROBLEM, PROTOCOL_VERSION,
         codec::{DecodeError, Decoder},
@@ -93,7 +92,10 @@ pub fn router(port: AgentPort) -> Router {
         .route(paths::ENROLL, post(enroll))
         .route(paths::RENEW, post(renew))
         .fallback(|| async {
-            Refused(ProblemType::NotFound, "see docs/protocol.md for the paths".to_owned())
+            Refused(
+                ProblemType::NotFound,
+                "see docs/protocol.md for the paths".to_owned(),
+            )
         })
         .method_not_allowed_fallback(|| async {
             Refused(ProblemType::NotFound, "every path takes POST".to_owned())
@@ -153,12 +155,18 @@ async fn take_heartbeats(
     check_batch(&batch)?;
     let (reply, answer) = oneshot::channel();
     let at = port.app.clock.now();
-    slot.send(Arrival { host, at, batch, reply });
+    slot.send(Arrival {
+        host,
+        at,
+        batch,
+        reply,
+    });
     match answer.await {
         Ok(Ok(ack)) => Ok(json(&ack)),
-        Ok(Err(NotTaken::Busy)) => {
-            Err(Refused(ProblemType::Busy, "the store can't commit now".to_owned()))
-        }
+        Ok(Err(NotTaken::Busy)) => Err(Refused(
+            ProblemType::Busy,
+            "the store can't commit now".to_owned(),
+        )),
         Ok(Err(NotTaken::UnknownHost)) => Err(retired()),
         Err(_) => Err(Refused(ProblemType::Busy, "shutting down".to_owned())),
     }
@@ -183,7 +191,10 @@ impl AgentPort {
     }
 
     fn decode(&self, headers: &HeaderMap, body: &[u8]) -> Result<Batch, Refused> {
-        match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        match headers
+            .get(header::CONTENT_ENCODING)
+            .map(HeaderValue::as_bytes)
+        {
             None | Some(b"identity") => return parse(body),
             Some(encoding) if encoding == CONTENT_ENCODING_ZSTD.as_bytes() => {}
             Some(other) => {
@@ -194,14 +205,22 @@ impl AgentPort {
                 ));
             }
         }
-        let pooled =
-            self.decoders.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let pooled = self
+            .decoders
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let mut decoder = match pooled {
             Some(decoder) => decoder,
             None => Decoder::new().map_err(|error| decode_problem(&error))?,
         };
         let batch = decoder.decode(body).map_err(|error| decode_problem(&error));
-        let mut pool = self.decoders.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pool = self
+            .decoders
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if pool.len() < MAX_DECODERS {
             pool.push(decoder);
         }
@@ -226,13 +245,23 @@ fn check_batch(batch: &Batch) -> Result<(), Refused> {
         ));
     }
     if batch.schemas.len() > limits::MAX_SCHEMAS_PER_BATCH {
-        return over(format!("schemas: at most {}", limits::MAX_SCHEMAS_PER_BATCH));
+        return over(format!(
+            "schemas: at most {}",
+            limits::MAX_SCHEMAS_PER_BATCH
+        ));
     }
     for schema in &batch.schemas {
         if schema.names.len() > limits::MAX_VALUES_PER_FRAME {
-            return over(format!("schemas: at most {} names", limits::MAX_VALUES_PER_FRAME));
+            return over(format!(
+                "schemas: at most {} names",
+                limits::MAX_VALUES_PER_FRAME
+            ));
         }
-        if let Some(bad) = schema.names.iter().find(|name| !metric::is_valid_name(name)) {
+        if let Some(bad) = schema
+            .names
+            .iter()
+            .find(|name| !metric::is_valid_name(name))
+        {
             return over(format!(
                 "schemas: the name {bad:?} is not 1 to {} bytes without control characters",
                 limits::MAX_METRIC_NAME_BYTES
@@ -260,16 +289,24 @@ fn check_version(v: u16) -> Result<(), Refused> {
 
 async fn read(body: Body) -> Result<Bytes, Refused> {
     let limited = Limited::new(body, limits::MAX_BODY_BYTES).collect();
-    let collected = tokio::time::timeout(BODY_TIMEOUT, limited).await.map_err(|_| {
-        Refused(ProblemType::BadBody, "the body took too long to arrive".to_owned())
-    })?;
+    let collected = tokio::time::timeout(BODY_TIMEOUT, limited)
+        .await
+        .map_err(|_| {
+            Refused(
+                ProblemType::BadBody,
+                "the body took too long to arrive".to_owned(),
+            )
+        })?;
     match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Refused(
             ProblemType::BodyTooLarge,
             format!("a body has at most {} bytes", limits::MAX_BODY_BYTES),
         )),
-        Err(error) => Err(Refused(ProblemType::BadBody, format!("the body broke off: {error}"))),
+        Err(error) => Err(Refused(
+            ProblemType::BadBody,
+            format!("the body broke off: {error}"),
+        )),
     }
 }
 
@@ -287,7 +324,10 @@ fn decode_problem(error: &DecodeError) -> Refused {
 }
 
 fn retired() -> Refused {
-    Refused(ProblemType::CertificateRevoked, "this host is retired or unknown".to_owned())
+    Refused(
+        ProblemType::CertificateRevoked,
+        "this host is retired or unknown".to_owned(),
+    )
 }
 
 impl From<EnrollError> for Refused {
@@ -312,7 +352,10 @@ impl Refused {
             StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, to_json(&problem)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_PROBLEM));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(CONTENT_TYPE_PROBLEM),
+        );
         if matches!(self.0, ProblemType::Busy | ProblemType::TooManyRequests) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
         }
@@ -327,7 +370,10 @@ impl IntoResponse for Refused {
 }
 
 fn json<T: Serialize>(value: &T) -> Response {
-    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE_JSON))];
+    let content_type = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(CONTENT_TYPE_JSON),
+    )];
     (content_type, to_json(value)).into_response()
 }
 

@@ -79,17 +79,37 @@ impl Metrics {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let registry = registry.sub_registry_with_prefix("watchkeep");
         registry.register("frames", "Frames committed", self.frames.clone());
-        registry.register("repeats", "Frames that were known already", self.repeats.clone());
+        registry.register(
+            "repeats",
+            "Frames that were known already",
+            self.repeats.clone(),
+        );
         registry.register("frames_rejected", "Frames refused", self.rejected.clone());
-        registry.register("requests_refused", "Agent requests refused", self.problems.clone());
+        registry.register(
+            "requests_refused",
+            "Agent requests refused",
+            self.problems.clone(),
+        );
         registry.register("rounds", "Rounds committed", self.rounds.clone());
-        registry.register("rounds_failed", "Rounds not committed", self.failed_rounds.clone());
+        registry.register(
+            "rounds_failed",
+            "Rounds not committed",
+            self.failed_rounds.clone(),
+        );
         registry.register("commit_seconds", "Time of a commit", self.commit_s.clone());
         registry.register("queued_batches", "Batches waiting", self.queued.clone());
         registry.register("hosts", "Hosts in memory", self.hosts.clone());
-        registry.register("hosts_silent", "Hosts without heartbeats", self.silent.clone());
+        registry.register(
+            "hosts_silent",
+            "Hosts without heartbeats",
+            self.silent.clone(),
+        );
         let alive_at = self.alive_at.clone();
-        registry.register("alive_at_ms", "When the pipeline last committed its liveness", alive_at);
+        registry.register(
+            "alive_at_ms",
+            "When the pipeline last committed its liveness",
+            alive_at,
+        );
     }
 
     /// Whether the pipeline committed lately; it does every few seconds.
@@ -108,7 +128,11 @@ impl Metrics {
 
     /// Counts a refused request.
     pub fn count_problem(&self, reason: &str) {
-        self.problems.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+        self.problems
+            .get_or_create(&Reason {
+                reason: reason.to_owned(),
+            })
+            .inc();
     }
 
     /// How many frames were committed.

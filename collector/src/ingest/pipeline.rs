@@ -11,8 +11,7 @@ use watchkeep_core::{
     ids::AlertId,
 };
 use watchkeep_shared::{
-    DurationMs, HostId, UnixMillis,
-    metric,
+    DurationMs, HostId, UnixMillis, metric,
     wire::heartbeat::{Ack, Batch},
 };
 
@@ -71,7 +70,10 @@ pub enum PipelineError {
     NotAlone(usize),
 }
 
-type Reply = (oneshot::Sender<Result<Ack, NotTaken>>, Result<Ack, NotTaken>);
+type Reply = (
+    oneshot::Sender<Result<Ack, NotTaken>>,
+    Result<Ack, NotTaken>,
+);
 
 /// The pipeline.
 #[derive(Debug)]
@@ -100,8 +102,9 @@ impl Pipeline {
         queue: mpsc::Receiver<Arrival>,
     ) -> Result<Self, PipelineError> {
         let now = app.clock.now();
-        let last_alive =
-            leases::last_alive(&app.store).await.map_err(PipelineError::Begin)?;
+        let last_alive = leases::last_alive(&app.store)
+            .await
+            .map_err(PipelineError::Begin)?;
         let held = claim_all(&app, node).await?;
         let mut pipeline = Self {
             app,
@@ -116,7 +119,10 @@ impl Pipeline {
             checkpoint_queue: Vec::new(),
         };
         let last_arrival = pipeline.load().await.map_err(PipelineError::Begin)?;
-        pipeline.start(node, last_alive.max(last_arrival)).await.map_err(PipelineError::Begin)?;
+        pipeline
+            .start(node, last_alive.max(last_arrival))
+            .await
+            .map_err(PipelineError::Begin)?;
         Ok(pipeline)
     }
 
@@ -142,8 +148,13 @@ impl Pipeline {
 
     /// Reads all states. Returns when the newest row arrived.
     async fn load(&mut self) -> Result<Option<UnixMillis>, StoreError> {
-        let Memory { hosts, schemas, max_id, last_arrival, tail_rows } =
-            rebuild::rebuild(&self.app.store, &self.app.config.rules).await?;
+        let Memory {
+            hosts,
+            schemas,
+            max_id,
+            last_arrival,
+            tail_rows,
+        } = rebuild::rebuild(&self.app.store, &self.app.config.rules).await?;
         self.app.ids.skip_past(max_id);
         self.hosts = hosts;
         self.schemas = schemas;
@@ -157,7 +168,12 @@ impl Pipeline {
         }
         self.app.live.update(live);
         let took_ms = self.app.clock.now().since(now).0;
-        tracing::info!(hosts = self.hosts.len(), tail.rows = tail_rows, took_ms, "states rebuilt");
+        tracing::info!(
+            hosts = self.hosts.len(),
+            tail.rows = tail_rows,
+            took_ms,
+            "states rebuilt"
+        );
         Ok(last_arrival)
     }
 
@@ -168,14 +184,19 @@ impl Pipeline {
         last_alive: Option<UnixMillis>,
     ) -> Result<(), StoreError> {
         let now = self.app.clock.now();
-        let mut writes = Writes { alive: true, ..Writes::default() };
+        let mut writes = Writes {
+            alive: true,
+            ..Writes::default()
+        };
         if let Some(from) = last_alive.filter(|from| *from < now) {
             writes.evidence.push(collector_down(from, now));
         }
         for entry in self.hosts.values_mut() {
             let ended = alerts::drop_removed_rules(&mut entry.alerts, &self.app.config.rules, now);
             let subject = subject_of(entry);
-            writes.changes.extend(ended.into_iter().map(|change| (subject.clone(), change)));
+            writes
+                .changes
+                .extend(ended.into_iter().map(|change| (subject.clone(), change)));
             if entry.alerts.take_changed()
                 && let Ok(state) = entry.to_write()
             {
@@ -203,8 +224,10 @@ impl Pipeline {
     }
 
     fn wait(&self) -> Duration {
-        let until_next =
-            self.deadlines.next().map_or(IDLE, |at| at.since(self.app.clock.now()).to_std());
+        let until_next = self
+            .deadlines
+            .next()
+            .map_or(IDLE, |at| at.since(self.app.clock.now()).to_std());
         until_next.clamp(Duration::from_millis(1), IDLE)
     }
 
@@ -215,7 +238,12 @@ impl Pipeline {
         let mut replies: Vec<Reply> = Vec::with_capacity(arrivals.len());
         let mut live: Vec<HostId> = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
-            let Arrival { host, at, batch, reply } = arrival;
+            let Arrival {
+                host,
+                at,
+                batch,
+                reply,
+            } = arrival;
             let answer = self.one(host, at, &batch, &mut writes).await;
             if answer.is_ok() {
                 live.push(host);
@@ -276,7 +304,9 @@ impl Pipeline {
             }
         }
         self.learn_schemas(batch, writes);
-        let Some(entry) = self.hosts.get_mut(&host) else { return Err(NotTaken::UnknownHost) };
+        let Some(entry) = self.hosts.get_mut(&host) else {
+            return Err(NotTaken::UnknownHost);
+        };
         let app = &self.app;
         let mut context = Context {
             rules: &app.config.rules,
@@ -289,7 +319,9 @@ impl Pipeline {
         queue_deadline(&mut self.deadlines, entry, app, self.grace_until);
         self.metrics.repeats.inc_by(decision.repeats);
         for rejected in &decision.ack.rejected {
-            let reason = Reason { reason: rejected.reason.as_str().to_owned() };
+            let reason = Reason {
+                reason: rejected.reason.as_str().to_owned(),
+            };
             self.metrics.rejected.get_or_create(&reason).inc();
         }
         let ack = decision.ack.clone();
@@ -314,7 +346,9 @@ impl Pipeline {
 
     fn deadlines(&mut self, now: UnixMillis, writes: &mut Writes, live: &mut Vec<HostId>) {
         while let Some((at, host)) = self.deadlines.pop_due(now) {
-            let Some(entry) = self.hosts.get_mut(&host) else { continue };
+            let Some(entry) = self.hosts.get_mut(&host) else {
+                continue;
+            };
             if entry.wake_at != Some(at) {
                 continue;
             }
@@ -362,11 +396,23 @@ impl Pipeline {
             self.checkpoint_queue = self.hosts.keys().copied().collect();
         }
         let rounds = (CHECKPOINT.0 / ALIVE_EVERY.0) as usize;
-        let slice = self.hosts.len().div_ceil(rounds).min(self.checkpoint_queue.len());
-        for host in self.checkpoint_queue.split_off(self.checkpoint_queue.len() - slice) {
-            let Some(entry) = self.hosts.get(&host) else { continue };
+        let slice = self
+            .hosts
+            .len()
+            .div_ceil(rounds)
+            .min(self.checkpoint_queue.len());
+        for host in self
+            .checkpoint_queue
+            .split_off(self.checkpoint_queue.len() - slice)
+        {
+            let Some(entry) = self.hosts.get(&host) else {
+                continue;
+            };
             let written = writes.states.iter().any(|state| state.host == host);
-            if entry.last_id > entry.written_id && !written && let Ok(state) = entry.to_write() {
+            if entry.last_id > entry.written_id
+                && !written
+                && let Ok(state) = entry.to_write()
+            {
                 writes.states.push(state);
             }
         }
@@ -376,7 +422,11 @@ impl Pipeline {
         if writes.alive {
             self.alive_at = now;
             self.metrics.alive_at.set(now.0);
-            let silent = self.hosts.values().filter(|entry| entry.state.overdue).count();
+            let silent = self
+                .hosts
+                .values()
+                .filter(|entry| entry.state.overdue)
+                .count();
             self.metrics.silent.set(silent as i64);
         }
         for state in &writes.states {
@@ -401,7 +451,12 @@ impl Pipeline {
     async fn failed(&mut self, error: &StoreError, replies: Vec<Reply>) {
         tracing::error!("failed to commit a round, reading the states again: {error}");
         self.metrics.failed_rounds.inc();
-        answer(replies.into_iter().map(|(to, _)| (to, Err(NotTaken::Busy))).collect());
+        answer(
+            replies
+                .into_iter()
+                .map(|(to, _)| (to, Err(NotTaken::Busy)))
+                .collect(),
+        );
         while let Err(error) = self.load().await {
             tracing::error!("failed to read the states: {error}");
             tokio::select! {
@@ -422,9 +477,17 @@ impl Pipeline {
             tracing::error!("failed to finish the queue: {error}");
             return;
         }
-        let mut writes = Writes { alive: true, ..Writes::default() };
-        let unwritten = self.hosts.values().filter(|entry| entry.last_id > entry.written_id);
-        writes.states.extend(unwritten.filter_map(|entry| entry.to_write().ok()));
+        let mut writes = Writes {
+            alive: true,
+            ..Writes::default()
+        };
+        let unwritten = self
+            .hosts
+            .values()
+            .filter(|entry| entry.last_id > entry.written_id);
+        writes
+            .states
+            .extend(unwritten.filter_map(|entry| entry.to_write().ok()));
         if let Err(error) = commit(&self.app, &self.held, &writes, self.app.clock.now()).await {
             tracing::error!("failed to write the states at the end: {error}");
         }
@@ -437,8 +500,9 @@ async fn claim_all(app: &App, node: Uuid) -> Result<Held, PipelineError> {
     let deadline = tokio::time::Instant::now() + (LEASE + CLAIM_SLACK).to_std();
     loop {
         let now = app.clock.now();
-        let held =
-            leases::claim(&app.store, node, now, LEASE).await.map_err(PipelineError::Begin)?;
+        let held = leases::claim(&app.store, node, now, LEASE)
+            .await
+            .map_err(PipelineError::Begin)?;
         let missing = PARTITIONS as usize - held.parts.len();
         if missing == 0 {
             return Ok(held);
@@ -446,7 +510,10 @@ async fn claim_all(app: &App, node: Uuid) -> Result<Held, PipelineError> {
         if tokio::time::Instant::now() >= deadline {
             return Err(PipelineError::NotAlone(missing));
         }
-        tracing::info!(missing, "another collector holds partitions, waiting for its lease to end");
+        tracing::info!(
+            missing,
+            "another collector holds partitions, waiting for its lease to end"
+        );
         tokio::time::sleep(CLAIM_PAUSE).await;
     }
 }
@@ -457,7 +524,10 @@ fn collect(entry: &HostEntry, decision: Decision, writes: &mut Writes) {
     writes.events.extend(decision.events);
     if !decision.changes.is_empty() {
         let subject = subject_of(entry);
-        let changes = decision.changes.into_iter().map(|change| (subject.clone(), change));
+        let changes = decision
+            .changes
+            .into_iter()
+            .map(|change| (subject.clone(), change));
         writes.changes.extend(changes);
     }
     if !decision.durable {

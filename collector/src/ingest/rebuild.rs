@@ -57,8 +57,12 @@ pub(super) async fn rebuild(store: &Store, rules: &RulePack) -> Result<Memory, S
 
 /// A host that enrolled after the start.
 pub(super) async fn one_host(store: &Store, id: HostId) -> Result<Option<HostEntry>, StoreError> {
-    let row = fleet::host(store, id).await?.filter(|row| row.retired_at.is_none());
-    let Some(mut entry) = row.map(fresh) else { return Ok(None) };
+    let row = fleet::host(store, id)
+        .await?
+        .filter(|row| row.retired_at.is_none());
+    let Some(mut entry) = row.map(fresh) else {
+        return Ok(None);
+    };
     if let Some(row) = heartbeats::state_of(store, id).await? {
         restore(&mut entry, &row)?;
     }
@@ -68,16 +72,25 @@ pub(super) async fn one_host(store: &Store, id: HostId) -> Result<Option<HostEnt
 /// Reads the tail once, from the oldest state on. An overdue host has no rows after its state, so
 /// it does not hold the start back.
 async fn replay_tail(store: &Store, memory: &mut Memory) -> Result<(), StoreError> {
-    let live = memory.hosts.values().filter(|entry| entry.last_id > 0 && !entry.state.overdue);
-    let Some(mut after) = live.map(|entry| entry.written_id).min() else { return Ok(()) };
+    let live = memory
+        .hosts
+        .values()
+        .filter(|entry| entry.last_id > 0 && !entry.state.overdue);
+    let Some(mut after) = live.map(|entry| entry.written_id).min() else {
+        return Ok(());
+    };
     loop {
         let page = heartbeats::tail_after(store, after).await?;
-        let Some(last) = page.last() else { return Ok(()) };
+        let Some(last) = page.last() else {
+            return Ok(());
+        };
         after = last.id;
         memory.last_arrival = Some(UnixMillis(last.recorded_at));
         memory.tail_rows += page.len();
         for row in page {
-            let Some(entry) = memory.hosts.get_mut(&HostId(row.host_id)) else { continue };
+            let Some(entry) = memory.hosts.get_mut(&HostId(row.host_id)) else {
+                continue;
+            };
             if row.id <= entry.written_id {
                 continue;
             }
@@ -95,7 +108,9 @@ async fn newest_values(store: &Store, entry: &mut HostEntry) -> Result<(), Store
     if entry.last_id == 0 {
         return Ok(());
     }
-    let Some(row) = heartbeats::values_of(store, entry.last_id).await? else { return Ok(()) };
+    let Some(row) = heartbeats::values_of(store, entry.last_id).await? else {
+        return Ok(());
+    };
     entry.values = series::row::decode(&row.vals)
         .map_err(|error| StoreError::corrupt("heartbeat", "vals", row.id, error))?;
     entry.schema = Some(SchemaId(row.schema_id as u64));

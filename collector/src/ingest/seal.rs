@@ -55,7 +55,9 @@ pub async fn seal(app: &App, now: UnixMillis) -> Result<Sealed, StoreError> {
         .into_iter()
         .map(|row| (HostId(row.id), ClientId(row.client_id)))
         .collect();
-    let mut after = history::oldest_id(&app.store).await?.map_or(before, |id| id - 1);
+    let mut after = history::oldest_id(&app.store)
+        .await?
+        .map_or(before, |id| id - 1);
     while after < before {
         let (through, rows, hours) = read_pass(app, after, before).await?;
         if rows == 0 {
@@ -92,8 +94,15 @@ async fn read_pass(
                 .map_err(|error| StoreError::corrupt("heartbeat", "vals", stored.id, error))?;
             let hour = stored.at.div_euclid(HOUR_MS) * HOUR_MS;
             let schema = SchemaId(stored.schema_id as u64);
-            let row = Row { at: UnixMillis(stored.at), schema, values };
-            hours.entry((HostId(stored.host_id), hour)).or_default().push(row);
+            let row = Row {
+                at: UnixMillis(stored.at),
+                schema,
+                values,
+            };
+            hours
+                .entry((HostId(stored.host_id), hour))
+                .or_default()
+                .push(row);
         }
     }
     Ok((after, count, hours))
@@ -111,7 +120,9 @@ async fn write(
         let mut tx = app.store.begin().await?;
         for ((host, hour), rows) in hours.split_off(rest) {
             // A host that is in no table any more has no history to keep.
-            let Some(client) = clients.get(&host) else { continue };
+            let Some(client) = clients.get(&host) else {
+                continue;
+            };
             let mut chunk = ChunkData::from_rows(rows);
             if let Some(body) = history::chunk(&mut tx, *client, host, hour).await? {
                 let earlier = codec::decode(&body)

@@ -18,13 +18,18 @@ pub(super) struct Mailer {
 
 impl std::fmt::Debug for Mailer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mailer").field("to", &self.to).finish_non_exhaustive()
+        f.debug_struct("Mailer")
+            .field("to", &self.to)
+            .finish_non_exhaustive()
     }
 }
 
 impl Mailer {
     pub(super) fn new(mail: &Mail) -> Result<Self, NotifyError> {
-        let setup = |detail: String| NotifyError::Setup { channel: "mail", detail };
+        let setup = |detail: String| NotifyError::Setup {
+            channel: "mail",
+            detail,
+        };
         let host = mail.host.as_str();
         let builder = match mail.tls {
             MailTls::StartTls => AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(host)
@@ -33,7 +38,9 @@ impl Mailer {
                 .map_err(|error| setup(error.to_string()))?,
             MailTls::None => AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host),
         };
-        let mut builder = builder.port(mail.port).timeout(Some(super::worker::SEND_TIMEOUT));
+        let mut builder = builder
+            .port(mail.port)
+            .timeout(Some(super::worker::SEND_TIMEOUT));
         if let Some(user) = &mail.user {
             let file = mail
                 .password_file
@@ -45,7 +52,8 @@ impl Mailer {
             builder = builder.credentials(Credentials::new(user.clone(), password));
         }
         let mailbox = |text: &String| {
-            text.parse::<Mailbox>().map_err(|error| setup(format!("address {text}: {error}")))
+            text.parse::<Mailbox>()
+                .map_err(|error| setup(format!("address {text}: {error}")))
         };
         Ok(Self {
             transport: builder.build(),
@@ -64,8 +72,9 @@ impl Mailer {
         for to in &self.to {
             builder = builder.to(to.clone());
         }
-        let message =
-            builder.body(text(body, kind)).map_err(|error| NotifyError::Final(error.to_string()))?;
+        let message = builder
+            .body(text(body, kind))
+            .map_err(|error| NotifyError::Final(error.to_string()))?;
         match self.transport.send(message).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() => Err(NotifyError::Final(error.to_string())),
@@ -88,7 +97,11 @@ fn text(body: &Body, kind: &str) -> String {
         text.push_str("\n  ");
         text.push_str(line);
     }
-    let ask = if kind == "page" { "Acknowledge it here" } else { "See" };
+    let ask = if kind == "page" {
+        "Acknowledge it here"
+    } else {
+        "See"
+    };
     text.push_str("\n\n");
     text.push_str(ask);
     text.push_str(": ");

@@ -58,12 +58,19 @@ pub fn messages(
         state: ticket.state.to_string(),
         tier,
         at_ms: now.0,
-        url: format!("{}/tickets/{}", config.web.public_url.trim_end_matches('/'), ticket.id),
+        url: format!(
+            "{}/tickets/{}",
+            config.web.public_url.trim_end_matches('/'),
+            ticket.id
+        ),
         evidence: evidence(applied),
     };
     // A type made of texts and numbers always has a JSON form.
     let payload = serde_json::to_string(&body).unwrap_or_default();
-    let channels = [("mail", config.mail.is_some()), ("webhook", config.webhook.is_some())];
+    let channels = [
+        ("mail", config.mail.is_some()),
+        ("webhook", config.webhook.is_some()),
+    ];
     channels
         .into_iter()
         .filter(|(_, configured)| *configured)
@@ -82,7 +89,9 @@ fn evidence(applied: &Applied) -> Vec<String> {
     let mut lines = Vec::new();
     for event in &applied.events {
         match &event.kind {
-            TicketEventKind::AlertAttached { summary, evidence, .. } => {
+            TicketEventKind::AlertAttached {
+                summary, evidence, ..
+            } => {
                 lines.push(summary.clone());
                 lines.extend(evidence.detail.clone());
                 lines.extend(evidence.lines.iter().map(|line| format!("> {line}")));

@@ -22,13 +22,18 @@ pub(super) struct Receiver {
 
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receiver").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Receiver")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
     }
 }
 
 impl Receiver {
     pub(super) fn new(webhook: &Webhook) -> Result<Self, NotifyError> {
-        let setup = |detail: String| NotifyError::Setup { channel: "webhook", detail };
+        let setup = |detail: String| NotifyError::Setup {
+            channel: "webhook",
+            detail,
+        };
         let key = std::fs::read(&webhook.secret_file)
             .map_err(|error| setup(format!("{}: {error}", webhook.secret_file.display())))?;
         let key: Vec<u8> = key.trim_ascii_end().to_vec();
@@ -36,7 +41,11 @@ impl Receiver {
             return Err(setup("webhook.secret_file: at least 16 bytes".to_owned()));
         }
         let http = super::worker::http_client().map_err(|error| setup(error.to_string()))?;
-        Ok(Self { http, url: webhook.url.clone(), key })
+        Ok(Self {
+            http,
+            url: webhook.url.clone(),
+            key,
+        })
     }
 
     pub(super) async fn send(

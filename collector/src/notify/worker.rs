@@ -70,7 +70,11 @@ impl Channels {
             "mail" => {
                 let body: Body = serde_json::from_str(&message.payload)
                     .map_err(|error| NotifyError::Final(error.to_string()))?;
-                self.mail.as_ref().ok_or_else(missing)?.send(&body, &message.kind).await
+                self.mail
+                    .as_ref()
+                    .ok_or_else(missing)?
+                    .send(&body, &message.kind)
+                    .await
             }
             "webhook" => {
                 let receiver = self.webhook.as_ref().ok_or_else(missing)?;
@@ -92,7 +96,11 @@ pub async fn tick(app: &App, channels: &Channels) -> Result<usize, StoreError> {
         }
         let result = channels.send(message, app.clock.now()).await;
         let now = app.clock.now();
-        let told = result.as_ref().map_err(ToString::to_string).err().unwrap_or_default();
+        let told = result
+            .as_ref()
+            .map_err(ToString::to_string)
+            .err()
+            .unwrap_or_default();
         let attempt = match &result {
             Ok(()) => Attempt::Sent,
             Err(NotifyError::Again(_)) if message.attempts + 1 < MAX_ATTEMPTS => {
@@ -126,7 +134,12 @@ fn retry_after(attempts: i32) -> DurationMs {
 /// The one HTTP client: time-outs, no redirects, the system's roots, the chosen provider.
 pub(super) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
     // Installed once for the process; a second time changes nothing.
-    drop(Arc::new(aws_lc_rs::default_provider()).as_ref().clone().install_default());
+    drop(
+        Arc::new(aws_lc_rs::default_provider())
+            .as_ref()
+            .clone()
+            .install_default(),
+    );
     reqwest::Client::builder()
         .timeout(SEND_TIMEOUT)
         .connect_timeout(SEND_TIMEOUT)

@@ -79,14 +79,20 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(port = shared.port.name, "failed to accept a connection: {error}");
+                tracing::warn!(
+                    port = shared.port.name,
+                    "failed to accept a connection: {error}"
+                );
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         // Over the limit the connection is closed at once: the peer backs off and comes again.
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-            tracing::warn!(port = shared.port.name, "connection limit reached, {peer} was sent away");
+            tracing::warn!(
+                port = shared.port.name,
+                "connection limit reached, {peer} was sent away"
+            );
             continue;
         };
         let shared_here = Arc::clone(&shared);

@@ -48,7 +48,11 @@ impl FromStr for StoreUrl {
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         if let Some(path) = s.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() { Err(StoreUrlError) } else { Ok(Self::Sqlite(path.into())) };
+            return if path.is_empty() {
+                Err(StoreUrlError)
+            } else {
+                Ok(Self::Sqlite(path.into()))
+            };
         }
         if s.starts_with("postgres://") || s.starts_with("postgresql://") {
             return Ok(Self::Postgres(s.to_owned()));
@@ -72,7 +76,10 @@ impl std::fmt::Debug for StoreUrl {
 
 #[derive(Debug)]
 pub(crate) enum Pools {
-    Sqlite { writer: SqlitePool, reader: SqlitePool },
+    Sqlite {
+        writer: SqlitePool,
+        reader: SqlitePool,
+    },
     Postgres(PgPool),
 }
 
@@ -96,7 +103,9 @@ impl Store {
                 Pools::Postgres(pool)
             }
         };
-        let store = Self { pools: Arc::new(pools) };
+        let store = Self {
+            pools: Arc::new(pools),
+        };
         store.migrate().await?;
         Ok(store)
     }
@@ -130,9 +139,10 @@ impl Store {
             Pools::Postgres(pool) => migrator(|m| m.2).run(pool).await,
         };
         result.map_err(|error| match error {
-            sqlx::migrate::MigrateError::VersionMissing(found) => {
-                StoreError::Newer { found, known: MIGRATIONS_LEN as i64 }
-            }
+            sqlx::migrate::MigrateError::VersionMissing(found) => StoreError::Newer {
+                found,
+                known: MIGRATIONS_LEN as i64,
+            },
             other => StoreError::Migrate(other),
         })
     }
@@ -150,8 +160,10 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Pools, StoreError> {
         .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
         .pragma("journal_size_limit", "268435456")
         .statement_cache_capacity(400);
-    let writer =
-        SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_with(options.clone())
+        .await?;
     let reader = SqlitePoolOptions::new()
         .max_connections(SQLITE_READERS)
         .connect_with(options.pragma("query_only", "ON"))
@@ -159,9 +171,7 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Pools, StoreError> {
     Ok(Pools::Sqlite { writer, reader })
 }
 
-fn migrator(
-    text: fn(&(&'static str, &'static str, &'static str)) -> &'static str,
-) -> Migrator {
+fn migrator(text: fn(&(&'static str, &'static str, &'static str)) -> &'static str) -> Migrator {
     let migrations = MIGRATIONS
         .iter()
         .zip(1_i64..)

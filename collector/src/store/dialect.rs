@@ -94,7 +94,13 @@ mod tests {
     #[test]
     fn placeholders_are_what_each_database_wants() {
         let sql = |placeholder| values_sql("INSERT INTO t (a, b)", (2, 2), placeholder);
-        assert_eq!(sql(Placeholder::Plain), "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)");
-        assert_eq!(sql(Placeholder::Numbered), "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4)");
+        assert_eq!(
+            sql(Placeholder::Plain),
+            "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)"
+        );
+        assert_eq!(
+            sql(Placeholder::Numbered),
+            "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4)"
+        );
     }
 }

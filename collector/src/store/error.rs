@@ -44,7 +44,12 @@ impl StoreError {
         id: impl std::fmt::Display,
         detail: impl std::fmt::Display,
     ) -> Self {
-        Self::Corrupt { table, column, id: id.to_string(), detail: detail.to_string() }
+        Self::Corrupt {
+            table,
+            column,
+            id: id.to_string(),
+            detail: detail.to_string(),
+        }
     }
 
     /// Whether the failure is a unique constraint.

@@ -173,8 +173,10 @@ pub async fn is_active_host(tx: &mut Tx, host: HostId) -> Result<bool, StoreErro
 
 /// Retires a host.
 pub async fn retire_host(tx: &mut Tx, host: HostId, now: UnixMillis) -> Result<bool, StoreError> {
-    Ok(on_tx!(tx, c => sqlx::query(RETIRE_HOST).bind(host.uuid()).bind(now.0)
-        .execute(c).await.map(|done| done.rows_affected() > 0))?)
+    Ok(
+        on_tx!(tx, c => sqlx::query(RETIRE_HOST).bind(host.uuid()).bind(now.0)
+        .execute(c).await.map(|done| done.rows_affected() > 0))?,
+    )
 }
 
 /// All hosts, retired ones too.

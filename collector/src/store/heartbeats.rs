@@ -20,7 +20,8 @@ const PUT_STATE: &str = "INSERT INTO host_state \
     ON CONFLICT (host_id) DO UPDATE SET part = excluded.part, arrival_id = excluded.arrival_id, \
     last_id = excluded.last_id, state = excluded.state, updated_at = excluded.updated_at";
 const STATES: &str = "SELECT host_id, arrival_id, last_id, state FROM host_state";
-const STATE_OF: &str = "SELECT host_id, arrival_id, last_id, state FROM host_state WHERE host_id = $1";
+const STATE_OF: &str =
+    "SELECT host_id, arrival_id, last_id, state FROM host_state WHERE host_id = $1";
 /// The tail after a point, in pages by primary key.
 const TAIL: &str = "SELECT id, host_id, boot, instance, seq, at, recorded_at, mono_ms, boot_ms, \
     interval_ms, late FROM heartbeat WHERE id > $1 ORDER BY id LIMIT $2";
@@ -201,8 +202,10 @@ pub async fn state_of(store: &Store, host: HostId) -> Result<Option<StateRow>, S
 
 /// A page of the tail after a row, in arrival order. Empty at the end.
 pub async fn tail_after(store: &Store, id: i64) -> Result<Vec<TailRow>, StoreError> {
-    Ok(on_read!(store, c => sqlx::query_as(TAIL).bind(id).bind(TAIL_PAGE_ROWS)
-        .fetch_all(c).await)?)
+    Ok(
+        on_read!(store, c => sqlx::query_as(TAIL).bind(id).bind(TAIL_PAGE_ROWS)
+        .fetch_all(c).await)?,
+    )
 }
 
 /// The newest row.

@@ -24,8 +24,7 @@ const WALK: &str = "WITH RECURSIVE walk (id, prev_id, at, schema_id, vals, left_
     ) SELECT id, at, schema_id, vals FROM walk WHERE at >= $2";
 const CHUNKS: &str = "SELECT hour, body FROM chunk \
     WHERE client_id = $1 AND host_id = $2 AND hour >= $3 AND hour < $4 ORDER BY hour";
-const CHUNK: &str =
-    "SELECT body FROM chunk WHERE client_id = $1 AND host_id = $2 AND hour = $3";
+const CHUNK: &str = "SELECT body FROM chunk WHERE client_id = $1 AND host_id = $2 AND hour = $3";
 const PUT_CHUNK: &str = "INSERT INTO chunk (client_id, host_id, hour, body) \
     VALUES ($1, $2, $3, $4) ON CONFLICT (client_id, host_id, hour) \
     DO UPDATE SET body = excluded.body";
@@ -123,8 +122,10 @@ pub async fn sealable(
 
 /// Drops rows that are in chunks now, after `after` through `through`.
 pub async fn drop_sealed(tx: &mut Tx, after: i64, through: i64) -> Result<u64, StoreError> {
-    Ok(on_tx!(tx, c => sqlx::query(DROP_SEALED).bind(after).bind(through)
-        .execute(c).await.map(|done| done.rows_affected()))?)
+    Ok(
+        on_tx!(tx, c => sqlx::query(DROP_SEALED).bind(after).bind(through)
+        .execute(c).await.map(|done| done.rows_affected()))?,
+    )
 }
 
 /// Drops chunks of hours before `hour`.

@@ -3,7 +3,11 @@
 use uuid::Uuid;
 use watchkeep_shared::{DurationMs, UnixMillis};
 
-use super::{Store, StoreError, Tx, fleet::PARTITIONS, tx::{on_read, on_tx}};
+use super::{
+    Store, StoreError, Tx,
+    fleet::PARTITIONS,
+    tx::{on_read, on_tx},
+};
 
 /// Takes a partition that is free, expired, or this node's own from an earlier run; the epoch grows
 /// with each taking, so that whoever held it before can't write any more.
@@ -55,7 +59,11 @@ pub async fn claim(
     let parts: Vec<(i32,)> =
         on_tx!(&mut tx, c => sqlx::query_as(OWNED).bind(owner).fetch_all(c).await)?;
     tx.commit().await?;
-    Ok(Held { owner, parts: parts.into_iter().map(|(part,)| part).collect(), epochs })
+    Ok(Held {
+        owner,
+        parts: parts.into_iter().map(|(part,)| part).collect(),
+        epochs,
+    })
 }
 
 /// Refuses to go on if any lease was lost. Part of every commit, in the same transaction.

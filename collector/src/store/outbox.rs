@@ -4,7 +4,11 @@ use uuid::Uuid;
 use watchkeep_core::ids::TicketId;
 use watchkeep_shared::{DurationMs, UnixMillis};
 
-use super::{Store, StoreError, Tx, row::row, tx::{on_read, on_tx}};
+use super::{
+    Store, StoreError, Tx,
+    row::row,
+    tx::{on_read, on_tx},
+};
 
 const INSERT: &str = "INSERT INTO outbox (id, ticket_id, channel, kind, payload, state, \
     attempts, next_at, lease_until, created_at) VALUES ($1, $2, $3, $4, $5, 'pending', 0, $6, 0, $6)";
@@ -149,8 +153,10 @@ pub async fn cancel_pages(
     ticket: TicketId,
     now: UnixMillis,
 ) -> Result<u64, StoreError> {
-    Ok(on_tx!(tx, c => sqlx::query(CANCEL).bind(ticket.uuid()).bind(now.0)
-        .execute(c).await.map(|done| done.rows_affected()))?)
+    Ok(
+        on_tx!(tx, c => sqlx::query(CANCEL).bind(ticket.uuid()).bind(now.0)
+        .execute(c).await.map(|done| done.rows_affected()))?,
+    )
 }
 
 /// When the next message is due.

@@ -24,15 +24,13 @@ const ENROLMENT_OF: &str = "SELECT id, host_id, detail, valid_from, valid_to, re
 const EVIDENCE_OF_COLLECTOR: &str = "SELECT id, host_id, detail, valid_from, valid_to, \
     recorded_at FROM evidence WHERE host_id IS NULL AND valid_to >= $1 AND valid_from < $2 \
     ORDER BY valid_from, id";
-const INSERT_EVENT: &str =
-    "INSERT INTO host_event (id, host_id, kind, detail, at, recorded_at)";
+const INSERT_EVENT: &str = "INSERT INTO host_event (id, host_id, kind, detail, at, recorded_at)";
 const INSERT_ALERT: &str = "INSERT INTO alert (id, host_id, rule_id, check_key, severity, \
     priority, summary, evidence, raised_at, recorded_at, ticket_id) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 const CLEAR_ALERT: &str = "UPDATE alert SET cleared_at = $2, clear_reason = $3 \
     WHERE id = $1 AND cleared_at IS NULL RETURNING ticket_id";
-const STILL_FIRING: &str =
-    "SELECT COUNT(*) FROM alert WHERE ticket_id = $1 AND cleared_at IS NULL";
+const STILL_FIRING: &str = "SELECT COUNT(*) FROM alert WHERE ticket_id = $1 AND cleared_at IS NULL";
 
 row! {
     /// Evidence as stored.
@@ -192,7 +190,9 @@ pub async fn clear_alert(
 ) -> Result<Option<(TicketId, usize)>, StoreError> {
     let row: Option<(Option<Uuid>,)> = on_tx!(tx, c => sqlx::query_as(CLEAR_ALERT)
         .bind(alert.uuid()).bind(at.0).bind(reason).fetch_optional(c).await)?;
-    let Some((Some(ticket),)) = row else { return Ok(None) };
+    let Some((Some(ticket),)) = row else {
+        return Ok(None);
+    };
     let (firing,): (i64,) =
         on_tx!(tx, c => sqlx::query_as(STILL_FIRING).bind(ticket).fetch_one(c).await)?;
     Ok(Some((TicketId(ticket), firing as usize)))

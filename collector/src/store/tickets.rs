@@ -25,8 +25,11 @@ macro_rules! ticket_columns {
 
 const BY_ID: &str = concat!("SELECT ", ticket_columns!(), " FROM ticket WHERE id = $1");
 /// On PostgreSQL two writers could read the same ticket; on SQLite the transaction is the lock.
-const BY_ID_LOCKED: &str =
-    concat!("SELECT ", ticket_columns!(), " FROM ticket WHERE id = $1 FOR UPDATE");
+const BY_ID_LOCKED: &str = concat!(
+    "SELECT ",
+    ticket_columns!(),
+    " FROM ticket WHERE id = $1 FOR UPDATE"
+);
 /// The open ticket of a key, else the one resolved last.
 const BY_KEY: &str = concat!(
     "SELECT ",
@@ -172,10 +175,7 @@ pub async fn open(store: &Store) -> Result<Vec<Ticket>, StoreError> {
 }
 
 /// Tickets opened since then whose evidence has not been kept yet.
-pub async fn without_evidence(
-    store: &Store,
-    since: UnixMillis,
-) -> Result<Vec<Ticket>, StoreError> {
+pub async fn without_evidence(store: &Store, since: UnixMillis) -> Result<Vec<Ticket>, StoreError> {
     let rows: Vec<TicketRow> =
         on_read!(store, c => sqlx::query_as(WITHOUT_EVIDENCE).bind(since.0).fetch_all(c).await)?;
     rows.into_iter().map(Ticket::try_from).collect()
@@ -183,15 +183,16 @@ pub async fn without_evidence(
 
 /// The number of the next ticket.
 pub async fn next_number(tx: &mut Tx) -> Result<i64, StoreError> {
-    let (number,): (i64,) =
-        on_tx!(tx, c => sqlx::query_as(NEXT_NUMBER).fetch_one(c).await)?;
+    let (number,): (i64,) = on_tx!(tx, c => sqlx::query_as(NEXT_NUMBER).fetch_one(c).await)?;
     Ok(number)
 }
 
 /// Writes a ticket. A second open automatic ticket of one key is refused by the database.
 pub async fn put(tx: &mut Tx, ticket: &Ticket, now: UnixMillis) -> Result<(), StoreError> {
-    let key =
-        ticket.check.as_ref().map(|check| open_key(ticket.contract, ticket.host, check));
+    let key = ticket
+        .check
+        .as_ref()
+        .map(|check| open_key(ticket.contract, ticket.host, check));
     on_tx!(tx, c => sqlx::query(PUT)
         .bind(ticket.id.uuid())
         .bind(ticket.number)
@@ -229,7 +230,11 @@ pub async fn insert_event(
     let corrupt = |error| StoreError::corrupt("ticket_event", "detail", id, error);
     let actor = serde_json::to_string(&event.actor).map_err(corrupt)?;
     let detail = serde_json::to_value(&event.kind).map_err(corrupt)?;
-    let kind = detail.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
+    let kind = detail
+        .get("kind")
+        .and_then(|kind| kind.as_str())
+        .unwrap_or_default()
+        .to_owned();
     on_tx!(tx, c => sqlx::query(INSERT_EVENT)
         .bind(id)
         .bind(ticket.uuid())
