@@ -102,7 +102,7 @@ fn no_file_names_what_its_folder_must_not_know() -> Result<()> {
                 continue;
             }
             let code = code_of(&file)?;
-            for word in rule.forbidden.iter().filter(|word| names(&code, word)) {
+            for word in rule.forbidden.iter().filter(|word| names_path(&code, word)) {
                 faults.push(format!("{} names {word}: {}", file.display(), rule.why));
             }
         }
@@ -122,7 +122,7 @@ fn pure_domains_use_only_those_before_them() -> Result<()> {
         };
         let code = code_of(&file)?;
         for later in &CORE_ORDER[own + 1..] {
-            if names(&code, &format!("crate::{later}")) {
+            if names_path(&code, &format!("crate::{later}")) {
                 let own = CORE_ORDER[own];
                 faults.push(format!("{}: {own} uses {later}", file.display()));
             }
@@ -178,12 +178,60 @@ fn words_are_found_as_words_and_comments_are_no_code() {
     assert!(names("use crate::web::router;", "crate::web"));
     assert!(!names("use crate::webhook;", "crate::web"));
     assert!(!names("let my_tokio = 1;", "tokio"));
+    let grouped = "use crate::{\n app::App,\n store::{tickets, Store}, web,\n};";
+    for (module, expected) in [
+        ("app", true),
+        ("store", true),
+        ("web", true),
+        ("tickets", false),
+    ] {
+        let found = names_path(grouped, &format!("crate::{module}"));
+        assert_eq!(found, expected, "{module}");
+    }
     let code = strip_comments("use a; // tokio\n/// axum\nuse b;");
     assert!(!names(&code, "tokio") && !names(&code, "axum") && names(&code, "b"));
 }
 
 fn belongs(file: &Path, domain: &str) -> bool {
     file.starts_with(domain) || file == Path::new(&format!("{domain}.rs"))
+}
+
+/// The same as [`names`]; `crate::X` is also found as `crate::{.., X, ..}`.
+fn names_path(code: &str, word: &str) -> bool {
+    let grouped = word.strip_prefix("crate::").is_some_and(|module| {
+        let groups = code.match_indices("crate::{");
+        groups
+            .into_iter()
+            .any(|(at, opening)| heads(&code[at + opening.len()..]).contains(&module))
+    });
+    grouped || names(code, word)
+}
+
+/// The first names of the paths in a group, whose opening brace was just read.
+fn heads(group: &str) -> Vec<&str> {
+    let mut heads = Vec::new();
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            '}' | ',' if depth == 0 => {
+                heads.push(
+                    group[start..at]
+                        .split("::")
+                        .next()
+                        .unwrap_or_default()
+                        .trim(),
+                );
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    heads
 }
 
 /// Whether `word` stands in `code` and is not part of a longer name.

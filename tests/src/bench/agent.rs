@@ -57,9 +57,11 @@ pub(super) async fn footprint(size: Size) -> Result<Vec<Row>> {
     let values = store
         .rows("SELECT names FROM metric_schema")
         .await?
-        .first()
-        .and_then(|row| serde_json::from_str::<Vec<String>>(row[0].text()?).ok())
-        .map_or(0, |names| names.len());
+        .iter()
+        .filter_map(|row| serde_json::from_str::<Vec<String>>(row[0].text()?).ok())
+        .map(|names| names.len())
+        .max()
+        .unwrap_or(0);
     let cpu_ms = (end.cpu_ms - begin.cpu_ms) / f64::from(cycles);
     Ok(vec![
         Row::new("agent RSS", end.rss_bytes as f64 / MIB, "MiB").at_most(10.0),
