@@ -61,6 +61,7 @@ try {
   if (ticket) await itIsAcknowledged(page, ticket);
   await theContractHasItsCalendar(page);
   if (shots) await takeShots(await context.storageState(), ticket);
+  if (ticket) await itIsResolved(page, ticket);
   await strangersStayOut();
   assert.deepEqual(troubles, [], "the console or the network had trouble");
   say("all holds");
@@ -212,14 +213,22 @@ async function itIsAcknowledged(page, ticket) {
   await page.getByRole("button", { name: "Acknowledge" }).click();
   await page.locator(".pill", { hasText: "Open" }).waitFor(LIMIT);
   assert.equal(await page.getByRole("button", { name: "Acknowledge" }).count(), 0);
-  await page.getByText("acknowledged; no further page goes out").waitFor(LIMIT);
-  await page.getByLabel("Note").fill("Seen. <b>Looking</b> at it & asking the customer.");
+  await page.getByText("acknowledged; no further page goes out").first().waitFor(LIMIT);
+  await page.getByRole("textbox", { name: "Note" }).fill("Seen. <b>Looking</b> at it & asking the customer.");
   await page.getByRole("button", { name: "Add note" }).click();
-  await page.locator(".note", { hasText: "<b>Looking</b>" }).waitFor(LIMIT);
-  await page.getByLabel("Priority", { exact: true }).selectOption("P1");
+  await page.locator(".note", { hasText: "<b>Looking</b>" }).first().waitFor(LIMIT);
+  await page.getByRole("combobox", { name: "Priority" }).selectOption("P1");
   await page.getByRole("button", { name: "Change" }).click();
-  await page.getByText(/changed the priority from P\d to P1|P1/).first().waitFor(LIMIT);
+  await page.locator("h1 + .row .prio", { hasText: "P1" }).waitFor(LIMIT);
   say("it was acknowledged, noted on, re-prioritised");
+}
+
+async function itIsResolved(page, ticket) {
+  await page.goto(`${url}${ticket}`);
+  await page.getByRole("button", { name: "Resolve" }).click();
+  await page.locator("h1 + .row .pill", { hasText: "Resolved" }).waitFor(LIMIT);
+  await page.getByRole("button", { name: "Reopen" }).waitFor(LIMIT);
+  say("it was resolved");
 }
 
 async function theContractHasItsCalendar(page) {

@@ -52,7 +52,7 @@ const ALERTS_OF_TICKET: &str = alerts!("WHERE a.ticket_id = $1 ORDER BY a.raised
 macro_rules! tickets {
     ($rest:literal) => {
         concat!(
-            "SELECT t.id, t.number, t.title, t.priority, t.severity, t.state, t.tier, t.opened_at, \
+            "SELECT t.id, t.number, t.title, t.priority, t.severity, t.state, t.tier, t.opened_at, t.episode_at, \
              t.acknowledged_at, t.first_response_at, t.resolved_at, t.escalate_at, \
              t.touched_by_human, t.check_key, t.previous_id, t.client_id, c.name AS client, \
              t.contract_id, k.name AS contract, t.host_id, h.name AS host, t.assignee, \
@@ -205,6 +205,8 @@ row! {
         pub tier: i32,
         /// When it was opened.
         pub opened_at: i64,
+        /// When this episode began: the opening, or the last reopening by an alert.
+        pub episode_at: i64,
         /// When a person took it on.
         pub acknowledged_at: Option<i64>,
         /// When a person first answered it.

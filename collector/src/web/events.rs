@@ -73,8 +73,8 @@ struct Feed {
     page: Option<HostId>,
     token_sha256: Vec<u8>,
     alive: tokio::time::Interval,
-    /// Tickets that this page was told of as new, so that it is not told twice.
-    announced: BTreeSet<Uuid>,
+    /// Tickets that this page was told of as new, and since when, so that it is not told twice.
+    announced: BTreeSet<(Uuid, i64)>,
     began: bool,
 }
 
@@ -168,14 +168,17 @@ impl Feed {
         let Some(ticket) = views::ticket(store, &number.to_string()).await? else {
             return Ok(None);
         };
-        let young = self.web.app.clock.now().since(UnixMillis(ticket.opened_at)) < NEW;
-        let is_new = young && ticket.state == "new" && self.announced.insert(id);
+        let episode = ticket.episode_at;
+        let young = self.web.app.clock.now().since(UnixMillis(episode)) < NEW;
+        let waits = ticket.state == "new" && ticket.acknowledged_at.is_none();
+        let is_new = young && waits && self.announced.insert((id, episode));
         let told = Told {
             number,
             title: ticket.title,
             priority: ticket.priority,
             state: ticket.state,
             is_new,
+            is_again: episode != ticket.opened_at,
             open: views::open_tickets(store).await?,
         };
         Ok(serde_json::to_string(&told).ok())
@@ -199,8 +202,10 @@ struct Told {
     title: String,
     priority: String,
     state: String,
-    /// It was just opened, and this page has not been told.
+    /// It was just opened, or opened again, and this page has not been told.
     is_new: bool,
+    /// It was open before.
+    is_again: bool,
     /// Open tickets now.
     open: i64,
 }

@@ -16,8 +16,11 @@ pub(crate) fn ago(at: UnixMillis, now: UnixMillis) -> String {
     }
 }
 
-/// "12 s", "5 min 3 s", "3 h 12 min", "2 d 4 h": two units at most. Less than a second is "0 s".
+/// "12 s", "5 min 3 s", "3 h 12 min", "2 d 4 h": two units at most; "< 1 s" for what is shorter.
 pub(crate) fn span(length: DurationMs) -> String {
+    if (1..1000).contains(&length.0) {
+        return "< 1 s".to_owned();
+    }
     let s = length.0.max(0) / 1000;
     let pair = |big: i64, unit: &str, small: i64, sub: &str| {
         if small == 0 {
@@ -65,6 +68,14 @@ pub(crate) fn availability(share: f64) -> String {
     let text = format!("{:.4}", (share * 1_000_000.0).floor() / 10_000.0);
     let short = text.trim_end_matches('0').trim_end_matches('.');
     format!("{short} %")
+}
+
+/// A share from 0 to 1 as "99.7", rounded down, for narrow places.
+pub(crate) fn short_share(share: f64) -> String {
+    if share >= 1.0 {
+        return "100".to_owned();
+    }
+    format!("{:.1}", (share * 1000.0).floor() / 10.0)
 }
 
 /// "12.4 GiB": powers of 1024, three figures.
@@ -182,6 +193,7 @@ mod tests {
         ] {
             assert_eq!(span(DurationMs::from_secs(s)), text);
         }
+        assert_eq!(span(DurationMs(999)), "< 1 s");
         assert_eq!(
             utc(UnixMillis(1_795_295_045_678)),
             "2026-11-21 21:04:05 UTC"
@@ -210,5 +222,7 @@ mod tests {
         assert_eq!(availability(0.999_999_999), "99.9999 %");
         assert_eq!(availability(0.995), "99.5 %");
         assert_eq!(availability(0.0), "0 %");
+        assert_eq!(short_share(0.999_99), "99.9");
+        assert_eq!(short_share(1.0), "100");
     }
 }

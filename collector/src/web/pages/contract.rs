@@ -75,6 +75,8 @@ struct Day {
     class: &'static str,
     icon: &'static str,
     text: String,
+    /// For narrow screens.
+    short: String,
     title: String,
 }
 
@@ -203,6 +205,7 @@ fn day(cell: &DayCell) -> Day {
     let totals = cell.totals;
     let share = |part: i64| part as f64 / totals.counted_ms().max(1) as f64;
     let up = format::availability(share(totals.up_ms));
+    let short = format::short_share(share(totals.up_ms));
     let number = cell
         .date
         .rsplit('-')
@@ -241,6 +244,11 @@ fn day(cell: &DayCell) -> Day {
         number,
         class,
         icon,
+        short: if text.ends_with('%') {
+            short
+        } else {
+            String::new()
+        },
         text,
         title,
     }

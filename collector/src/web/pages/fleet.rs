@@ -1,7 +1,10 @@
 //! The fleet: what is wrong now first, then every host. States come from memory, names and tickets
 //! from the store.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::HashMap,
+};
 
 use askama::Template;
 use axum::{extract::Query, response::Response};
@@ -268,7 +271,8 @@ fn site_choices(all: &[HostState], chosen: &str) -> Vec<Choice> {
     list
 }
 
-/// Silent hosts, then alerts that fire, those of silent hosts left out: they say nothing new.
+/// Silent hosts and alerts that fire, the worst and then the newest first. Alerts of silent hosts
+/// are left out: they say nothing new.
 fn troubles(ctx: &Ctx, all: &[HostState], firing: &[views::AlertView]) -> Vec<Trouble> {
     let silent: Vec<&HostState> = all
         .iter()
@@ -322,6 +326,12 @@ fn troubles(ctx: &Ctx, all: &[HostState], firing: &[views::AlertView]) -> Vec<Tr
             number: row.number,
         });
     }
+    let rank = |tone: &str| match tone {
+        "crit" => 0,
+        "warn" => 1,
+        _ => 2,
+    };
+    list.sort_by_key(|one| (rank(one.tone), Reverse(one.since.instant())));
     list
 }
 

@@ -80,7 +80,7 @@ struct Facts {
     memory: String,
     processes: String,
     interval: String,
-    policy_version: u64,
+    policy_version: String,
     skew: String,
     refused: Vec<(String, String)>,
     rejected: u64,
@@ -208,7 +208,11 @@ fn facts(ctx: &Ctx, now: &HostNow) -> Facts {
         memory,
         processes: text("system.processes"),
         interval: format::span(DurationMs(i64::from(now.interval_ms))),
-        policy_version: now.policy_version,
+        // A version is a hash of the policy; 0 stands for none.
+        policy_version: match now.policy_version {
+            0 => String::new(),
+            version => format!("{version:x}"),
+        },
         skew: if skew < SKEW_WORTH_SAYING_MS {
             String::new()
         } else {

@@ -46,6 +46,7 @@ struct TicketPage {
     priority: String,
     state: Pill,
     acts: Vec<Act>,
+    waits: Vec<Act>,
     priorities: Vec<Choice>,
     assignee: String,
     opened: Time,
@@ -121,6 +122,7 @@ pub(crate) async fn page(ctx: Ctx, Path(key): Path<String>) -> Result<Response, 
         priority: ticket.priority.clone(),
         state: ticket_state(&ticket.state),
         acts: acts(&ticket, ctx.viewer.user.uuid()),
+        waits: waits(&ticket),
         priorities: choices(PRIORITIES, &ticket.priority),
         assignee: ticket.assignee_name.clone().unwrap_or_default(),
         opened: ctx.time(ticket.opened_at),
@@ -186,17 +188,29 @@ fn acts(ticket: &TicketView, viewer: Uuid) -> Vec<Act> {
     ));
     if ticket.state.starts_with("waiting") {
         acts.push(act("open", "Go on", "play", ""));
-    } else {
-        acts.push(act("wait_customer", "Wait for customer", "pause", "quiet"));
-        acts.push(act("wait_supplier", "Wait for supplier", "pause", "quiet"));
-        acts.push(act(
-            "wait_scheduled",
-            "Wait for agreed time",
-            "pause",
-            "quiet",
-        ));
     }
     acts
+}
+
+/// What an open ticket can be left waiting for.
+fn waits(ticket: &TicketView) -> Vec<Act> {
+    if !is_open(ticket) {
+        return Vec::new();
+    }
+    [
+        ("wait_customer", "The customer", "waiting_customer"),
+        ("wait_supplier", "A supplier", "waiting_supplier"),
+        ("wait_scheduled", "An agreed time", "waiting_scheduled"),
+    ]
+    .into_iter()
+    .filter(|(_, _, state)| ticket.state != *state)
+    .map(|(value, label, _)| Act {
+        value,
+        label,
+        icon: "pause",
+        class: "quiet",
+    })
+    .collect()
 }
 
 async fn facts(ctx: &Ctx, ticket: &TicketView) -> Result<Facts, WebError> {

@@ -1,0 +1,193 @@
+// Charts that zoom: finds every figure with `data-chart`, fetches its columns and draws them with
+// uPlot. All charts of a page share one range of time. Loaded before app.js, which calls
+// `Charts.advance` when new points have come.
+"use strict";
+const Charts = (() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const root = document.documentElement;
+  // The server's clock: a wrong one here must not bend a chart's right edge.
+  const skew = Number(root.dataset.now || Date.now()) - Date.now();
+  const now = () => Date.now() + skew;
+  const parts = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const local = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", second: "2-digit", ...parts });
+  const clock = new Intl.DateTimeFormat(undefined, parts);
+  const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+  const charts = [];
+  let span = Number($("[data-chart-span]")?.dataset.chartSpan || 3600000);
+  let zoom = null;
+  const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const scaled = (value, base, units) => {
+    let i = 0;
+    for (; Math.abs(value) >= base && i < units.length - 1; i++) value /= base;
+    return `${value >= 100 || value === Math.round(value) ? Math.round(value) : value.toFixed(1)} ${units[i]}`;
+  };
+  const show = (value, unit) => {
+    if (value == null) return "–";
+    if (unit === "pct") return `${value.toFixed(1)} %`;
+    if (unit === "bytes") return scaled(value, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
+    if (unit === "bytes_per_s") return scaled(value, 1024, ["B/s", "KiB/s", "MiB/s", "GiB/s"]);
+    if (unit === "ms") return `${Math.round(value)} ms`;
+    return value >= 1000 ? scaled(value, 1000, ["", "k", "M", "G"]) : String(Math.round(value * 100) / 100);
+  };
+  class Chart {
+    constructor(figure) {
+      this.figure = figure;
+      this.place = $(".plot", figure);
+      this.options = JSON.parse(figure.dataset.chart);
+      new ResizeObserver(() => this.plot?.setSize(this.size())).observe(this.place);
+      $("details", figure)?.addEventListener("toggle", () => this.table());
+    }
+    size() {
+      return { width: Math.max(200, this.place.clientWidth), height: 190 };
+    }
+    async load() {
+      const fixed = this.options.fixed;
+      const to = zoom ? zoom[1] : now();
+      const from = zoom ? zoom[0] : to - span;
+      const points = Math.min(400, Math.max(60, Math.floor(this.place.clientWidth / 2)));
+      const query = fixed ? "" : `&from=${Math.round(from)}&to=${Math.round(to)}&points=${points}`;
+      const state = this.place.classList;
+      if (!this.data) state.add("loading");
+      try {
+        const answer = await fetch(this.options.src + query, { headers: { "x-live": "1" } });
+        if (!answer.ok) throw new Error(answer.status);
+        this.data = await answer.json();
+        this.range = fixed ? [this.data.from, this.data.to] : [from, to];
+        state.remove("failed");
+        this.draw();
+      } catch {
+        state.add("failed");
+      }
+      state.remove("loading");
+    }
+    draw() {
+      if (!this.data) return;
+      const { at, series } = this.data;
+      this.place.classList.toggle("none", !series.some((s) => s.mean.some((v) => v != null)));
+      const values = this.values();
+      this.figure.dataset.from = Math.round(this.range[0]);
+      this.figure.dataset.to = Math.round(this.range[1]);
+      this.plot?.destroy();
+      this.plot = new uPlot(this.uplot(series), [at.map((ms) => ms / 1000), ...values], this.place);
+      this.table();
+    }
+    values() {
+      const means = this.data.series.map((s) => s.mean);
+      if (!this.options.stack) return means;
+      // Drawn from the top: each area holds its own value and all before it.
+      return means.map((_, i) => means[0].map((_, at) =>
+        means[i][at] == null ? null : means.slice(0, i + 1).reduce((sum, m) => sum + (m[at] ?? 0), 0)));
+    }
+    uplot(series) {
+      const { unit, stack, max, labels, threshold, mark } = this.options;
+      // Bytes are counted in powers of 1024, so their scale is divided by those.
+      const inBytes = unit?.startsWith("bytes");
+      const incrs = inBytes ? Array.from({ length: 50 }, (_, i) => 2 ** i) : undefined;
+      const least = inBytes ? 1024 : 1;
+      const axis = { stroke: colour("--muted"), grid: { stroke: colour("--grid"), width: 1 }, ticks: { stroke: colour("--grid"), size: 4 }, font: "11px system-ui, sans-serif" };
+      const line = (s, i) => {
+        const stroke = colour(`--c${(i % 8) + 1}`);
+        return {
+          label: labels?.[i] ?? s.name, stroke, width: 1.5, points: { show: false }, spanGaps: false,
+          fill: stack ? `${stroke}70` : series.length === 1 ? `${stroke}1c` : undefined,
+          value: (_, __, ___, at) => show(at == null ? s.mean.findLast((v) => v != null) : s.mean[at], unit),
+        };
+      };
+      return {
+        ...this.size(),
+        legend: { live: true },
+        // An area reaches down to the one below it, not to the ground.
+        bands: stack ? series.slice(1).map((_, i) => ({ series: [i + 2, i + 1] })) : [],
+        cursor: { sync: { key: "page", setSeries: false }, drag: { x: !this.options.fixed, y: false, setScale: false }, points: { size: 6 } },
+        scales: {
+          x: { range: () => this.range.map((ms) => ms / 1000) },
+          y: { range: (_, low, high) => [Math.min(0, low ?? 0), max ?? Math.max((high ?? 0) * 1.08, (threshold ?? 0) * 1.15, least)] },
+        },
+        axes: [{ ...axis, size: 30, space: 64, values: (_, ticks) => ticks.map((at) => (this.range[1] - this.range[0] > 2.5 * 86400000 ? day : clock).format(at * 1000)) }, { ...axis, ...(incrs && { incrs }), size: inBytes ? 74 : 54, values: (_, ticks) => ticks.map((v) => show(v, unit).replace(".0 ", " ")) }],
+        series: [{ label: "Time", value: (_, s) => (s == null ? (this.options.fixed ? "at the breach" : "newest") : local.format(s * 1000)) }, ...series.map(line)],
+        hooks: {
+          setSelect: [(u) => {
+            if (u.select.width < 4) return;
+            const at = (px) => u.posToVal(px, "x") * 1000;
+            zoom = [at(u.select.left), at(u.select.left + u.select.width)];
+            u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+            reload();
+          }],
+          draw: [(u) => {
+            const rule = (horizontal, position, name) => {
+              const { left, top, width, height } = u.bbox;
+              u.ctx.save();
+              u.ctx.strokeStyle = u.ctx.fillStyle = colour("--crit");
+              u.ctx.lineWidth = devicePixelRatio;
+              u.ctx.setLineDash([5 * devicePixelRatio, 4 * devicePixelRatio]);
+              u.ctx.beginPath();
+              u.ctx.moveTo(horizontal ? left : position, horizontal ? position : top);
+              u.ctx.lineTo(horizontal ? left + width : position, horizontal ? position : top + height);
+              u.ctx.stroke();
+              u.ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+              u.ctx.textAlign = horizontal ? "left" : "right";
+              u.ctx.fillText(name, horizontal ? left + 6 : position - 6 * devicePixelRatio, horizontal ? position - 5 * devicePixelRatio : top + height - 7 * devicePixelRatio);
+              u.ctx.restore();
+            };
+            if (threshold != null) rule(true, u.valToPos(threshold, "y", true), `threshold ${show(threshold, unit)}`);
+            if (mark != null) rule(false, u.valToPos(mark / 1000, "x", true), "breach");
+          }],
+        },
+      };
+    }
+    table() {
+      const details = $("details", this.figure);
+      if (!details?.open || !this.data) return;
+      const { at, series } = this.data;
+      const step = Math.ceil(at.length / 60);
+      const table = document.createElement("table");
+      const row = (tag, cells) => {
+        const tr = table.insertRow();
+        for (const text of cells) tr.appendChild(document.createElement(tag)).textContent = text;
+      };
+      row("th", ["Time", ...series.map((s, i) => this.options.labels?.[i] ?? s.name)]);
+      at.forEach((ms, i) => {
+        if (i % step === 0) row("td", [local.format(ms), ...series.map((s) => show(s.mean[i], this.options.unit))]);
+      });
+      $("div", details).replaceChildren(table);
+    }
+  }
+  const reload = () => {
+    $("[data-reset-zoom]")?.classList.toggle("hidden", !zoom);
+    return Promise.all(charts.map((chart) => chart.load()));
+  };
+  // New points are worth drawing once a few pixels' worth of time has passed.
+  let drawn = 0;
+  let dragging = false;
+  document.addEventListener("pointerdown", (event) => { dragging = Boolean(event.target.closest(".u-over")); });
+  document.addEventListener("pointerup", () => { dragging = false; });
+  const advance = () => {
+    if (!charts.length || zoom || dragging || now() - drawn < Math.max(9000, span / 400)) return;
+    drawn = now();
+    charts.filter((chart) => !chart.options.fixed).forEach((chart) => chart.load());
+  };
+
+  // ---- Range, zoom, start ----
+  document.addEventListener("click", (event) => {
+    const range = event.target.closest("a[data-range]");
+    if (range && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      history.replaceState(history.state, "", range.href);
+      span = Number(range.dataset.range);
+      zoom = null;
+      $$("a[data-range]").forEach((a) => a.setAttribute("aria-current", String(a === range)));
+      reload();
+    }
+    if (event.target.closest("[data-reset-zoom]")) {
+      zoom = null;
+      reload();
+    }
+  });
+  const recolour = () => charts.forEach((chart) => chart.draw());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+  for (const figure of $$("figure[data-chart]")) charts.push(new Chart(figure));
+  drawn = now();
+  reload();
+  return { advance, recolour, now, local };
+})();
