@@ -136,7 +136,11 @@ stage_doctests() {
         's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p'
 }
 
-stage_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
+# For those who work on it, so with the private parts.
+stage_docs() {
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
+        cargo doc --workspace --no-deps --document-private-items --locked --keep-going
+}
 
 # In a real browser, against a collector that it starts from the programs built for the tests.
 stage_browser() {
