@@ -173,9 +173,10 @@ pub fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error
         if let Some(wrapped) = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref)
-            && let Some(found) = rustls_error(wrapped) {
-                return Some(found);
-            }
+            && let Some(found) = rustls_error(wrapped)
+        {
+            return Some(found);
+        }
         next = error.source();
     }
     None

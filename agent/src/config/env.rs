@@ -12,23 +12,19 @@ type Setter = fn(&mut RawConfig, &str) -> Result<(), String>;
 pub struct Variable {
     /// The key's own name, without its section.
     pub name: &'static str,
-    /// The variable.
-    pub variable: &'static str,
+    /// The variable's name.
+    pub env: &'static str,
     set: Setter,
 }
 
 impl std::fmt::Debug for Variable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.variable)
+        f.write_str(self.env)
     }
 }
 
-const fn variable(name: &'static str, variable: &'static str, set: Setter) -> Variable {
-    Variable {
-        name,
-        variable,
-        set,
-    }
+const fn variable(name: &'static str, env: &'static str, set: Setter) -> Variable {
+    Variable { name, env, set }
 }
 
 /// All of them.
@@ -86,9 +82,8 @@ pub(super) fn overlay(
     value: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(), String> {
     for variable in VARIABLES {
-        if let Some(text) = value(variable.variable) {
-            (variable.set)(raw, &text)
-                .map_err(|problem| format!("{}: {problem}", variable.variable))?;
+        if let Some(text) = value(variable.env) {
+            (variable.set)(raw, &text).map_err(|problem| format!("{}: {problem}", variable.env))?;
         }
     }
     Ok(())

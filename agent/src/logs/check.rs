@@ -10,6 +10,7 @@
 use std::{
     collections::HashSet,
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -21,6 +22,7 @@ use super::{
     Reading,
     find::Pattern,
     pending::Pending,
+    rotation::{adopt_copy, copied, is_rotated_name, open_allowed, renamed},
     tail::{FileId, Found, Position, Tail},
 };
 
@@ -251,7 +253,7 @@ impl Check {
                         ..position.clone()
                     };
                     let mut tail = Tail::at(file, position, reading.now_ms);
-                    tail.resume_from(remembered.committed.clone());
+                    tail.resume_from(&remembered.committed);
                     tail.retired = true;
                     self.tails.push(tail);
                     // The open file speaks for it.
@@ -277,7 +279,7 @@ impl Check {
             let before = self.tails[at].position().clone();
             let committed = self.tails[at].committed_of_content();
             let rest = self.tails[at].restart().unwrap_or_default();
-            if let Some(copy) = adopt_copy(&before, committed, reading) {
+            if let Some(copy) = adopt_copy(&before, &committed, reading) {
                 self.tails[at].begin_anew();
                 self.push_instead_of_its_like(copy);
                 continue;
@@ -333,7 +335,7 @@ impl Check {
                 };
                 let copy = position.copy;
                 let mut tail = Tail::at(file, position, reading.now_ms);
-                tail.resume_from(committed);
+                tail.resume_from(&committed);
                 if copy {
                     tail.mark_as_copy();
                 }
@@ -345,14 +347,12 @@ impl Check {
             }
             // The same inode with other content: the one that is remembered was truncated, or
             // deleted and its inode used again.
-            match adopt_copy(&position, committed.clone(), reading) {
-                Some(copy) => self.push_instead_of_its_like(copy),
-                None => {
-                    reading
-                        .pending
-                        .gap(&position.path, LogGapReason::Truncated, None);
-                    stale = Some(committed);
-                }
+            if let Some(copy) = adopt_copy(&position, &committed, reading) {
+                self.push_instead_of_its_like(copy);
+            } else {
+                let reason = LogGapReason::Truncated;
+                reading.pending.gap(&position.path, reason, None);
+                stale = Some(committed);
             }
         }
         match self.begin(file, path, size, reading.now_ms) {
@@ -368,7 +368,7 @@ impl Check {
 
     /// A file that was never followed: from its end if it is older than the check, else from its
     /// beginning; a copy of a followed file is left alone until that one is truncated.
-    fn begin(&mut self, file: File, path: &Path, size: u64, now_ms: i64) -> std::io::Result<Tail> {
+    fn begin(&mut self, file: File, path: &Path, size: u64, now_ms: i64) -> io::Result<Tail> {
         let old = self.first_scan_ever || self.old_unreadable.remove(path);
         let is_copy = !old
             && self.tails.iter().any(|tail| {
@@ -480,101 +480,4 @@ impl Check {
             self.remembered.drain(..surplus);
         }
     }
-}
-
-/// The copy of a truncated file's old content, to be read on from where the original was left.
-fn adopt_copy(before: &Position, committed: Position, reading: &mut Reading<'_>) -> Option<Tail> {
-    let (file, path) = copied(before, reading)?;
-    let id = FileId::of(&file.metadata().ok()?);
-    let position = Position {
-        path,
-        id,
-        done: false,
-        copy: false,
-        ..before.clone()
-    };
-    let mut tail = Tail::at(file, position, reading.now_ms);
-    tail.resume_from(committed);
-    tail.retired = true;
-    Some(tail)
-}
-
-/// Whether `path` is a name that rotation gives to `original`: `app.log` becomes `app.log.1`,
-/// `app.log-20260101`, or `app-20260101.log`.
-fn is_rotated_name(original: &Path, path: &Path) -> bool {
-    let stem = original.file_stem().map(std::ffi::OsStr::as_encoded_bytes);
-    let name = path.file_name().map(std::ffi::OsStr::as_encoded_bytes);
-    original.parent() == path.parent()
-        && original != path
-        && stem
-            .zip(name)
-            .is_some_and(|(stem, name)| name.starts_with(stem))
-}
-
-fn open_allowed(path: &Path, reading: &Reading<'_>) -> std::io::Result<File> {
-    let target = path.canonicalize()?;
-    if !reading
-        .allowed
-        .iter()
-        .any(|allowed| allowed.allows(&target))
-    {
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::PermissionDenied,
-            format!(
-                "it leads to {}, outside of limits.log_paths",
-                target.display()
-            ),
-        ));
-    }
-    File::open(target)
-}
-
-/// Files beside a position's path under a name that rotation gives.
-fn rotated_siblings(position: &Position) -> Vec<PathBuf> {
-    let Some(entries) = position
-        .path
-        .parent()
-        .and_then(|dir| fs::read_dir(dir).ok())
-    else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|path| is_rotated_name(&position.path, path))
-        .collect()
-}
-
-/// The same file under another name.
-fn renamed(position: &Position, reading: &Reading<'_>) -> Option<(File, PathBuf)> {
-    let own = std::iter::once(position.path.clone());
-    own.chain(rotated_siblings(position)).find_map(|path| {
-        let metadata = fs::metadata(&path).ok()?;
-        if FileId::of(&metadata) != position.id || metadata.len() < position.offset {
-            return None;
-        }
-        let file = open_allowed(&path, reading).ok()?;
-        position.head.fits(&file).then_some((file, path))
-    })
-}
-
-/// Another file with the same content up to the position; the newest, if there are several.
-fn copied(position: &Position, reading: &Reading<'_>) -> Option<(File, PathBuf)> {
-    if position.head.is_empty() {
-        return None;
-    }
-    let mut candidates: Vec<_> = rotated_siblings(position)
-        .into_iter()
-        .filter_map(|path| {
-            let metadata = fs::metadata(&path).ok()?;
-            let other = FileId::of(&metadata) != position.id;
-            let fits = metadata.is_file() && other && metadata.len() >= position.offset;
-            fits.then(|| (metadata.modified().ok(), path))
-        })
-        .collect();
-    candidates.sort();
-    candidates.into_iter().rev().find_map(|(_, path)| {
-        let file = open_allowed(&path, reading).ok()?;
-        position.head.fits(&file).then_some((file, path))
-    })
 }

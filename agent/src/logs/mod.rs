@@ -10,6 +10,7 @@ mod check;
 mod find;
 mod pending;
 mod redact;
+mod rotation;
 mod tail;
 
 use std::{

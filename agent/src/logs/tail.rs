@@ -193,13 +193,13 @@ impl Tail {
     }
 
     /// A restart would begin with `committed`, a position in the same content.
-    pub(super) fn resume_from(&mut self, committed: Position) {
+    pub(super) fn resume_from(&mut self, committed: &Position) {
         self.committed = Position {
             path: self.position.path.clone(),
             id: self.position.id,
             done: false,
             copy: false,
-            ..committed
+            ..committed.clone()
         };
     }
 

@@ -313,6 +313,7 @@ struct Writer {
 
 impl Writer {
     fn write(&mut self, world: &World, lines: u8) {
+        use std::fmt::Write as _;
         let mut text = String::new();
         if std::mem::take(&mut self.half) {
             text.push_str("OR half\n");
@@ -326,7 +327,7 @@ impl Writer {
                 "fine"
             };
             self.matching += u64::from(self.next.is_multiple_of(2));
-            text.push_str(&format!("{} {word} {}\n", self.next, "pad".repeat(20)));
+            writeln!(text, "{} {word} {}", self.next, "pad".repeat(20)).unwrap();
         }
         world.append("app.log", text);
     }

@@ -75,9 +75,10 @@ impl FrameMaker {
 
     fn measure(&mut self, clocks: Clocks, spool_frames: usize) -> Sample {
         if let Some((at, sample)) = &self.last
-            && clocks.boot_ms - at.boot_ms < SHORTEST_SAMPLE_MS {
-                return sample.clone();
-            }
+            && clocks.boot_ms - at.boot_ms < SHORTEST_SAMPLE_MS
+        {
+            return sample.clone();
+        }
         let sample = self.sampler.sample(clocks, spool_frames);
         self.last = Some((clocks, sample.clone()));
         sample

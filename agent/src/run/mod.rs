@@ -45,7 +45,7 @@ use crate::{
     spool::{Keep, Run, Spool},
     status::{Connection, Status},
     uplink::{
-        Effects, Request, Uplink,
+        Effects, Moment, Request, Uplink,
         http::{ClientError, Failure},
     },
 };
@@ -288,7 +288,14 @@ impl Agent {
             policy,
             persist,
             reconnected,
-        } = self.uplink.answered(answer, &mut self.spool, now, clocks);
+        } = self.uplink.answered(
+            answer,
+            &mut self.spool,
+            Moment {
+                instant: now,
+                clocks,
+            },
+        );
         if persist {
             self.spool.persist();
         }
@@ -337,9 +344,10 @@ impl Agent {
     fn save_positions(&mut self, now: Instant) {
         let routine = self.schedule.save_due(now);
         if self.spool.write_error().is_none()
-            && let Some(positions) = self.logs.save(routine) {
-                self.spool.save_note(positions);
-            }
+            && let Some(positions) = self.logs.save(routine)
+        {
+            self.spool.save_note(positions);
+        }
     }
 
     async fn stop(&mut self) {

@@ -98,7 +98,7 @@ impl Disks {
                 .find(|(d, _)| *d == device && d.starts_with('/'))
             {
                 Some((_, kept)) if point.as_os_str().len() < kept.as_os_str().len() => {
-                    *kept = point.to_owned();
+                    point.clone_into(kept);
                 }
                 Some(_) => {}
                 None => found.push((device, point.to_owned())),

@@ -263,10 +263,12 @@ mod tests {
         unique.dedup();
         assert_eq!(unique.len(), second.schema.names.len());
         for (name, value) in second.schema.names.iter().zip(&second.values) {
-            if metric::split(name).0.ends_with("_pct") && name != "agent.cpu_pct"
-                && let Some(value) = value {
-                    assert!((0.0..=100.0).contains(value), "{name} = {value}");
-                }
+            if metric::split(name).0.ends_with("_pct")
+                && name != "agent.cpu_pct"
+                && let Some(value) = value
+            {
+                assert!((0.0..=100.0).contains(value), "{name} = {value}");
+            }
         }
         let value = |name: &str| {
             let at = second.schema.names.iter().position(|n| n == name).unwrap();

@@ -100,7 +100,9 @@ fn status_of(error: &io::Error) -> ServiceStatus {
 }
 
 fn text_of(error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::ConnectionRefused { "connection refused".to_owned() } else {
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        "connection refused".to_owned()
+    } else {
         let mut text = error.to_string();
         text.truncate(text.floor_char_boundary(200));
         text

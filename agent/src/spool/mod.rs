@@ -8,7 +8,10 @@
 //! that were never written, and what is found on disk at the next start is sent with its original
 //! boot, instance and sequence number, so the collector takes it once.
 
+mod losses;
+mod recover;
 mod segment;
+mod write;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,11 +25,13 @@ use serde::{Deserialize, Serialize};
 use watchkeep_shared::{
     BootId, InstanceId,
     ids::SchemaId,
-    metric,
-    wire::heartbeat::{Clocks, Event, Frame, SpoolLossReason},
+    wire::heartbeat::{Clocks, Event, Frame},
 };
 
-use self::segment::{FrameRecord, Note, Place, Record, SegmentWriter};
+use self::{
+    losses::{Losses, carried, estimated_bytes},
+    segment::{Note, Place, SegmentWriter},
+};
 use crate::{
     config::SpoolLimits,
     files::{self, Durability},
@@ -123,13 +128,6 @@ struct Segment {
     newest: Option<(u32, Clocks)>,
     /// Highest note in it.
     note: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Losses {
-    full: u64,
-    damaged: u64,
-    write_failed: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -296,116 +294,6 @@ impl Spool {
         self.forget_unused_schemas();
     }
 
-    fn recover(&mut self) -> io::Result<()> {
-        files::make_private_dir(&self.dir)?;
-        match files::read_json::<Checkpoint>(&self.dir.join(CHECKPOINT)) {
-            Ok(Some(checkpoint)) => {
-                self.checkpoint = checkpoint.note.number;
-                self.note = Some(checkpoint.note);
-            }
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "the spool's checkpoint can't be read"),
-        }
-        let numbers = segment::list(&self.dir)?;
-        let mut drop_through = 0;
-        let mut found = Vec::new();
-        for number in numbers {
-            self.next_segment = number + 1;
-            match segment::read(&self.dir, number) {
-                Ok(contents) => {
-                    for (_, record) in &contents.records {
-                        if let Record::Frame(record) = record {
-                            drop_through = drop_through.max(record.drop_through.unwrap_or(0));
-                        }
-                    }
-                    found.push(self.recover_segment(number, contents));
-                }
-                Err(error) => tracing::warn!(number, %error, "a spool segment can't be read"),
-            }
-        }
-        for (segment, entries, damaged) in found {
-            if segment.number <= drop_through {
-                // Counted already by the frame that gave them up.
-                self.delete_files(segment.number);
-                continue;
-            }
-            self.losses.damaged += damaged.len() as u64;
-            self.damaged
-                .extend(damaged.into_iter().map(|ordinal| (segment.number, ordinal)));
-            self.segments.push_back(segment);
-            self.index.extend(entries);
-        }
-        self.drop_finished_segments();
-        Ok(())
-    }
-
-    fn recover_segment(
-        &mut self,
-        number: u32,
-        contents: segment::Contents,
-    ) -> (Segment, Vec<Entry>, Vec<u32>) {
-        let mut damaged = contents.damaged;
-        let mut segment = Segment {
-            number,
-            nonce: contents.nonce,
-            bytes: contents.bytes,
-            live: damaged.len(),
-            newest: None,
-            note: 0,
-        };
-        let mut entries = Vec::new();
-        for (place, record) in contents.records {
-            let record = match record {
-                Record::Schema { names } => {
-                    let id = metric::schema_id(&names);
-                    self.schemas.entry(id).or_insert_with(|| Arc::new(names));
-                    continue;
-                }
-                Record::Frame(record) => record,
-            };
-            if let Some(note) = record.note {
-                segment.note = segment.note.max(note.number);
-                if self.note.as_ref().is_none_or(|n| n.number < note.number) {
-                    self.note = Some(note);
-                }
-            }
-            if contents.acked.contains(&place.ordinal) {
-                continue;
-            }
-            if !self.schemas.contains_key(&record.frame.schema) {
-                damaged.push(place.ordinal);
-                segment.live += 1;
-                continue;
-            }
-            let run = self.run_index(Run {
-                boot: record.boot,
-                instance: record.instance,
-            });
-            segment.live += 1;
-            segment.newest = Some((run, record.frame.clocks));
-            let id = FrameId(self.next_id);
-            self.next_id += 1;
-            entries.push(Entry {
-                id,
-                run,
-                carried: carried(&record.frame),
-                stored: Stored::Disk {
-                    segment: number,
-                    place,
-                },
-            });
-        }
-        (segment, entries, damaged)
-    }
-
-    fn run_index(&mut self, run: Run) -> u32 {
-        let at = self.runs.iter().position(|known| *known == run);
-        at.unwrap_or_else(|| {
-            self.runs.push(run);
-            self.runs.len() - 1
-        }) as u32
-    }
-
     fn must_evict(&self, now: Clocks) -> bool {
         let Some(oldest) = self.segments.front() else {
             return false;
@@ -446,127 +334,6 @@ impl Spool {
             kept
         });
         self.doomed.push(number);
-    }
-
-    fn write_memory_frames(&mut self, note: Option<String>) {
-        let note = note.map(|text| self.next_note(text));
-        // Files that are given up anyway must not keep the disk full.
-        let written = self.try_write(note.clone()).or_else(|error| {
-            self.writer = None;
-            if self.doomed.is_empty() {
-                return Err(error);
-            }
-            self.delete_doomed();
-            self.try_write(note.clone())
-        });
-        match written {
-            Ok(()) => {
-                self.delete_doomed();
-                for (segment, ordinal) in std::mem::take(&mut self.damaged) {
-                    self.acknowledge_on_disk(segment, &[ordinal]);
-                }
-                if note.is_some() {
-                    self.note = note;
-                }
-                if self.write_error.take().is_some() {
-                    tracing::info!("the spool's disk takes writes again");
-                }
-            }
-            Err(error) => {
-                self.writer = None;
-                self.refused(&error);
-            }
-        }
-    }
-
-    fn try_write(&mut self, note: Option<Note>) -> io::Result<()> {
-        self.ensure_writer()?;
-        let waiting: Vec<usize> = (0..self.index.len())
-            .filter(|at| matches!(self.index[*at].stored, Stored::Memory(_)))
-            .collect();
-        let mut records = Vec::with_capacity(waiting.len() + 1);
-        let mut schemas = self.writer_schemas.clone();
-        for (n, at) in waiting.iter().enumerate() {
-            let entry = &self.index[*at];
-            let Stored::Memory(frame) = &entry.stored else {
-                continue;
-            };
-            if !schemas.contains(&frame.schema) {
-                let names = self.schemas.get(&frame.schema);
-                records.push(Record::Schema {
-                    names: names.map(|names| names.to_vec()).unwrap_or_default(),
-                });
-                schemas.push(frame.schema);
-            }
-            let last = n + 1 == waiting.len();
-            let run = self.runs[entry.run as usize];
-            records.push(Record::Frame(Box::new(FrameRecord {
-                boot: run.boot,
-                instance: run.instance,
-                frame: (**frame).clone(),
-                note: note.clone().filter(|_| last),
-                drop_through: self.doomed.iter().max().copied().filter(|_| last),
-            })));
-        }
-        let writer = self.writer.as_mut().expect("it was just made");
-        let places = writer.append(&records)?;
-        let bytes = writer.bytes();
-        let frame_places: Vec<Place> = places
-            .into_iter()
-            .zip(&records)
-            .filter(|(_, record)| matches!(record, Record::Frame(_)))
-            .map(|(place, _)| place)
-            .collect();
-        self.writer_schemas = schemas;
-        self.written(&waiting, frame_places, bytes, note);
-        Ok(())
-    }
-
-    /// Books frames that reached the disk.
-    fn written(&mut self, at: &[usize], places: Vec<Place>, bytes: u64, note: Option<Note>) {
-        let segment = self.segments.back_mut().expect("the writer's segment");
-        segment.bytes = bytes;
-        segment.note = note.map_or(segment.note, |note| note.number);
-        segment.live += at.len();
-        for (at, place) in at.iter().zip(places) {
-            let entry = &mut self.index[*at];
-            if let Stored::Memory(frame) = &entry.stored {
-                segment.newest = Some((entry.run, frame.clocks));
-            }
-            entry.stored = Stored::Disk {
-                segment: segment.number,
-                place,
-            };
-        }
-        self.memory_frames = 0;
-    }
-
-    fn ensure_writer(&mut self) -> io::Result<()> {
-        if self
-            .writer
-            .as_ref()
-            .is_some_and(|writer| writer.bytes() < self.segment_bytes)
-        {
-            return Ok(());
-        }
-        self.writer = None;
-        self.drop_finished_segments();
-        files::make_private_dir(&self.dir)?;
-        let nonce = rand::random::<[u8; 8]>();
-        let number = self.next_segment;
-        self.next_segment += 1;
-        let writer = SegmentWriter::create(&self.dir, number, nonce)?;
-        self.segments.push_back(Segment {
-            number,
-            nonce: writer.nonce,
-            bytes: writer.bytes(),
-            live: 0,
-            newest: None,
-            note: 0,
-        });
-        self.writer = Some(writer);
-        self.writer_schemas.clear();
-        Ok(())
     }
 
     fn acknowledge_on_disk(&mut self, number: u32, ordinals: &[u32]) {
@@ -716,49 +483,6 @@ impl Spool {
         }
         self.write_error = Some(error.to_string());
     }
-}
-
-impl Losses {
-    fn take(&mut self) -> Vec<Event> {
-        let taken = std::mem::take(self);
-        [
-            (taken.full, SpoolLossReason::Full),
-            (taken.damaged, SpoolLossReason::Damaged),
-            (taken.write_failed, SpoolLossReason::WriteFailed),
-        ]
-        .into_iter()
-        .filter(|(frames, _)| *frames > 0)
-        .map(|(frames, reason)| Event::SpoolLoss { frames, reason })
-        .collect()
-    }
-}
-
-/// Lost frames that a frame's events report.
-fn carried(frame: &Frame) -> u32 {
-    frame
-        .events
-        .iter()
-        .map(|event| match event {
-            Event::SpoolLoss { frames, .. } => *frames as u32,
-            _ => 0,
-        })
-        .sum()
-}
-
-/// About how much JSON a frame becomes.
-fn estimated_bytes(frame: &Frame) -> usize {
-    let texts: usize = frame
-        .events
-        .iter()
-        .map(|event| match event {
-            Event::LogMatch { lines, path, .. } => {
-                100 + path.len() + lines.iter().map(String::len).sum::<usize>()
-            }
-            _ => 100,
-        })
-        .sum();
-    let services = frame.services.as_ref().map_or(0, |list| list.len() * 100);
-    200 + frame.values.len() * 10 + services + texts
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! Properties of the spool against a model, with kills and damage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
-use watchkeep_shared::wire::heartbeat::{GoodbyeReason, Service, ServiceStatus};
+use watchkeep_shared::{
+    metric,
+    wire::heartbeat::{GoodbyeReason, Service, ServiceStatus, SpoolLossReason},
+};
 
-use super::*;
+use super::{segment::Record, *};
 
 const LIMITS: SpoolLimits = SpoolLimits {
     max_bytes: 1 << 20,
@@ -123,7 +126,7 @@ fn a_disk_that_refuses_leaves_frames_in_memory_and_overflow_is_counted() {
         frames: 4,
         reason: SpoolLossReason::WriteFailed,
     };
-    assert_eq!(spool.make_room(at(21)), [loss.clone()]);
+    assert_eq!(spool.make_room(at(21)), std::slice::from_ref(&loss));
     fs::remove_file(&place).unwrap();
     spool.push(frame(21, vec![loss]), &names(), keep_on_disk());
     assert_eq!(spool.write_error(), None);
@@ -268,7 +271,7 @@ fn bulky(seq: u64, bulk: u8, events: Vec<Event>) -> Frame {
 #[derive(Default)]
 struct Model {
     in_memory: Vec<(Run2, u64)>,
-    delivered: BTreeMap<(Run2, u64), ()>,
+    delivered: BTreeSet<(Run2, u64)>,
     pushed: u64,
     lost_in_memory: u64,
 }
@@ -326,7 +329,7 @@ proptest! {
                     model.lost_in_memory += model
                         .in_memory
                         .drain(..)
-                        .filter(|key| !model.delivered.contains_key(key))
+                        .filter(|key| !model.delivered.contains(key))
                         .count() as u64;
                     process += 1;
                     seq = 0;
@@ -356,10 +359,7 @@ fn deliver(model: &mut Model, batch: &[Spooled]) -> u64 {
     let mut reported = 0;
     for spooled in batch {
         let key = (spooled.run.instance.0.as_u128(), spooled.frame.seq);
-        assert!(
-            model.delivered.insert(key, ()).is_none(),
-            "{key:?} came twice as new"
-        );
+        assert!(model.delivered.insert(key), "{key:?} came twice as new");
         assert!(!matches!(
             spooled.frame.events.first(),
             Some(Event::Goodbye {

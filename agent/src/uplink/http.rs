@@ -50,6 +50,24 @@ pub enum Failure {
     BadAnswer(String),
 }
 
+impl Failure {
+    /// Whether sending the same batch again can't help.
+    pub fn is_indigestible(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                kind: Some(
+                    ProblemType::BadBody
+                        | ProblemType::BadEncoding
+                        | ProblemType::OverLimit
+                        | ProblemType::BodyTooLarge
+                ),
+                ..
+            }
+        )
+    }
+}
+
 /// Why an answer's body could not be read.
 #[derive(Debug)]
 pub enum BodyError {

@@ -8,6 +8,7 @@
 
 pub mod backoff;
 pub mod http;
+mod renew;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -24,7 +25,6 @@ use watchkeep_shared::{
     ids::SchemaId,
     wire::{
         self,
-        enroll::Renewed,
         heartbeat::{Ack, Batch, Clocks, Schema},
         limits::MAX_SCHEMAS_PER_BATCH,
         paths,
@@ -39,7 +39,7 @@ use self::{
 };
 use crate::{
     enroll::KeyAndRequest,
-    identity::{Identity, IdentityError},
+    identity::Identity,
     spool::{FrameId, Run, Spool, Spooled},
     status::Connection,
     tls::{self, ClientIdentity},
@@ -91,14 +91,28 @@ pub struct Uplink {
 
 #[derive(Debug)]
 enum InFlight {
-    Heartbeats {
-        ids: Vec<FrameId>,
-        seqs: Vec<(Run, u64)>,
-        schemas: Vec<SchemaId>,
-        refused: Option<Vec<Refusal>>,
-        sent_at: Instant,
-    },
+    Heartbeats(Sent),
     Renewal(Box<KeyAndRequest>),
+}
+
+/// A batch under way.
+#[derive(Debug)]
+struct Sent {
+    ids: Vec<FrameId>,
+    /// Who made each frame, and its number.
+    seqs: Vec<(Run, u64)>,
+    schemas: Vec<SchemaId>,
+    refused: Option<Vec<Refusal>>,
+    at: Instant,
+}
+
+/// Now, by the runtime's clock and by the machine's.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// For waiting.
+    pub instant: Instant,
+    /// For what is sent and shown.
+    pub clocks: Clocks,
 }
 
 /// What an answer asks the loop to do.
@@ -213,9 +227,10 @@ impl Uplink {
             return None;
         }
         if self.renew_at_wall_ms.is_some_and(|at| clocks.wall_ms >= at)
-            && let Some(request) = self.start_renewal(clocks) {
-                return Some(request);
-            }
+            && let Some(request) = self.start_renewal(clocks)
+        {
+            return Some(request);
+        }
         let frames = self.choose(spool, now);
         if frames.is_empty() {
             return None;
@@ -237,7 +252,11 @@ impl Uplink {
         let answer = tokio::time::timeout(GOODBYE_TIMEOUT, request)
             .await
             .unwrap_or_else(|_| Err(Failure::Unreachable("no answer in time".to_owned())));
-        self.answered(answer, spool, Instant::now(), clocks);
+        let now = Moment {
+            instant: Instant::now(),
+            clocks,
+        };
+        self.answered(answer, spool, now);
     }
 
     /// Takes the answer to the request that [`Uplink::start`] began.
@@ -245,20 +264,15 @@ impl Uplink {
         &mut self,
         answer: Result<Vec<u8>, Failure>,
         spool: &mut Spool,
-        now: Instant,
-        clocks: Clocks,
+        now: Moment,
     ) -> Effects {
-        let Some(in_flight) = self.in_flight.take() else {
-            return Effects::default();
-        };
-        match in_flight {
-            InFlight::Renewal(key) => self.renewal_answered(*key, answer, now, clocks),
-            InFlight::Heartbeats { ref ids, .. } => {
-                let count = ids.len();
-                let ack = answer.and_then(|body| parse_ack(&body, count));
-                match ack {
-                    Ok(ack) => self.acknowledged(in_flight, ack, spool, now, clocks),
-                    Err(failure) => self.failed(&failure, in_flight, spool, now),
+        match self.in_flight.take() {
+            None => Effects::default(),
+            Some(InFlight::Renewal(key)) => self.renewal_answered(*key, answer, now),
+            Some(InFlight::Heartbeats(sent)) => {
+                match answer.and_then(|body| parse_ack(&body, sent.ids.len())) {
+                    Ok(ack) => self.acknowledged(sent, ack, spool, now),
+                    Err(failure) => self.failed(&failure, &sent, spool, now.instant),
                 }
             }
         }
@@ -326,55 +340,25 @@ impl Uplink {
             .encode(&batch)
             .inspect_err(|error| tracing::error!(%error, "a batch could not be encoded"))
             .ok()?;
-        self.in_flight = Some(InFlight::Heartbeats {
+        self.in_flight = Some(InFlight::Heartbeats(Sent {
             ids,
             seqs,
             schemas: batch.frames.iter().map(|frame| frame.schema).collect(),
             refused: batch.refused,
-            sent_at: Instant::now(),
-        });
+            at: Instant::now(),
+        }));
         let url = format!("{}{}", self.identity.url, paths::HEARTBEATS);
         Some(Box::pin(http::post(self.client.clone(), url, body, true)))
     }
 
-    fn acknowledged(
-        &mut self,
-        in_flight: InFlight,
-        ack: Ack,
-        spool: &mut Spool,
-        now: Instant,
-        clocks: Clocks,
-    ) -> Effects {
-        let InFlight::Heartbeats {
-            ids,
-            seqs,
-            schemas,
-            refused,
-            sent_at,
-        } = in_flight
-        else {
-            return Effects::default();
-        };
+    fn acknowledged(&mut self, sent: Sent, ack: Ack, spool: &mut Spool, now: Moment) -> Effects {
         if !ack.unknown_schemas.is_empty() {
-            for schema in &ack.unknown_schemas {
-                self.known_schemas.remove(schema);
-            }
-            self.schema_retries += 1;
-            self.attempted = None;
-            self.backfill_at = now;
-            if self.schema_retries > SCHEMA_RETRIES {
-                let wait = self.backoff.after_failure(rand::random());
-                self.retry_at = now + wait;
-                self.last_error = Some("the collector keeps asking for schemas".to_owned());
-            }
-            return Effects {
-                policy: ack.policy,
-                ..Effects::default()
-            };
+            return self.schemas_wanted(ack, now.instant);
         }
         for rejected in &ack.rejected {
             let instance = rejected.instance.unwrap_or(self.run.instance);
-            let ours = seqs
+            let ours = sent
+                .seqs
                 .iter()
                 .any(|(run, seq)| run.instance == instance && *seq == rejected.seq);
             if ours {
@@ -385,19 +369,19 @@ impl Uplink {
                 ));
             }
         }
-        spool.acknowledge(&ids);
-        self.known_schemas.extend(schemas);
-        if self.refused == refused {
+        spool.acknowledge(&sent.ids);
+        self.known_schemas.extend(sent.schemas);
+        if self.refused == sent.refused {
             self.refused = None;
         }
         let reconnected = self.backoff.failures() > 0;
         self.backoff.reset();
         self.schema_retries = 0;
         self.batch_frames = (self.batch_frames * 2).min(BATCH_FRAMES);
-        self.backfill_at = now + (now - sent_at).max(BACKFILL_PAUSE);
-        self.retry_at = now;
+        self.backfill_at = now.instant + (now.instant - sent.at).max(BACKFILL_PAUSE);
+        self.retry_at = now.instant;
         self.connection = Connection::Connected;
-        self.last_ack_wall_ms = Some(clocks.wall_ms);
+        self.last_ack_wall_ms = Some(now.clocks.wall_ms);
         self.last_error = None;
         if reconnected {
             tracing::info!(backlog = spool.len(), "the collector answers again");
@@ -409,22 +393,38 @@ impl Uplink {
         }
     }
 
+    /// The collector does not know a schema, which happens when it was restored from a backup: no
+    /// frame was taken, and all go again at once, with their schemas.
+    fn schemas_wanted(&mut self, ack: Ack, now: Instant) -> Effects {
+        for schema in &ack.unknown_schemas {
+            self.known_schemas.remove(schema);
+        }
+        self.schema_retries += 1;
+        self.attempted = None;
+        self.backfill_at = now;
+        if self.schema_retries > SCHEMA_RETRIES {
+            self.retry_at = now + self.backoff.after_failure(rand::random());
+            self.last_error = Some("the collector keeps asking for schemas".to_owned());
+        }
+        Effects {
+            policy: ack.policy,
+            ..Effects::default()
+        }
+    }
+
     fn failed(
         &mut self,
         failure: &Failure,
-        in_flight: InFlight,
+        sent: &Sent,
         spool: &mut Spool,
         now: Instant,
     ) -> Effects {
-        let InFlight::Heartbeats { ids, seqs, .. } = in_flight else {
-            return Effects::default();
-        };
-        if is_indigestible(failure) {
-            if let ([id], [(_, seq)]) = (ids.as_slice(), seqs.as_slice()) {
+        if failure.is_indigestible() {
+            if let ([id], [(_, seq)]) = (sent.ids.as_slice(), sent.seqs.as_slice()) {
                 self.give_up(format!("heartbeat {seq} was refused: {failure}"));
                 spool.acknowledge(&[*id]);
             }
-            self.batch_frames = (ids.len() / 2).max(1);
+            self.batch_frames = (sent.ids.len() / 2).max(1);
         }
         self.attempted = None;
         self.wait_after(failure, now);
@@ -484,86 +484,6 @@ impl Uplink {
         }
         self.given_up.push_back(text);
     }
-
-    /// Two thirds of the certificate's life.
-    fn plan_renewal(&mut self) {
-        self.renew_at_wall_ms = self
-            .identity
-            .validity_ms()
-            .map(|(from, to)| from + (to - from) / 3 * 2);
-    }
-
-    fn start_renewal(&mut self, clocks: Clocks) -> Option<Request> {
-        // Whatever comes of it, the next attempt is a minute away.
-        self.renew_at_wall_ms = Some(clocks.wall_ms + 60_000);
-        let key = KeyAndRequest::generate()
-            .inspect_err(|error| tracing::error!(%error, "a key could not be made"))
-            .ok()?;
-        let body = serde_json::to_vec(&key.renewal()).ok()?;
-        let url = format!("{}{}", self.identity.url, paths::RENEW);
-        self.in_flight = Some(InFlight::Renewal(Box::new(key)));
-        Some(Box::pin(http::post(self.client.clone(), url, body, false)))
-    }
-
-    fn renewal_answered(
-        &mut self,
-        key: KeyAndRequest,
-        answer: Result<Vec<u8>, Failure>,
-        now: Instant,
-        clocks: Clocks,
-    ) -> Effects {
-        let renewed = answer
-            .map_err(RenewError::Failure)
-            .and_then(|body| self.adopt(key, &body));
-        match renewed {
-            Ok(()) => {
-                self.plan_renewal();
-                // A certificate shorter than a minute must not make a busy loop.
-                let soonest = clocks.wall_ms + 1_000;
-                self.renew_at_wall_ms = self.renew_at_wall_ms.map(|at| at.max(soonest));
-                tracing::info!("the certificate was renewed");
-            }
-            Err(RenewError::Failure(failure)) => {
-                tracing::warn!("the certificate could not be renewed: {failure}");
-                self.wait_after(&failure, now);
-            }
-            Err(error) => {
-                tracing::warn!("the certificate could not be renewed: {error}");
-                self.last_error = Some(format!("the certificate could not be renewed: {error}"));
-            }
-        }
-        Effects::default()
-    }
-
-    fn adopt(&mut self, key: KeyAndRequest, body: &[u8]) -> Result<(), RenewError> {
-        let answer: Renewed = serde_json::from_slice(body)?;
-        let certified = tls::certified_key(&answer.certificate_pem, &key.key_pem)
-            .map_err(ClientError::Material)?;
-        let identity = Identity {
-            ca_pem: answer.ca_pem,
-            cert_pem: answer.certificate_pem,
-            key_pem: key.key_pem,
-            ..self.identity.clone()
-        };
-        let client = http::client(&identity, self.presented.clone(), self.proxy.as_deref())?;
-        identity.store_renewed(&self.state_dir)?;
-        self.presented.swap(certified);
-        self.client = client;
-        self.identity = identity;
-        Ok(())
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum RenewError {
-    #[error("{0}")]
-    Failure(Failure),
-    #[error("the answer is not a renewal: {0}")]
-    Form(#[from] serde_json::Error),
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error(transparent)]
-    Store(#[from] IdentityError),
 }
 
 fn parse_ack(body: &[u8], sent: usize) -> Result<Ack, Failure> {
@@ -576,20 +496,4 @@ fn parse_ack(body: &[u8], sent: usize) -> Result<Ack, Failure> {
         )));
     }
     Ok(ack)
-}
-
-/// Whether sending the same batch again can't help.
-fn is_indigestible(failure: &Failure) -> bool {
-    matches!(
-        failure,
-        Failure::Refused {
-            kind: Some(
-                ProblemType::BadBody
-                    | ProblemType::BadEncoding
-                    | ProblemType::OverLimit
-                    | ProblemType::BodyTooLarge
-            ),
-            ..
-        }
-    )
 }

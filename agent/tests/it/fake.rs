@@ -90,7 +90,10 @@ impl Fake {
         let issuer = Issuer::new(ca, ca_key);
         let tls = server_config(&issuer, ca_certificate.der());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let url = format!(
+            "https://localhost:{}",
+            listener.local_addr().unwrap().port()
+        );
         let (sender, arrivals) = mpsc::sync_channel(1_024);
         let shared = Arc::new(Shared {
             issuer,
