@@ -32,7 +32,7 @@ async fn beat(
     prev_id: i64,
 ) -> i64 {
     let schema = metric::schema_id(&names());
-    let values = [Some(seq as f64), (seq % 2 == 0).then_some(0.5)];
+    let values = [Some(seq as f64), seq.is_multiple_of(2).then_some(0.5)];
     let mut mark = mark(seq, made);
     mark.arrived_at = arrived;
     let new = heartbeats::NewHeartbeat {

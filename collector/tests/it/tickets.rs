@@ -69,7 +69,7 @@ async fn a_ticket_reads_back_as_it_was_written(bench: Bench) {
     assert_eq!(read.as_ref(), Some(&applied.ticket));
     assert_eq!(
         rows::open(&bench.app.store).await.unwrap(),
-        [applied.ticket.clone()]
+        std::slice::from_ref(&applied.ticket)
     );
     let key = open_key(
         Some(place.contract),

@@ -1,0 +1,167 @@
+//! How the pipeline begins: it claims all partitions, reads all states, notes the gap since any
+//! collector was last alive, and gives the agents time to come back.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use uuid::Uuid;
+use watchkeep_core::alerts;
+use watchkeep_shared::{DurationMs, UnixMillis};
+
+use super::{LEASE, Pipeline, PipelineError, collector_down, queue_deadline, subject_of};
+use crate::{
+    app::App,
+    ingest::{
+        Arrival,
+        commit::{Writes, commit},
+        deadlines::Deadlines,
+        hosts::Schemas,
+        metrics::Metrics,
+        rebuild::{self, Memory},
+    },
+    store::{
+        StoreError,
+        fleet::PARTITIONS,
+        leases::{self, Held},
+    },
+};
+
+/// How much longer than a lease a starting collector waits for another's to end.
+const CLAIM_SLACK: DurationMs = DurationMs::from_secs(2);
+/// Pause between two tries to claim.
+const CLAIM_PAUSE: Duration = Duration::from_secs(1);
+
+impl Pipeline {
+    /// Claims the partitions and reads all states. Ready when it returns.
+    pub async fn begin(
+        app: App,
+        node: Uuid,
+        metrics: Arc<Metrics>,
+        queue: mpsc::Receiver<Arrival>,
+    ) -> Result<Self, PipelineError> {
+        let now = app.clock.now();
+        let last_alive = leases::last_alive(&app.store)
+            .await
+            .map_err(PipelineError::Begin)?;
+        let held = claim_all(&app, node).await?;
+        let mut pipeline = Self {
+            app,
+            metrics,
+            queue,
+            held,
+            hosts: HashMap::new(),
+            schemas: Schemas::default(),
+            deadlines: Deadlines::default(),
+            grace_until: now,
+            alive_at: now,
+            checkpoint_queue: Vec::new(),
+        };
+        let last_arrival = pipeline.load().await.map_err(PipelineError::Begin)?;
+        pipeline
+            .start(node, last_alive.max(last_arrival))
+            .await
+            .map_err(PipelineError::Begin)?;
+        Ok(pipeline)
+    }
+
+    /// Reads all states. Returns when the newest row arrived.
+    pub(super) async fn load(&mut self) -> Result<Option<UnixMillis>, StoreError> {
+        let Memory {
+            hosts,
+            schemas,
+            max_id,
+            last_arrival,
+            tail_rows,
+        } = rebuild::rebuild(&self.app.store, &self.app.config.rules).await?;
+        self.app.ids.skip_past(max_id);
+        self.hosts = hosts;
+        self.schemas = schemas;
+        self.deadlines = Deadlines::default();
+        self.metrics.hosts.set(self.hosts.len() as i64);
+        let now = self.app.clock.now();
+        let mut live = Vec::with_capacity(self.hosts.len());
+        for entry in self.hosts.values_mut() {
+            queue_deadline(&mut self.deadlines, entry, &self.app, self.grace_until);
+            live.push((entry.id, entry.now(&self.schemas)));
+        }
+        self.app.live.update(live);
+        let took_ms = self.app.clock.now().since(now).0;
+        tracing::info!(
+            hosts = self.hosts.len(),
+            tail.rows = tail_rows,
+            took_ms,
+            "states rebuilt"
+        );
+        Ok(last_arrival)
+    }
+
+    /// Notes the collector's own gap, and ends alerts of rules that no longer exist.
+    pub(super) async fn start(
+        &mut self,
+        node: Uuid,
+        last_alive: Option<UnixMillis>,
+    ) -> Result<(), StoreError> {
+        let now = self.app.clock.now();
+        let mut writes = Writes {
+            alive: true,
+            ..Writes::default()
+        };
+        if let Some(from) = last_alive.filter(|from| *from < now) {
+            writes.evidence.push(collector_down(from, now));
+        }
+        for entry in self.hosts.values_mut() {
+            let ended = alerts::drop_removed_rules(&mut entry.alerts, &self.app.config.rules, now);
+            let subject = subject_of(entry);
+            writes
+                .changes
+                .extend(ended.into_iter().map(|change| (subject.clone(), change)));
+            if entry.alerts.take_changed()
+                && let Ok(state) = entry.to_write()
+            {
+                writes.states.push(state);
+            }
+        }
+        let mut tx = self.app.store.begin().await?;
+        leases::started(&mut tx, node, now).await?;
+        tx.commit().await?;
+        commit(&self.app, &self.held, &writes, now).await?;
+        self.alive_at = now;
+        self.metrics.alive_at.set(now.0);
+        self.begin_grace(now);
+        Ok(())
+    }
+
+    /// Agents need time to come back before silence means anything.
+    pub(super) fn begin_grace(&mut self, now: UnixMillis) {
+        self.grace_until = now + DurationMs(self.app.config.silence.grace_ms);
+        self.deadlines = Deadlines::default();
+        for entry in self.hosts.values_mut() {
+            entry.wake_at = None;
+            queue_deadline(&mut self.deadlines, entry, &self.app, self.grace_until);
+        }
+    }
+}
+
+/// Claims every partition; one that was just left by a collector that died comes free within the
+/// lease's time.
+async fn claim_all(app: &App, node: Uuid) -> Result<Held, PipelineError> {
+    let deadline = tokio::time::Instant::now() + (LEASE + CLAIM_SLACK).to_std();
+    loop {
+        let now = app.clock.now();
+        let held = leases::claim(&app.store, node, now, LEASE)
+            .await
+            .map_err(PipelineError::Begin)?;
+        let missing = PARTITIONS as usize - held.parts.len();
+        if missing == 0 {
+            return Ok(held);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(PipelineError::NotAlone(missing));
+        }
+        tracing::info!(
+            missing,
+            "another collector holds partitions, waiting for its lease to end"
+        );
+        tokio::time::sleep(CLAIM_PAUSE).await;
+    }
+}

@@ -1,0 +1,136 @@
+//! What the pipeline does beside deciding: proves that it is alive, keeps the tail short, and gets
+//! over failed commits and the end.
+
+use std::time::Duration;
+
+use watchkeep_shared::{DurationMs, UnixMillis};
+
+use super::{Pipeline, Reply, answer, collector_down};
+use crate::{
+    ingest::{
+        NotTaken,
+        commit::{Writes, commit},
+    },
+    store::StoreError,
+};
+
+/// Leases are renewed, and the collector's liveness is noted, this often.
+const ALIVE_EVERY: DurationMs = DurationMs::from_secs(3);
+/// A longer time without a successful note is a gap of the collector's own.
+const COLLECTOR_GAP: DurationMs = DurationMs::from_secs(10);
+/// A host's state is written this often even if nothing durable changed, so that the tail that is
+/// read at start stays short.
+const CHECKPOINT: DurationMs = DurationMs::from_mins(5);
+/// Pause before the states are read again after a failed commit.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+impl Pipeline {
+    /// Notes every few seconds that the collector lives; after a longer pause (it was stopped, or
+    /// could not commit) the pause itself becomes evidence.
+    pub(super) fn alive(&mut self, now: UnixMillis, writes: &mut Writes) {
+        let since = now.since(self.alive_at);
+        writes.alive = since >= ALIVE_EVERY;
+        if since >= COLLECTOR_GAP {
+            writes.evidence.push(collector_down(self.alive_at, now));
+            tracing::warn!(gap_ms = since.0, "the collector itself was held up");
+            self.begin_grace(now);
+        }
+    }
+
+    /// Writes the states of some hosts that have not been written for long: a slice of all hosts
+    /// each round, so that no round pays for all.
+    pub(super) fn checkpoint(&mut self, writes: &mut Writes) {
+        if !writes.alive {
+            return;
+        }
+        if self.checkpoint_queue.is_empty() {
+            self.checkpoint_queue = self.hosts.keys().copied().collect();
+        }
+        let rounds = (CHECKPOINT.0 / ALIVE_EVERY.0) as usize;
+        let slice = self
+            .hosts
+            .len()
+            .div_ceil(rounds)
+            .min(self.checkpoint_queue.len());
+        for host in self
+            .checkpoint_queue
+            .split_off(self.checkpoint_queue.len() - slice)
+        {
+            let Some(entry) = self.hosts.get(&host) else {
+                continue;
+            };
+            let written = writes.states.iter().any(|state| state.host == host);
+            if entry.last_id > entry.written_id
+                && !written
+                && let Ok(state) = entry.to_write()
+            {
+                writes.states.push(state);
+            }
+        }
+    }
+
+    pub(super) fn committed(&mut self, now: UnixMillis, writes: &Writes) {
+        if writes.alive {
+            self.alive_at = now;
+            self.metrics.alive_at.set(now.0);
+            let silent = self
+                .hosts
+                .values()
+                .filter(|entry| entry.state.overdue)
+                .count();
+            self.metrics.silent.set(silent as i64);
+        }
+        for state in &writes.states {
+            if let Some(entry) = self.hosts.get_mut(&state.host) {
+                entry.written_id = state.arrival_id;
+            }
+        }
+    }
+
+    /// A commit failed, or its outcome is unknown: memory may be ahead of the store. The agents
+    /// keep what they sent; the states are read again before anything else is decided.
+    pub(super) async fn failed(&mut self, error: &StoreError, replies: Vec<Reply>) {
+        tracing::error!("failed to commit a round, reading the states again: {error}");
+        self.metrics.failed_rounds.inc();
+        answer(
+            replies
+                .into_iter()
+                .map(|(to, _)| (to, Err(NotTaken::Busy)))
+                .collect(),
+        );
+        while let Err(error) = self.load().await {
+            tracing::error!("failed to read the states: {error}");
+            tokio::select! {
+                () = self.app.process.stop.cancelled() => return,
+                () = tokio::time::sleep(RETRY_PAUSE) => {}
+            }
+        }
+    }
+
+    /// Answers what is queued, and writes all states, so that the next start reads no tail.
+    pub(super) async fn finish(&mut self) {
+        self.queue.close();
+        let mut rest = Vec::new();
+        while let Ok(arrival) = self.queue.try_recv() {
+            rest.push(arrival);
+        }
+        if let Err(error) = self.round(rest).await {
+            tracing::error!("failed to finish the queue: {error}");
+            return;
+        }
+        let mut writes = Writes {
+            alive: true,
+            ..Writes::default()
+        };
+        let unwritten = self
+            .hosts
+            .values()
+            .filter(|entry| entry.last_id > entry.written_id);
+        writes
+            .states
+            .extend(unwritten.filter_map(|entry| entry.to_write().ok()));
+        if let Err(error) = commit(&self.app, &self.held, &writes, self.app.clock.now()).await {
+            tracing::error!("failed to write the states at the end: {error}");
+        }
+    }
+}
