@@ -12,7 +12,7 @@
 //   WATCHKEEP_BREACH_PID      a watched process to end, default if neither is set: no ticket story
 //   WATCHKEEP_SHOTS           a directory for screenshots, optional
 //   WATCHKEEP_CHROMIUM        the browser, default /usr/bin/chromium
-// Ends with 0 if all holds, else with 1 and what did not.
+// Ends with 0 if all holds, else with 1 and what did not; its last line counts.
 
 import assert from "node:assert/strict";
 import { execSync } from "node:child_process";
@@ -29,7 +29,11 @@ const shots = env.WATCHKEEP_SHOTS;
 const LIMIT = { timeout: 30_000 };
 const DESKTOP = { width: 1440, height: 900 };
 const PHONE = { width: 390, height: 844 };
-const say = (text) => console.log(`- ${text}`);
+let passed = 0;
+const say = (text) => {
+  passed += 1;
+  console.log(`- ${text}`);
+};
 
 const browser = await chromium.launch({
   executablePath: env.WATCHKEEP_CHROMIUM ?? "/usr/bin/chromium",
@@ -64,13 +68,14 @@ try {
   if (ticket) await itIsResolved(page, ticket);
   await strangersStayOut();
   assert.deepEqual(troubles, [], "the console or the network had trouble");
-  say("all holds");
+  say("neither console nor network had trouble");
 } catch (error) {
   console.error(error);
   if (troubles.length) console.error("Also seen:", troubles);
   process.exitCode = 1;
 } finally {
   await browser.close();
+  console.log(`${passed} passed, ${process.exitCode ? 1 : 0} failed`);
 }
 
 async function signIn(page) {
@@ -185,7 +190,7 @@ async function aTicketAppears(page) {
   const command = env.WATCHKEEP_BREACH_COMMAND ??
     (env.WATCHKEEP_BREACH_PID && `kill -9 ${Number(env.WATCHKEEP_BREACH_PID)}`);
   if (!command) {
-    say("no breach to cause: the ticket story is left out");
+    console.log("- no breach to cause: the ticket story is left out");
     return null;
   }
   await page.goto(`${url}/`);
@@ -301,5 +306,5 @@ async function takeShots(storageState, ticket) {
       await context.close();
     }
   }
-  say(`screenshots are in ${shots}`);
+  console.log(`- screenshots are in ${shots}`);
 }

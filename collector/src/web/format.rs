@@ -113,7 +113,7 @@ pub(crate) fn unit(name: &str) -> &'static str {
     ""
 }
 
-/// A value with its unit (see [`unit`]).
+/// A value with its unit (see [`unit()`]).
 pub(crate) fn value(value: f64, unit: &str) -> String {
     match unit {
         "pct" => percent(value),

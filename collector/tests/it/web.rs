@@ -36,6 +36,7 @@ both!(
     every_page_answers_empty_and_full,
     a_block_comes_without_the_page_around_it,
     people_act_on_tickets_and_it_is_written_down,
+    what_a_ticket_does_not_allow_is_refused,
     the_queue_pages_show_each_ticket_once,
     search_takes_wildcards_as_letters,
     open_pages_are_told_of_a_ticket,
@@ -131,7 +132,7 @@ impl Browser {
             for guard in ["Secure", "HttpOnly", "SameSite=Lax", "Path=/"] {
                 assert!(set.contains(guard), "{set}");
             }
-            self.cookie = set.split(';').next().unwrap().to_owned();
+            set.split(';').next().unwrap().clone_into(&mut self.cookie);
             let page = self.get("/account/password").await;
             let (_, rest) = page.text.split_once("name=\"csrf\" value=\"").unwrap();
             rest.split('"').next().unwrap().clone_into(&mut self.csrf);
@@ -500,18 +501,6 @@ async fn people_act_on_tickets_and_it_is_written_down(bench: Bench) {
             "{fields}"
         );
     }
-    for (fields, status) in [
-        ("act=acknowledge", StatusCode::CONFLICT),
-        ("act=note&text=+", StatusCode::CONFLICT),
-        ("act=priority&priority=P9", StatusCode::BAD_REQUEST),
-        ("act=delete", StatusCode::BAD_REQUEST),
-    ] {
-        assert_eq!(browser.post(path, fields).await.status, status, "{fields}");
-    }
-    assert_eq!(
-        browser.post("/tickets/7/act", "act=close").await.status,
-        StatusCode::NOT_FOUND
-    );
     let page = browser.get("/tickets/1001").await.text;
     assert!(
         page.contains("Seen &#60;b&#62;it&#60;/b&#62;"),
@@ -536,6 +525,26 @@ async fn people_act_on_tickets_and_it_is_written_down(bench: Bench) {
         acted
             .iter()
             .any(|line| line.action == "sign_in" && line.actor == "admin")
+    );
+}
+
+async fn what_a_ticket_does_not_allow_is_refused(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    ticket(&bench, &place, "cpu.busy_pct", Priority::P2).await;
+    let path = "/tickets/1001/act";
+    browser.post(path, "act=close").await;
+    for (fields, status) in [
+        ("act=acknowledge", StatusCode::CONFLICT),
+        ("act=note&text=+", StatusCode::CONFLICT),
+        ("act=priority&priority=P9", StatusCode::BAD_REQUEST),
+        ("act=delete", StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(browser.post(path, fields).await.status, status, "{fields}");
+    }
+    assert_eq!(
+        browser.post("/tickets/7/act", "act=close").await.status,
+        StatusCode::NOT_FOUND
     );
 }
 
@@ -577,7 +586,7 @@ async fn the_queue_pages_show_each_ticket_once(bench: Bench) {
         }
         assert_eq!(seen, sorted, "{state}");
         sorted.dedup();
-        assert_eq!(sorted.len(), 120, "{state}");
+        assert_eq!((seen.len(), sorted.len()), (120, 120), "{state}");
     }
 }
 

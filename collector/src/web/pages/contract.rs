@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Outages and link incidents that the page lists; the files have all.
-const LISTED: usize = 100;
+const LISTED: usize = 40;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Wanted {

@@ -1,16 +1,13 @@
 //! The fleet: what is wrong now first, then every host. States come from memory, names and tickets
 //! from the store.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::HashMap,
-};
+use std::{cmp::Ordering, collections::HashMap};
 
 use askama::Template;
 use axum::{extract::Query, response::Response};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
-use watchkeep_shared::{HostId, UnixMillis, metric, wire::heartbeat::ServiceStatus};
+use watchkeep_shared::{HostId, metric, wire::heartbeat::ServiceStatus};
 
 use crate::{
     live::HostNow,
@@ -19,7 +16,10 @@ use crate::{
         context::{Ctx, Layout, html},
         error::WebError,
         format,
-        pages::{AlertRow, Choice, choices, client_choices},
+        pages::{
+            Choice, choices, client_choices,
+            troubles::{Trouble, troubles},
+        },
         parts::{Gauge, Pill, Time, pill},
     },
 };
@@ -60,20 +60,6 @@ struct FleetPage {
     rows: Vec<HostRow>,
     found: usize,
     next: String,
-}
-
-/// Something that is wrong now.
-struct Trouble {
-    tone: &'static str,
-    icon: &'static str,
-    word: &'static str,
-    title: String,
-    href: String,
-    host: String,
-    host_href: String,
-    what: String,
-    since: Time,
-    number: Option<i64>,
 }
 
 /// One line of the host table.
@@ -268,70 +254,6 @@ fn site_choices(all: &[HostState], chosen: &str) -> Vec<Choice> {
         value: id,
         label: name.to_owned(),
     }));
-    list
-}
-
-/// Silent hosts and alerts that fire, the worst and then the newest first. Alerts of silent hosts
-/// are left out: they say nothing new.
-fn troubles(ctx: &Ctx, all: &[HostState], firing: &[views::AlertView]) -> Vec<Trouble> {
-    let silent: Vec<&HostState> = all
-        .iter()
-        .filter(|one| one.health == Health::Silent)
-        .collect();
-    let mut list: Vec<Trouble> = Vec::new();
-    for one in &silent {
-        let seen = one
-            .now
-            .as_ref()
-            .map_or(UnixMillis(one.host.enrolled_at), |now| now.last_seen_at);
-        let number = firing
-            .iter()
-            .find(|a| a.host_id == one.host.id)
-            .and_then(|a| a.number);
-        let host_href = format!("/hosts/{}", one.host.id);
-        list.push(Trouble {
-            tone: "crit",
-            icon: "silent",
-            word: "Silent",
-            title: format!("{} is silent", one.host.name),
-            href: number.map_or_else(|| host_href.clone(), |n| format!("/tickets/{n}")),
-            host: one.host.name.clone(),
-            host_href,
-            what: format!(
-                "{} · {} · no heartbeat since then",
-                one.host.client, one.host.site
-            ),
-            since: Time::new(seen, ctx.now),
-            number,
-        });
-    }
-    for alert in firing {
-        if silent.iter().any(|one| one.host.id == alert.host_id) {
-            continue;
-        }
-        let row = AlertRow::of(alert, ctx.now);
-        let host_href = format!("/hosts/{}", row.host_id);
-        list.push(Trouble {
-            tone: row.tone,
-            icon: row.icon,
-            word: row.word,
-            title: row.summary,
-            href: row
-                .number
-                .map_or_else(|| host_href.clone(), |n| format!("/tickets/{n}")),
-            host: row.host,
-            host_href,
-            what: format!("rule {}", row.rule),
-            since: row.since,
-            number: row.number,
-        });
-    }
-    let rank = |tone: &str| match tone {
-        "crit" => 0,
-        "warn" => 1,
-        _ => 2,
-    };
-    list.sort_by_key(|one| (rank(one.tone), Reverse(one.since.instant())));
     list
 }
 

@@ -8,6 +8,8 @@ pub(crate) mod host;
 pub(crate) mod login;
 pub(crate) mod ticket;
 pub(crate) mod tickets;
+mod timeline;
+mod troubles;
 
 use watchkeep_shared::UnixMillis;
 

@@ -12,11 +12,11 @@ use watchkeep_core::{
     alerts::AlertEvidence,
     ids::TicketId,
     rules::Priority,
-    tickets::{Action, Actor, TicketEventKind, TicketState, WaitingOn},
+    tickets::{Action, TicketState, WaitingOn},
 };
 
 use crate::{
-    store::views::{self, AlertView, DeliveryView, TicketEventView, TicketView},
+    store::views::{self, AlertView, TicketView},
     tickets::{ActError, TicketEvidence, act as carry_out},
     web::{
         api::MAX_EVENTS,
@@ -24,8 +24,11 @@ use crate::{
         context::{Ctx, Layout, html},
         error::WebError,
         format,
-        pages::{AlertRow, Choice, choices},
-        parts::{Pill, Time, pill, severity, ticket_state},
+        pages::{
+            AlertRow, Choice, choices,
+            timeline::{DeliveryRow, EventRow, delivery_row, event_row},
+        },
+        parts::{Pill, Time, ticket_state},
     },
 };
 
@@ -86,24 +89,6 @@ struct Observed {
     threshold: String,
     detail: String,
     lines: Vec<String>,
-}
-
-struct EventRow {
-    at: Time,
-    tone: &'static str,
-    icon: &'static str,
-    who: String,
-    what: String,
-    note: String,
-    public: bool,
-}
-
-struct DeliveryRow {
-    kind: &'static str,
-    channel: String,
-    state: Pill,
-    at: Time,
-    error: String,
 }
 
 /// `GET /tickets/{number or id}`
@@ -262,7 +247,11 @@ fn observed(alert: &AlertView) -> Observed {
         summary: alert.summary.clone(),
         value: text(evidence.value),
         threshold: text(evidence.threshold),
-        detail: evidence.detail.unwrap_or_default(),
+        // The summary may say it already.
+        detail: evidence
+            .detail
+            .filter(|text| !alert.summary.contains(text))
+            .unwrap_or_default(),
         lines: evidence.lines,
     }
 }
@@ -295,127 +284,6 @@ async fn chart(
         format!("{}, the hour before", kept.metric),
         &options,
     )))
-}
-
-fn event_row(ctx: &Ctx, event: &TicketEventView) -> Option<EventRow> {
-    let kind = match serde_json::from_str::<TicketEventKind>(&event.detail) {
-        Ok(kind) => kind,
-        Err(error) => {
-            tracing::warn!(event.id = event.id, "corrupt ticket_event.detail: {error}");
-            return None;
-        }
-    };
-    let who = match serde_json::from_str(&event.actor) {
-        Ok(Actor::User { name, .. }) => name,
-        Ok(Actor::Link { sent_to }) => format!("{sent_to} (by link)"),
-        Ok(Actor::System) | Err(_) => "Watchkeep".to_owned(),
-    };
-    let (note, public) = match &kind {
-        TicketEventKind::Note { internal, text } => (text.clone(), !internal),
-        _ => (String::new(), false),
-    };
-    let (tone, icon, what) = told(kind);
-    Some(EventRow {
-        at: ctx.time(event.at),
-        tone,
-        icon,
-        who,
-        what,
-        note,
-        public,
-    })
-}
-
-/// An event as tone, icon and text behind the actor's name.
-fn told(kind: TicketEventKind) -> (&'static str, &'static str, String) {
-    match kind {
-        TicketEventKind::Opened { .. } => ("info", "ticket", "opened the ticket".to_owned()),
-        TicketEventKind::AlertAttached {
-            summary,
-            severity: level,
-            ..
-        } => {
-            let (tone, icon) = severity(level.as_str());
-            (tone, icon, format!("attached an alert: {summary}"))
-        }
-        TicketEventKind::AlertCleared { reason, .. } => {
-            ("ok", "up", format!("saw an alert clear: {reason}"))
-        }
-        TicketEventKind::Acknowledged => (
-            "info",
-            "check",
-            "acknowledged; no further page goes out".to_owned(),
-        ),
-        TicketEventKind::Assigned {
-            name: Some(name), ..
-        } => ("", "user", format!("assigned it to {name}")),
-        TicketEventKind::Assigned { .. } => ("", "user", "assigned it to nobody".to_owned()),
-        TicketEventKind::StateChanged { from, to } => {
-            let text = format!("set it from {} to {}", state_text(from), state_text(to));
-            ("", "arrow", text)
-        }
-        TicketEventKind::Note { internal: true, .. } => {
-            ("", "note", "wrote an internal note".to_owned())
-        }
-        TicketEventKind::Note {
-            internal: false, ..
-        } => ("info", "note", "wrote a public note".to_owned()),
-        TicketEventKind::PriorityChanged { from, to } => (
-            "",
-            "bell",
-            format!("changed the priority from {from} to {to}"),
-        ),
-        TicketEventKind::Escalated { tier } => (
-            "warn",
-            "warn",
-            format!("escalated it to tier {tier}: nobody had acknowledged it"),
-        ),
-        TicketEventKind::Reopened => ("warn", "bell", "reopened it".to_owned()),
-        TicketEventKind::Resolved { auto: true } => {
-            ("ok", "check", "resolved it: all is well again".to_owned())
-        }
-        TicketEventKind::Resolved { auto: false } => ("ok", "check", "resolved it".to_owned()),
-        TicketEventKind::Closed => ("", "check", "closed it".to_owned()),
-        TicketEventKind::HandedBack => (
-            "ok",
-            "up",
-            "sees that all is well again; a person has to resolve it".to_owned(),
-        ),
-        TicketEventKind::NotificationSent {
-            channel,
-            to,
-            outcome,
-        } => ("", "mail", format!("sent {channel} to {to}: {outcome}")),
-    }
-}
-
-fn state_text(state: TicketState) -> String {
-    state
-        .as_str()
-        .replace('_', " for ")
-        .replace("for scheduled", "for an agreed time")
-}
-
-fn delivery_row(ctx: &Ctx, one: &DeliveryView) -> DeliveryRow {
-    DeliveryRow {
-        kind: if one.kind == "page" { "Page" } else { "Notice" },
-        channel: one.channel.clone(),
-        state: match one.state.as_str() {
-            "sent" => pill("ok", "check", "Delivered"),
-            "pending" if one.attempts > 0 => {
-                pill("warn", "wait", format!("Trying, {} failed", one.attempts))
-            }
-            "pending" => pill("info", "wait", "Queued"),
-            "cancelled" => pill("idle", "info", "Cancelled"),
-            _ => pill("crit", "crit", "Given up"),
-        },
-        at: ctx.time(one.done_at.unwrap_or(one.created_at)),
-        error: one
-            .last_error
-            .clone()
-            .filter(|_| one.state != "sent")
-            .unwrap_or_default(),
-    }
 }
 
 #[derive(Deserialize)]
@@ -486,26 +354,4 @@ fn action(ctx: &Ctx, form: &Wanted) -> Result<Action, WebError> {
             )));
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn states_read_as_words() {
-        assert_eq!(
-            state_text(TicketState::Waiting {
-                on: WaitingOn::Customer
-            }),
-            "waiting for customer"
-        );
-        assert_eq!(
-            state_text(TicketState::Waiting {
-                on: WaitingOn::Scheduled
-            }),
-            "waiting for an agreed time"
-        );
-        assert_eq!(state_text(TicketState::New), "new");
-    }
 }

@@ -1,0 +1,178 @@
+//! A ticket's timeline and its messages as text.
+
+use watchkeep_core::tickets::{Actor, TicketEventKind, TicketState};
+
+use crate::{
+    store::views::{DeliveryView, TicketEventView},
+    web::{
+        context::Ctx,
+        parts::{Pill, Time, pill, severity},
+    },
+};
+
+/// One line of a ticket's timeline.
+pub(crate) struct EventRow {
+    pub(crate) at: Time,
+    pub(crate) tone: &'static str,
+    pub(crate) icon: &'static str,
+    pub(crate) who: String,
+    pub(crate) what: String,
+    pub(crate) note: String,
+    pub(crate) public: bool,
+}
+
+/// A message sent, or to be sent.
+pub(crate) struct DeliveryRow {
+    pub(crate) kind: &'static str,
+    pub(crate) channel: String,
+    pub(crate) state: Pill,
+    pub(crate) at: Time,
+    pub(crate) error: String,
+}
+
+/// What happened, for people; `None` for a line that can't be read, which is logged.
+pub(crate) fn event_row(ctx: &Ctx, event: &TicketEventView) -> Option<EventRow> {
+    let kind = match serde_json::from_str::<TicketEventKind>(&event.detail) {
+        Ok(kind) => kind,
+        Err(error) => {
+            tracing::warn!(event.id = event.id, "corrupt ticket_event.detail: {error}");
+            return None;
+        }
+    };
+    let who = match serde_json::from_str(&event.actor) {
+        Ok(Actor::User { name, .. }) => name,
+        Ok(Actor::Link { sent_to }) => format!("{sent_to} (by link)"),
+        Ok(Actor::System) | Err(_) => "Watchkeep".to_owned(),
+    };
+    let (note, public) = match &kind {
+        TicketEventKind::Note { internal, text } => (text.clone(), !internal),
+        _ => (String::new(), false),
+    };
+    let (tone, icon, what) = told(kind);
+    Some(EventRow {
+        at: ctx.time(event.at),
+        tone,
+        icon,
+        who,
+        what,
+        note,
+        public,
+    })
+}
+
+/// An event as tone, icon and text behind the actor's name.
+fn told(kind: TicketEventKind) -> (&'static str, &'static str, String) {
+    match kind {
+        TicketEventKind::Opened { .. } => ("info", "ticket", "opened the ticket".to_owned()),
+        TicketEventKind::AlertAttached {
+            summary,
+            severity: level,
+            ..
+        } => {
+            let (tone, icon) = severity(level.as_str());
+            (tone, icon, format!("attached an alert: {summary}"))
+        }
+        TicketEventKind::AlertCleared { reason, .. } => {
+            ("ok", "up", format!("saw an alert clear: {reason}"))
+        }
+        TicketEventKind::Acknowledged => (
+            "info",
+            "check",
+            "acknowledged; no further page goes out".to_owned(),
+        ),
+        TicketEventKind::Assigned {
+            name: Some(name), ..
+        } => ("", "user", format!("assigned it to {name}")),
+        TicketEventKind::Assigned { .. } => ("", "user", "assigned it to nobody".to_owned()),
+        TicketEventKind::StateChanged { from, to } => {
+            let text = format!("set it from {} to {}", state_text(from), state_text(to));
+            ("", "arrow", text)
+        }
+        TicketEventKind::Note { internal: true, .. } => {
+            ("", "note", "wrote an internal note".to_owned())
+        }
+        TicketEventKind::Note {
+            internal: false, ..
+        } => ("info", "note", "wrote a public note".to_owned()),
+        TicketEventKind::PriorityChanged { from, to } => (
+            "",
+            "bell",
+            format!("changed the priority from {from} to {to}"),
+        ),
+        TicketEventKind::Escalated { tier } => (
+            "warn",
+            "warn",
+            format!("escalated it to tier {tier}: nobody had acknowledged it"),
+        ),
+        TicketEventKind::Reopened => ("warn", "bell", "reopened it".to_owned()),
+        TicketEventKind::Resolved { auto: true } => {
+            ("ok", "check", "resolved it: all is well again".to_owned())
+        }
+        TicketEventKind::Resolved { auto: false } => ("ok", "check", "resolved it".to_owned()),
+        TicketEventKind::Closed => ("", "check", "closed it".to_owned()),
+        TicketEventKind::HandedBack => (
+            "ok",
+            "up",
+            "sees that all is well again; a person has to resolve it".to_owned(),
+        ),
+        TicketEventKind::NotificationSent {
+            channel,
+            to,
+            outcome,
+        } => ("", "mail", format!("sent {channel} to {to}: {outcome}")),
+    }
+}
+
+fn state_text(state: TicketState) -> String {
+    state
+        .as_str()
+        .replace('_', " for ")
+        .replace("for scheduled", "for an agreed time")
+}
+
+/// How a message fares.
+pub(crate) fn delivery_row(ctx: &Ctx, one: &DeliveryView) -> DeliveryRow {
+    DeliveryRow {
+        kind: if one.kind == "page" { "Page" } else { "Notice" },
+        channel: one.channel.clone(),
+        state: match one.state.as_str() {
+            "sent" => pill("ok", "check", "Delivered"),
+            "pending" if one.attempts > 0 => {
+                pill("warn", "wait", format!("Trying, {} failed", one.attempts))
+            }
+            "pending" => pill("info", "wait", "Queued"),
+            "cancelled" => pill("idle", "info", "Cancelled"),
+            _ => pill("crit", "crit", "Given up"),
+        },
+        at: ctx.time(one.done_at.unwrap_or(one.created_at)),
+        error: one
+            .last_error
+            .clone()
+            .filter(|_| one.state != "sent")
+            .unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watchkeep_core::tickets::WaitingOn;
+
+    use super::*;
+
+    #[test]
+    fn states_read_as_words() {
+        assert_eq!(
+            state_text(TicketState::Waiting {
+                on: WaitingOn::Customer
+            }),
+            "waiting for customer"
+        );
+        assert_eq!(
+            state_text(TicketState::Waiting {
+                on: WaitingOn::Scheduled
+            }),
+            "waiting for an agreed time"
+        );
+        assert_eq!(state_text(TicketState::New), "new");
+    }
+}
