@@ -135,6 +135,9 @@ fn enroll_here(config: &Config, token: &str, hostname: &str, force: bool) -> any
         );
     }
     let identity = runtime()?.block_on(enroll::enroll(&token, hostname))?;
+    if force {
+        run::forget_previous_host(&config.state_dir)?;
+    }
     identity.store(&config.state_dir)?;
     print(&format!(
         "enrolled as host {} at {}; start the agent with `watchkeep-agent run`\n",

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -56,6 +56,28 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Reads a file of `/proc`. Such files say that they are empty, which makes the standard library
+/// read them in many small pieces; this takes two system calls for most.
+pub fn read_virtual(path: &str) -> io::Result<String> {
+    const ROOM_BYTES: usize = 4 << 10;
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; ROOM_BYTES];
+    let mut filled = 0;
+    loop {
+        if filled == buffer.len() {
+            buffer.resize(filled * 2, 0);
+        }
+        match file.read(&mut buffer[filled..])? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    buffer.truncate(filled);
+    // Names of processes and mount points may hold any bytes.
+    Ok(String::from_utf8(buffer)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// Makes a new or renamed entry of the parent directory survive a power cut.

@@ -208,6 +208,11 @@ pub fn load(state_dir: &Path) -> Option<Policy> {
         .flatten()
 }
 
+/// Removes the stored policy.
+pub fn forget(state_dir: &Path) -> std::io::Result<()> {
+    std::fs::remove_file(state_dir.join(FILE))
+}
+
 /// Keeps the policy for the next start; without it the agent asks for it again.
 pub fn store(state_dir: &Path, policy: &Policy) {
     if let Err(error) = files::write_json(&state_dir.join(FILE), policy, Durability::Cached) {

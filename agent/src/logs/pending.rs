@@ -5,13 +5,15 @@ use std::{path::Path, sync::Arc};
 
 use watchkeep_shared::wire::{
     heartbeat::{Event, LogGapReason},
-    limits::MAX_TEXT_BYTES,
+    limits::{MAX_EVENTS_PER_FRAME, MAX_TEXT_BYTES},
 };
 
 use super::redact::Redactor;
 
-/// Most events that wait; the protocol allows a few more in a frame, for other kinds.
-const MAX_EVENTS: usize = 100;
+/// From so many events on, reading waits. The last line may still bring some more.
+const ENOUGH_EVENTS: usize = 100;
+/// Most events; the protocol allows a few more in a frame, for other kinds.
+const MAX_EVENTS: usize = MAX_EVENTS_PER_FRAME - 8;
 /// Lines that are shown of one rule's matches in one file.
 const SHOWN_LINES: usize = 5;
 /// Longest shown line, bytes, after redaction.
@@ -39,9 +41,9 @@ impl Pending {
         self.events.is_empty()
     }
 
-    /// Whether reading must wait. One line can still bring an event for each of its rules.
+    /// Whether reading must wait.
     pub(super) fn is_full(&self) -> bool {
-        self.events.len() >= MAX_EVENTS
+        self.events.len() >= ENOUGH_EVENTS
     }
 
     pub(super) fn take(&mut self) -> Vec<Event> {
@@ -50,14 +52,18 @@ impl Pending {
     }
 
     pub(super) fn matched(&mut self, rule: &str, path: &Path, line: &[u8]) {
-        let path = shown_path(path);
+        let shown = shown_path(path);
         let known = self.events.iter().position(|event| {
-            matches!(event, Event::LogMatch { rule: r, path: p, .. } if r == rule && *p == path)
+            matches!(event, Event::LogMatch { rule: r, path: p, .. } if r == rule && *p == shown)
         });
+        if known.is_none() && self.events.len() >= MAX_EVENTS {
+            self.gap(path, LogGapReason::RateLimited, None);
+            return;
+        }
         let at = known.unwrap_or_else(|| {
             self.events.push(Event::LogMatch {
                 rule: rule.to_owned(),
-                path,
+                path: shown,
                 count: 0,
                 lines: Vec::new(),
             });

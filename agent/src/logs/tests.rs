@@ -260,6 +260,34 @@ fn more_kinds_of_matches_than_fit_a_frame_wait_for_the_next() {
 }
 
 #[test]
+fn a_line_that_too_many_rules_match_keeps_to_the_limits_of_a_frame_and_says_so() {
+    let mut world = World::new("a.log", "ERROR");
+    world.checks[0].rules = (0..200)
+        .map(|n| LogRule {
+            name: format!("r{n}"),
+            pattern: "ERROR".to_owned(),
+        })
+        .collect();
+    world.watcher.set(&world.checks);
+    world.scan_and_commit();
+    world.append("a.log", "ERROR\n");
+    world.now_ms += 1_000;
+    world.watcher.scan(world.now_ms);
+    let (events, _) = world.watcher.take();
+    assert!(events.len() < 128, "{}", events.len());
+    let limited = |event: &Event| {
+        matches!(
+            event,
+            Event::LogGap {
+                reason: LogGapReason::RateLimited,
+                ..
+            }
+        )
+    };
+    assert!(events.iter().any(limited));
+}
+
+#[test]
 fn positions_wait_while_matches_wait() {
     let mut world = World::new("a.log", "ERROR");
     world.scan();

@@ -41,7 +41,7 @@ use crate::{
     policy::{self, Effective},
     process::Tasks,
     sampler::Sampler,
-    services::{ProbeResult, Services},
+    services::{ProbeResult, Services, Wakes},
     spool::{Keep, Run, Spool},
     status::{Connection, Status},
     uplink::{
@@ -109,6 +109,24 @@ pub fn lock_state_dir(dir: &Path) -> Result<File, RunError> {
     }
 }
 
+/// Removes what belongs to the identity before: its unsent heartbeats and its policy. They would
+/// count for another host.
+pub fn forget_previous_host(state_dir: &Path) -> Result<(), RunError> {
+    let spool = std::fs::remove_dir_all(state_dir.join(SPOOL));
+    for removed in [spool, policy::forget(state_dir)] {
+        match removed {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(RunError::StateDir {
+                    dir: state_dir.to_owned(),
+                    source,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let _lock = lock_state_dir(&config.state_dir)?;
@@ -130,7 +148,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             biased;
             () = &mut stop => break,
             answer = answer_of(&mut agent.request) => agent.answered(answer),
-            Some(result) = inputs.probes.recv() => agent.probed(result),
+            Some(result) = inputs.services.probes.recv() => agent.probed(result),
+            Some(()) = inputs.services.exits.recv() => agent.schedule.process_ended(),
             Some(()) = inputs.logs.recv() => agent.schedule.logs_changed(Instant::now()),
             () = tokio::time::sleep_until(wake) => {}
         }
@@ -150,7 +169,7 @@ async fn answer_of(request: &mut Option<Request>) -> Result<Vec<u8>, Failure> {
 
 /// What wakes the loop from outside.
 struct Inputs {
-    probes: mpsc::Receiver<ProbeResult>,
+    services: Wakes,
     logs: mpsc::Receiver<()>,
 }
 
@@ -188,7 +207,7 @@ impl Agent {
             config.limits.log_paths.clone(),
             Arc::new(Redactor::new(config.redaction_extra.clone())),
         );
-        let (services, probes) = Services::new(tasks);
+        let (services, wakes) = Services::new(tasks);
         let (notice, log_changes) = LogNotice::new();
         let start = Instant::now();
         let mut agent = Self {
@@ -210,7 +229,7 @@ impl Agent {
         }
         agent.write_status(now, false);
         let inputs = Inputs {
-            probes,
+            services: wakes,
             logs: log_changes,
         };
         Ok((agent, inputs))
@@ -219,8 +238,8 @@ impl Agent {
     /// Does everything that is due.
     fn turn(&mut self) {
         let now = Instant::now();
-        if self.services.has_processes()
-            && self.schedule.processes_due(now)
+        if let Some(every) = self.services.check_processes_after()
+            && self.schedule.processes_due(now, every)
             && self.services.check_processes()
         {
             self.schedule.services_changed(now);
@@ -247,7 +266,7 @@ impl Agent {
     fn wake_at(&self) -> Instant {
         let attempt = self.uplink.next_attempt(&self.spool);
         self.schedule
-            .wake_at(attempt, self.services.has_processes())
+            .wake_at(attempt, self.services.check_processes_after())
     }
 
     fn beat(&mut self, now: Instant) {

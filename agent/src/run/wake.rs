@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::services::PROCESS_CHECK_MS;
-
 /// Frames for log matches are at least so far apart.
 const BETWEEN_LOG_FRAMES: Duration = Duration::from_secs(1);
 /// A log that changes all the time is read at most so often.
@@ -15,14 +13,13 @@ const LOG_POLL_WITH_NOTICES: Duration = Duration::from_secs(5);
 const LOG_POLL_ALONE: Duration = Duration::from_secs(1);
 /// Log positions that only moved are kept so often; after a crash so much is read again.
 const BETWEEN_SAVES: Duration = Duration::from_secs(30);
-const PROCESS_CHECK: Duration = Duration::from_millis(PROCESS_CHECK_MS);
 
 #[derive(Debug)]
 pub(super) struct Schedule {
     next_beat: Instant,
     /// A frame ahead of the beat.
     urgent: Option<Instant>,
-    next_process_check: Instant,
+    last_process_check: Option<Instant>,
     next_log_read: Instant,
     last_log_read: Option<Instant>,
     last_log_frame: Option<Instant>,
@@ -35,7 +32,7 @@ impl Schedule {
         Self {
             next_beat: first_beat,
             urgent: None,
-            next_process_check: now,
+            last_process_check: None,
             next_log_read: now,
             last_log_read: None,
             last_log_frame: None,
@@ -44,12 +41,19 @@ impl Schedule {
         }
     }
 
-    pub(super) fn processes_due(&mut self, now: Instant) -> bool {
-        let due = now >= self.next_process_check;
+    /// Whether to look at the processes, which is done every so often and when one ended.
+    pub(super) fn processes_due(&mut self, now: Instant, every: Duration) -> bool {
+        let due = self
+            .last_process_check
+            .is_none_or(|last| now >= last + every);
         if due {
-            self.next_process_check = now + PROCESS_CHECK;
+            self.last_process_check = Some(now);
         }
         due
+    }
+
+    pub(super) fn process_ended(&mut self) {
+        self.last_process_check = None;
     }
 
     /// A frame goes at once.
@@ -127,17 +131,21 @@ impl Schedule {
                 .min(now + Duration::from_millis(u64::from(after_ms)));
         }
         self.next_log_read = now;
-        self.next_process_check = now;
+        self.last_process_check = None;
     }
 
-    pub(super) fn wake_at(&self, attempt: Option<Instant>, with_processes: bool) -> Instant {
+    pub(super) fn wake_at(
+        &self,
+        attempt: Option<Instant>,
+        check_processes_after: Option<Duration>,
+    ) -> Instant {
         let mut at = self.next_beat.min(self.next_log_read);
         at = self.urgent.map_or(at, |urgent| at.min(urgent));
         at = attempt.map_or(at, |attempt| at.min(attempt));
-        if with_processes {
-            at = at.min(self.next_process_check);
-        }
-        at
+        let check = check_processes_after
+            .zip(self.last_process_check)
+            .map(|(every, last)| last + every);
+        check.map_or(at, |check| at.min(check))
     }
 
     fn expedite(&mut self, at: Instant) {
@@ -192,9 +200,9 @@ mod tests {
         schedule.log_matched(start + ms(100));
         assert!(!schedule.beat_due(start + ms(999)));
         assert!(schedule.beat_due(start + ms(1_000)));
-        assert_eq!(schedule.wake_at(None, false), start);
+        assert_eq!(schedule.wake_at(None, None), start);
         schedule.logs_read(start, false, true);
-        assert_eq!(schedule.wake_at(None, false), start + ms(1_000));
+        assert_eq!(schedule.wake_at(None, None), start + ms(1_000));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::files;
+
 /// Memory figures that sysinfo does not give.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MemoryDetails {
@@ -10,7 +12,7 @@ pub(super) struct MemoryDetails {
 }
 
 pub(super) fn read(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok()
+    files::read_virtual(path).ok()
 }
 
 /// `Cached` and `Buffers` of `/proc/meminfo` (`proc_meminfo(5)`).

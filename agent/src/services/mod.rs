@@ -4,17 +4,21 @@
 mod process;
 mod tcp;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::{Semaphore, mpsc},
+};
 use tokio_util::sync::CancellationToken;
 use watchkeep_shared::wire::heartbeat::{Service, ServiceStatus};
 
 use self::process::ProcessWatch;
 use crate::process::Tasks;
 
-/// How often processes are looked at, milliseconds. A death is known within this time.
-pub const PROCESS_CHECK_MS: u64 = 500;
+/// Most processes whose end the kernel is asked to tell; each costs a file descriptor.
+const MAX_EXIT_NOTICES: usize = 64;
 /// Probe results that may wait for the loop.
 const QUEUE: usize = 64;
 
@@ -40,23 +44,41 @@ pub struct Services {
     processes: Vec<ProcessWatch>,
     states: BTreeMap<String, Finding>,
     results: mpsc::Sender<ProbeResult>,
+    exits: mpsc::Sender<()>,
+    exit_notices: Arc<Semaphore>,
     generation: u64,
     stop_probes: CancellationToken,
 }
 
+/// What wakes the loop.
+#[derive(Debug)]
+pub struct Wakes {
+    /// Results of probes, for [`Services::apply`].
+    pub probes: mpsc::Receiver<ProbeResult>,
+    /// A watched process ended: time for [`Services::check_processes`].
+    pub exits: mpsc::Receiver<()>,
+}
+
 impl Services {
-    /// Watches nothing yet; probe results arrive at the receiver.
-    pub fn new(tasks: Tasks) -> (Self, mpsc::Receiver<ProbeResult>) {
-        let (results, receiver) = mpsc::channel(QUEUE);
+    /// Watches nothing yet.
+    pub fn new(tasks: Tasks) -> (Self, Wakes) {
+        let (results, probes) = mpsc::channel(QUEUE);
+        let (exits, exit_wakes) = mpsc::channel(1);
         let services = Self {
             stop_probes: tasks.stop_token().child_token(),
             tasks,
             processes: Vec::new(),
             states: BTreeMap::new(),
             results,
+            exits,
+            exit_notices: Arc::new(Semaphore::new(MAX_EXIT_NOTICES)),
             generation: 0,
         };
-        (services, receiver)
+        let wakes = Wakes {
+            probes,
+            exits: exit_wakes,
+        };
+        (services, wakes)
     }
 
     /// Watches these from now on. A service that stays keeps its state.
@@ -64,13 +86,11 @@ impl Services {
         self.stop_probes.cancel();
         self.stop_probes = self.tasks.stop_token().child_token();
         self.generation += 1;
-        self.processes
-            .retain(|watch| processes.iter().any(|name| name == watch.name()));
-        for name in processes {
-            if !self.processes.iter().any(|watch| watch.name() == name) {
-                self.processes.push(ProcessWatch::new(name));
-            }
-        }
+        // They are found again at once, and the waiting for their ends begins anew.
+        self.processes = processes
+            .iter()
+            .map(|name| ProcessWatch::new(name))
+            .collect();
         let endpoint_keys: Vec<String> = endpoints.iter().map(|a| format!("tcp:{a}")).collect();
         self.states.retain(|key, _| endpoint_keys.contains(key));
         for address in endpoints {
@@ -85,14 +105,16 @@ impl Services {
         self.check_processes();
     }
 
-    /// Whether any process is watched, so that [`Services::check_processes`] has work.
-    pub fn has_processes(&self) -> bool {
-        !self.processes.is_empty()
+    /// When to look at the processes again; `None` if none is watched.
+    pub fn check_processes_after(&self) -> Option<Duration> {
+        (!self.processes.is_empty()).then(|| process::check_after(&self.processes))
     }
 
     /// Looks at the watched processes. Returns whether a state changed.
     pub fn check_processes(&mut self) -> bool {
-        process::check(&mut self.processes);
+        let mut processes = std::mem::take(&mut self.processes);
+        process::check(&mut processes, &|pid| self.notice_exit(pid));
+        self.processes = processes;
         let mut changed = false;
         for watch in &self.processes {
             let finding = if watch.is_running() {
@@ -136,6 +158,33 @@ impl Services {
             .collect()
     }
 
+    /// Asks to be told when a process ends. Returns whether that will be so.
+    #[expect(
+        deprecated,
+        reason = "unsound only for types that don't own their descriptor; its successor is unsafe"
+    )]
+    fn notice_exit(&self, pid: u32) -> bool {
+        let Ok(permit) = self.exit_notices.clone().try_acquire_owned() else {
+            return false;
+        };
+        let watched = Pid::from_raw(pid as i32)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+            .and_then(|process| AsyncFd::with_interest(process, Interest::READABLE).ok());
+        let Some(process) = watched else { return false };
+        let (exits, stop) = (self.exits.clone(), self.stop_probes.clone());
+        self.tasks.spawn("process-exit", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = process.readable() => {
+                    // A full channel already says it.
+                    let _ = exits.try_send(());
+                }
+            }
+            drop(permit);
+        });
+        true
+    }
+
     fn spawn_probe(&self, address: &str, interval_ms: u32) {
         let probe = tcp::Probe {
             address: address.to_owned(),
@@ -157,7 +206,7 @@ fn set_state(states: &mut BTreeMap<String, Finding>, key: String, finding: Findi
 
 #[cfg(test)]
 mod tests {
-    use std::{process::Command, time::Duration};
+    use std::process::Command;
 
     use super::*;
 
@@ -168,7 +217,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_dies_and_comes_back_is_seen_even_as_a_zombie() {
-        let (mut services, _results) = Services::new(Tasks::default());
+        let tasks = Tasks::default();
+        let (mut services, mut wakes) = Services::new(tasks.clone());
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("wk-test-sleeper");
         std::fs::copy("/bin/sleep", &program).unwrap();
@@ -178,29 +228,19 @@ mod tests {
 
         let mut child = Command::new(&program).arg("600").spawn().unwrap();
         // `spawn` returns when the new program runs, so its name is right at once.
-        for watch in &mut services.processes {
-            watch.scan_next_time();
-        }
         assert!(services.check_processes());
         assert_eq!(status(&services, key), ServiceStatus::Running);
         assert!(!services.check_processes());
 
         // Killed and not waited for: a zombie, whose name is still there.
         child.kill().unwrap();
-        wait_for_zombie(child.id());
+        tokio::time::timeout(Duration::from_secs(20), wakes.exits.recv())
+            .await
+            .unwrap();
         assert!(services.check_processes());
         assert_eq!(status(&services, key), ServiceStatus::Stopped);
         child.wait().unwrap();
-    }
-
-    fn wait_for_zombie(pid: u32) {
-        loop {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-            if stat.contains(") Z ") {
-                return;
-            }
-            std::thread::yield_now();
-        }
+        tasks.stop().await;
     }
 
     #[tokio::test]
@@ -209,7 +249,7 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let key = format!("tcp:{address}");
         let tasks = Tasks::default();
-        let (mut services, mut results) = Services::new(tasks.clone());
+        let (mut services, mut wakes) = Services::new(tasks.clone());
         services.set(&[], std::slice::from_ref(&address), 1_000);
         assert_eq!(status(&services, &key), ServiceStatus::Unknown);
         let deadline = Duration::from_secs(20);
@@ -219,7 +259,7 @@ mod tests {
         ] {
             tokio::time::timeout(deadline, async {
                 while status(&services, &key) != expected {
-                    let result = results.recv().await.unwrap();
+                    let result = wakes.probes.recv().await.unwrap();
                     services.apply(result);
                 }
             })
@@ -233,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn results_of_an_older_policy_are_ignored() {
         let tasks = Tasks::default();
-        let (mut services, _results) = Services::new(tasks.clone());
+        let (mut services, _wakes) = Services::new(tasks.clone());
         services.set(&[], &["127.0.0.1:1".to_owned()], 1_000);
         let stale = ProbeResult {
             key: "tcp:127.0.0.1:1".to_owned(),

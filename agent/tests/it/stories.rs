@@ -402,6 +402,11 @@ fn a_revoked_agent_keeps_its_frames_and_says_so() {
             .contains("this host was retired")
     );
     assert!(status["spool_frames"].as_u64().unwrap() >= 2);
+
+    // Under another identity its frames would count for another host.
+    let forced = agent.command(&["enroll", "--force", &fake.token().to_string()]);
+    assert!(forced.status.success(), "{forced:?}");
+    assert!(!agent.state("spool").exists());
 }
 
 #[test]
