@@ -1,6 +1,6 @@
 //! What the end-to-end tests and the load tests stand on: [`fleet`], simulated agents over real
 //! TLS connections, [`harness`], which starts the real programs and looks at what they did, and
-//! [`bench`], the standard set of measurements.
+//! [`mod@bench`], the standard set of measurements.
 //!
 //! Nothing here is shipped. Both parts talk to the programs only as their users do: the command
 //! line, the agent protocol, and read-only queries on the store.

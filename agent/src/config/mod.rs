@@ -1,6 +1,6 @@
 //! The customer's configuration: where state lives, and caps on what the MSP's policy may ask for.
 //!
-//! TOML, unknown keys refused; each setting also as `WATCHKEEP_SECTION__KEY` (see [`env`]).
+//! TOML, unknown keys refused; each setting also as `WATCHKEEP_SECTION__KEY` (see [`mod@env`]).
 //! Everything has a default, so an absent file is an empty one. All problems of the values are
 //! reported at once; those of the TOML's form one at a time, as the parser finds them.
 

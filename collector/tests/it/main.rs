@@ -1,7 +1,11 @@
 //! The store and what stands directly on it, on both databases: each story is written once and run
 //! on SQLite and on PostgreSQL.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that can't go on has failed"
+)]
 
 mod history;
 mod leases;

@@ -1,7 +1,7 @@
 //! The history codec: how the metric values of heartbeats are kept. A heartbeat's values are stored
 //! as one small row ([`mod@row`]); the rows of a host-hour are later sealed into one compressed
 //! chunk ([`encode`]). Charts read one metric of many chunks ([`series`]) and thin it out
-//! ([`downsample`]).
+//! ([`fn@downsample`]).
 //!
 //! Values are whole hundredths, the resolution that agents send: exact below 10^13, for whole
 //! numbers up to 360 * 10^12 (bytes: 360 TB), above that as near as an `f64` is. Names are not kept
