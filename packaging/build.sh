@@ -30,8 +30,8 @@ need_rust
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 target=$(target_dir)
 out=$target/packages
-# Packages of one commit are equal byte by byte.
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s)
+# The same programs of the same commit give the same packages, byte by byte.
+: "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || date +%s)}"
 export SOURCE_DATE_EPOCH
 
 # The newest version of the C library that program $1 uses.
