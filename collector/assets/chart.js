@@ -63,6 +63,9 @@ const Charts = (() => {
     }
     draw() {
       if (!this.data) return;
+      // Points that come while someone drags wait: a new plot would lose the selection.
+      this.late = dragging;
+      if (this.late) return;
       const { at, series } = this.data;
       this.place.classList.toggle("none", !series.some((s) => s.mean.some((v) => v != null)));
       const values = this.values();
@@ -161,7 +164,11 @@ const Charts = (() => {
   let drawn = 0;
   let dragging = false;
   document.addEventListener("pointerdown", (event) => { dragging = Boolean(event.target.closest(".u-over")); });
-  document.addEventListener("pointerup", () => { dragging = false; });
+  document.addEventListener("pointerup", () => {
+    dragging = false;
+    // After uPlot has seen the end of the drag, which comes with the mouse event behind this one.
+    setTimeout(() => charts.filter((chart) => chart.late).forEach((chart) => chart.draw()), 50);
+  });
   const advance = () => {
     if (!charts.length || zoom || dragging || now() - drawn < Math.max(9000, span / 400)) return;
     drawn = now();

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The web pages' story in a real browser, on this machine: starts `quickstart` from the programs
 # built for the tests, watches a process, lets story.mjs drive the pages and end that process.
-# The last line counts: "N passed, M failed". Screenshots go to $WATCHKEEP_SHOTS, if it is set.
+# The last line counts: "N passed, M failed". Screenshots go to $STORY_SHOTS, if it is set.
 #
-#   WATCHKEEP_BIN   where the programs are, default target/debug
+#   STORY_BIN   where the programs are, default target/debug
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-bin=$(realpath "${WATCHKEEP_BIN:-target/debug}")
+bin=$(realpath "${STORY_BIN:-target/debug}")
 for program in watchkeep-collector watchkeep-agent; do
     if [ ! -x "$bin/$program" ]; then
         echo "$bin/$program is missing: run \`cargo build\` first" >&2
@@ -69,8 +69,8 @@ if [ -z "$password" ]; then
     exit 2
 fi
 code=0
-WATCHKEEP_URL="https://localhost:$web" WATCHKEEP_PASSWORD="$password" \
-    WATCHKEEP_NEW_PASSWORD="four unrelated words here" WATCHKEEP_BREACH_PID="$victim" \
+STORY_URL="https://localhost:$web" STORY_PASSWORD="$password" \
+    STORY_NEW_PASSWORD="four unrelated words here" STORY_BREACH_PID="$victim" \
     node tests/browser/story.mjs >"$work/story" 2>"$work/trouble" || code=$?
 if [ "$code" != 0 ]; then
     cat "$work/trouble" >&2

@@ -3,15 +3,15 @@
 // it; no error and no policy violation in the console; screenshots of every page.
 //
 // Environment:
-//   WATCHKEEP_URL             where the collector's pages are, as in https://localhost:8443
-//   WATCHKEEP_LOGIN           the login, default "admin"
-//   WATCHKEEP_PASSWORD        its password, may be the one-time one
-//   WATCHKEEP_NEW_PASSWORD    what to set if the password is a one-time one
-//   WATCHKEEP_HOST            the name of the host to look at, default this machine's
-//   WATCHKEEP_BREACH_COMMAND  a shell command that causes a breach; or
-//   WATCHKEEP_BREACH_PID      a watched process to end, default if neither is set: no ticket story
-//   WATCHKEEP_SHOTS           a directory for screenshots, optional
-//   WATCHKEEP_CHROMIUM        the browser, default /usr/bin/chromium
+//   STORY_URL                 where the collector's pages are, as in https://localhost:8443
+//   STORY_LOGIN               the login, default "admin"
+//   STORY_PASSWORD            its password, may be the one-time one
+//   STORY_NEW_PASSWORD        what to set if the password is a one-time one
+//   STORY_HOST                the name of the host to look at, default this machine's
+//   STORY_BREACH_COMMAND      a shell command that causes a breach; or
+//   STORY_BREACH_PID          a watched process to end, default if neither is set: no ticket story
+//   STORY_SHOTS               a directory for screenshots, optional
+//   STORY_CHROMIUM            the browser, default /usr/bin/chromium
 // Ends with 0 if all holds, else with 1 and what did not; its last line counts.
 
 import assert from "node:assert/strict";
@@ -21,11 +21,11 @@ import { hostname } from "node:os";
 import { chromium } from "playwright-core";
 
 const { env } = process;
-const url = env.WATCHKEEP_URL?.replace(/\/$/, "");
-assert(url && env.WATCHKEEP_PASSWORD, "set WATCHKEEP_URL and WATCHKEEP_PASSWORD");
-const login = env.WATCHKEEP_LOGIN ?? "admin";
-const host = env.WATCHKEEP_HOST ?? hostname();
-const shots = env.WATCHKEEP_SHOTS;
+const url = env.STORY_URL?.replace(/\/$/, "");
+assert(url && env.STORY_PASSWORD, "set STORY_URL and STORY_PASSWORD");
+const login = env.STORY_LOGIN ?? "admin";
+const host = env.STORY_HOST ?? hostname();
+const shots = env.STORY_SHOTS;
 const LIMIT = { timeout: 30_000 };
 const DESKTOP = { width: 1440, height: 900 };
 const PHONE = { width: 390, height: 844 };
@@ -36,7 +36,7 @@ const say = (text) => {
 };
 
 const browser = await chromium.launch({
-  executablePath: env.WATCHKEEP_CHROMIUM ?? "/usr/bin/chromium",
+  executablePath: env.STORY_CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
@@ -83,17 +83,17 @@ async function signIn(page) {
   await page.waitForURL(/\/login\?next=/, LIMIT);
   if (shots) await shot(page, "login-desktop-light");
   await page.getByLabel("Login").fill(login);
-  await page.getByLabel("Password").fill(env.WATCHKEEP_PASSWORD);
+  await page.getByLabel("Password").fill(env.STORY_PASSWORD);
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.waitForURL((to) => !to.pathname.startsWith("/login"), LIMIT);
   if (new URL(page.url()).pathname === "/account/password") {
-    assert(env.WATCHKEEP_NEW_PASSWORD, "the password is a one-time one: set WATCHKEEP_NEW_PASSWORD");
+    assert(env.STORY_NEW_PASSWORD, "the password is a one-time one: set STORY_NEW_PASSWORD");
     if (shots) await shot(page, "password-desktop-light");
     await page.goto(`${url}/tickets`);
     await page.waitForURL("**/account/password", LIMIT);
-    await page.getByLabel("One-time password").fill(env.WATCHKEEP_PASSWORD);
-    await page.getByLabel("New password", { exact: true }).fill(env.WATCHKEEP_NEW_PASSWORD);
-    await page.getByLabel("New password again").fill(env.WATCHKEEP_NEW_PASSWORD);
+    await page.getByLabel("One-time password").fill(env.STORY_PASSWORD);
+    await page.getByLabel("New password", { exact: true }).fill(env.STORY_NEW_PASSWORD);
+    await page.getByLabel("New password again").fill(env.STORY_NEW_PASSWORD);
     await page.getByRole("button", { name: "Save the password" }).click();
     await page.waitForURL(`${url}/`, LIMIT);
     say("a one-time password had to be replaced first");
@@ -138,14 +138,7 @@ async function aChartZooms(page) {
   const range = () => figure.evaluate((el) => Number(el.dataset.to) - Number(el.dataset.from));
   const whole = await range();
   assert.equal(whole, 3_600_000);
-  await figure.scrollIntoViewIfNeeded();
-  const over = await figure.locator(".u-over").boundingBox();
-  const y = over.y + over.height / 2;
-  await page.mouse.move(over.x + over.width * 0.6, y);
-  await page.mouse.down();
-  await page.mouse.move(over.x + over.width * 0.75, y, { steps: 6 });
-  await page.mouse.move(over.x + over.width * 0.9, y, { steps: 6 });
-  await page.mouse.up();
+  await drag(page, figure.locator(".u-over"), 0.6, 0.9);
   await page.waitForFunction(() => {
     const { from, to } = document.querySelector("figure[data-chart]").dataset;
     return to - from < 0.35 * 3_600_000;
@@ -173,6 +166,23 @@ async function aChartZooms(page) {
   say("a chart zooms, all charts with it, and back");
 }
 
+/** Drags across an element. The page above it is live: if that moved it meanwhile, once more. */
+async function drag(page, element, from, to) {
+  for (let tries = 0; tries < 5; tries += 1) {
+    await element.scrollIntoViewIfNeeded();
+    const before = await element.boundingBox();
+    const y = before.y + before.height / 2;
+    await page.mouse.move(before.x + before.width * from, y);
+    await page.mouse.down();
+    await page.mouse.move(before.x + before.width * (from + to) / 2, y, { steps: 6 });
+    await page.mouse.move(before.x + before.width * to, y, { steps: 6 });
+    const after = await element.boundingBox();
+    await page.mouse.up();
+    if (after?.y === before.y) return;
+  }
+  assert.fail("the chart never stood still");
+}
+
 async function themeSwitches(page) {
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const light = await ground();
@@ -187,8 +197,8 @@ async function themeSwitches(page) {
 }
 
 async function aTicketAppears(page) {
-  const command = env.WATCHKEEP_BREACH_COMMAND ??
-    (env.WATCHKEEP_BREACH_PID && `kill -9 ${Number(env.WATCHKEEP_BREACH_PID)}`);
+  const command = env.STORY_BREACH_COMMAND ??
+    (env.STORY_BREACH_PID && `kill -9 ${Number(env.STORY_BREACH_PID)}`);
   if (!command) {
     console.log("- no breach to cause: the ticket story is left out");
     return null;
