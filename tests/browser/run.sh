@@ -16,6 +16,8 @@ done
 work=$(mktemp -d)
 collector=
 victim=
+# Reached by the trap.
+# shellcheck disable=SC2317
 finish() {
     # SIGTERM: the agent says goodbye, the collector closes its store.
     [ -z "$collector" ] || kill "$collector" 2>/dev/null || true
