@@ -149,7 +149,8 @@ stage_browser() {
         echo "tests/browser/run.sh is missing"
         return 1
     fi
-    bash tests/browser/run.sh 2>&1 | tee "$work/browser" || code=$?
+    stage_build || return 1
+    STORY_BIN=$(target_dir)/debug bash tests/browser/run.sh 2>&1 | tee "$work/browser" || code=$?
     # Its closing line, not what a part of it may say.
     tail -n 1 "$work/browser" >"$work/browser.last"
     count_lines "$code" "$work/browser.last" 's/^\([0-9]*\) passed, \([0-9]*\) failed.*/\1 \2/p'
