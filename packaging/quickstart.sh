@@ -27,6 +27,9 @@ case $data in /*) ;; *) data=$PWD/$data ;; esac
 unset WATCHKEEP_DATA_DIR
 
 cd "$ROOT"
+# Agent and browser find the collector by this name; bare containers may lack it.
+getent hosts localhost >/dev/null ||
+    fail "this machine does not know the name localhost: add the line '127.0.0.1 localhost' to /etc/hosts"
 need_compiler
 need_node
 need_zones
