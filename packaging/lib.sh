@@ -23,10 +23,8 @@ at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; 
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
-    elif have sudo; then
-        sudo "$@"
     else
-        fail "this needs root: $*. Run it as root, or install sudo"
+        sudo "$@"
     fi
 }
 
@@ -45,6 +43,7 @@ apt() {
 apt_lists() {
     [ -z "${APT_LISTS_DONE:-}" ] || return 0
     have apt-get || fail "apt-get is missing: this script installs on Debian and Ubuntu only. $1"
+    [ "$(id -u)" = 0 ] || have sudo || fail "this needs root. $1, run this as root, or install sudo"
     say "Fetching the lists of packages"
     apt update || fail "the lists of packages can't be fetched: is the network there?"
     APT_LISTS_DONE=1
