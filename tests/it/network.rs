@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use watchkeep_shared::{DurationMs, UnixMillis};
 use watchkeep_tests::{
     both_stores,
+    clock::wall_now,
     harness::{Agent, Collector, DatabaseKind, Settings, proxy::Line, wait_for},
     store::Store,
 };
@@ -14,6 +16,8 @@ use crate::views;
 
 const SOON: Duration = Duration::from_mins(2);
 
+/// How long the line is broken the second time, at least.
+const OUTAGE: DurationMs = DurationMs::from_secs(9);
 /// Frames that the agent keeps while the line is cut.
 const SPOOLED_FRAMES: i64 = 14;
 
@@ -34,21 +38,24 @@ async fn a_cut_line_is_proven_up_by_the_backfill(kind: DatabaseKind) -> Result<(
     proxy.set(Line::Pass);
     silent_alert(&store, &agent, false).await;
     // A broken one, in two ways, for so long that the agent has much to tell.
+    let cut_at = wall_now();
     proxy.set(Line::Reset);
     silent_alert(&store, &agent, true).await;
     proxy.set(Line::Close);
     spooled(&agent, SPOOLED_FRAMES).await;
+    cut_for(cut_at, OUTAGE).await;
     proxy.set(Line::Pass);
     silent_alert(&store, &agent, false).await;
     unbroken_chain(&store, &agent).await;
 
     let report = collector.report().await?;
     let host = views::host_report(&report, agent.host())?;
-    // What is spooled is late but for the last frames, which are as fresh as live ones.
-    let spooled_ms = i64::from(settings.interval_ms) * (SPOOLED_FRAMES - 4);
+    // What is spooled is late but for the frames of the last two seconds, which are as fresh as live
+    // ones; a second more is left for the way back.
+    let proven_ms = OUTAGE.0 - 3_000;
     assert!(
-        views::state_ms(&host, "up_proven") >= spooled_ms,
-        "{spooled_ms}: {host}"
+        views::state_ms(&host, "up_proven") >= proven_ms,
+        "{proven_ms}: {host}"
     );
     assert_eq!(views::outages(&host), [], "{host}");
     assert_eq!(host["availability"]["totals"]["down_ms"], 0, "{host}");
@@ -59,6 +66,14 @@ async fn a_cut_line_is_proven_up_by_the_backfill(kind: DatabaseKind) -> Result<(
     assert!(!incidents.is_empty(), "{host}");
     agent.stop().await?;
     collector.stop().await
+}
+
+/// Lets an outage last: its length is what the report has to account for.
+async fn cut_for(cut_at: UnixMillis, outage: DurationMs) {
+    wait_for("the outage is long enough", SOON, async || {
+        Ok((wall_now().since(cut_at) >= outage).then_some(()))
+    })
+    .await;
 }
 
 /// Waits until the agent says that it keeps this many frames.

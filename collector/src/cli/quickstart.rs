@@ -61,6 +61,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     say("Preparing keys and the store ...")?;
     let opened = boot::init(config).await?;
     let password = login(&opened.app, args.reset_password).await?;
+    if let Some(password) = &password {
+        // At once: should a later step fail, it could not be shown again.
+        say(&format!("The one-time password of {ADMIN} is {password}"))?;
+    }
     let demo: Fleet = watchkeep_shared::settings::load("config/demo.toml", DEMO_FLEET, [])?;
     apply(&opened.app, &demo, false).await?;
     say("Starting the collector ...")?;
