@@ -111,7 +111,8 @@ stage_tests() {
         # The end-to-end tests start the programs.
         stage_build || return 1
     fi
-    junit=$(target_dir)/nextest/ci/junit.xml
+    # As .config/nextest.toml says, wherever programs are built.
+    junit=$ROOT/target/nextest/ci/junit.xml
     rm -f "$junit"
     cargo nextest run --workspace --locked --profile ci "${filter[@]}" || code=$?
     if [ ! -s "$junit" ]; then
