@@ -1,7 +1,7 @@
 //! Metric names. A name is a family, and for families that exist once per thing an instance
 //! after a colon: `cpu.busy_pct`, `disk.used_pct:/var`, `net.rx_bytes_per_s:eth0`.
 //! Units are the last part of the family: `_pct` (0 to 100), `_bytes`, `_bytes_per_s`,
-//! `_per_s`, `_ms`, `_s`; a family without one is a plain number.
+//! `_per_s`, `_ms`, `_s`, `_celsius`; a family without one is a plain number.
 
 use sha2::{Digest, Sha256};
 

@@ -1,26 +1,49 @@
 //! Measures the machine: one list of named values each cycle.
 //!
-//! sysinfo answers for memory, load and the list of disks; `/proc` is read by hand where sysinfo
-//! has no answer (CPU modes, pressure, drops) or would cost several times as much. A family that
-//! the machine does not offer is left out; a reading that fails is `None`, so that the list of
-//! names (the schema) changes only when disks or interfaces come or go. Rates are per second of
-//! `CLOCK_BOOTTIME` between two cycles; the first cycle and a counter that went back have none.
+//! `/proc` and `/sys` are read by hand, since a heartbeat may cost next to nothing; sysinfo lists
+//! the file systems and names the machine. What changes slowly is read each minute or each ten
+//! (`slow`). A family that the machine does not offer is left out; a reading that fails is `None`,
+//! so that the list of names (the schema) changes only when disks or interfaces come or go. Rates
+//! are per second of `CLOCK_BOOTTIME` between two cycles; a counter that went back has none.
+//! Nothing here runs a command or waits for anyone.
 
-mod counters;
+mod block;
+mod container;
 mod disks;
-mod proc;
+mod memory;
+mod mounts;
+mod network;
+mod pressure;
+mod processes;
+mod processor;
+mod raid;
+mod reader;
+mod sensors;
+mod slow;
+mod upkeep;
+mod writer;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use rustix::time::{ClockId, clock_gettime};
-use sysinfo::{MemoryRefreshKind, System};
+use sysinfo::System;
 use watchkeep_shared::{
     ids::SchemaId,
-    metric::{self, round_to_hundredth},
+    metric,
     wire::{heartbeat::Clocks, limits::MAX_VALUES_PER_FRAME},
 };
 
-use self::{counters::Counters, disks::Disks};
+use self::{
+    block::BlockDevices,
+    disks::Disks,
+    memory::Memory,
+    network::Network,
+    pressure::Pressure,
+    processor::Processor,
+    reader::VirtualFile,
+    slow::Slow,
+    writer::{Writer, share},
+};
 
 /// A list of metric names and its identifier.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,158 +66,87 @@ pub struct Sample {
 /// Measures the machine; keeps the counters of the last cycle for rates.
 #[derive(Debug)]
 pub struct Sampler {
-    system: Option<System>,
+    processor: Processor,
+    memory: Memory,
+    pressure: Pressure,
     disks: Disks,
-    offered: Offered,
-    before: Option<(Clocks, Counters)>,
-    own_cpu_before_us: i64,
-    cpus: f64,
+    devices: BlockDevices,
+    network: Network,
+    slow: Slow,
+    files: Files,
+    before: Option<(Clocks, i64)>,
     schema: Option<Arc<NamedSchema>>,
     /// The schema's names joined by newlines, to see whether they changed.
     joined: String,
+    buffer: Vec<u8>,
 }
 
-/// What this machine offers, found out once.
-#[derive(Clone, Copy, Debug)]
-struct Offered {
-    pressure: bool,
-    network: bool,
-    disk_io: bool,
-}
-
-/// Collects names and values.
-struct Writer {
-    joined: String,
-    values: Vec<Option<f64>>,
-}
-
-impl Writer {
-    fn put(&mut self, name: &str, value: Option<f64>) {
-        self.start();
-        self.joined.push_str(name);
-        self.value(value);
-    }
-
-    /// A value of a family that exists once per `instance`.
-    fn put_of(&mut self, family: &str, instance: &str, value: Option<f64>) {
-        self.start();
-        self.joined.push_str(family);
-        self.joined.push(':');
-        self.joined.push_str(instance);
-        self.value(value);
-    }
-
-    fn start(&mut self) {
-        if !self.values.is_empty() {
-            self.joined.push('\n');
-        }
-    }
-
-    fn value(&mut self, value: Option<f64>) {
-        self.values
-            .push(value.filter(|v| v.is_finite()).map(round_to_hundredth));
-    }
+/// Single numbers that are read each cycle.
+#[derive(Debug)]
+struct Files {
+    handles: VirtualFile,
+    own_memory: VirtualFile,
 }
 
 impl Sampler {
     /// Takes the first reading of all counters.
     pub fn new(now: Clocks) -> Self {
+        let root = Path::new("/");
         let mut sampler = Self {
-            system: System::new()
-                .inspect_err(|error| tracing::warn!(%error, "no memory readings"))
-                .ok(),
-            disks: Disks::new(),
-            offered: Offered {
-                pressure: proc::read("/proc/pressure/cpu").is_some(),
-                network: proc::read("/proc/net/dev").is_some(),
-                disk_io: proc::read("/proc/diskstats").is_some(),
-            },
+            processor: Processor::new(root),
+            memory: Memory::new(root),
+            pressure: Pressure::new(root),
+            disks: Disks::new(root),
+            devices: BlockDevices::new(root),
+            network: Network::new(root),
+            slow: Slow::new(root),
+            files: Files::new(root),
             before: None,
-            own_cpu_before_us: own_cpu_us(),
-            cpus: std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64),
             schema: None,
             joined: String::new(),
+            buffer: Vec::new(),
         };
-        sampler.before = Some((now, sampler.read_counters()));
+        sampler.sample(now, 0);
         sampler
     }
 
     /// Measures. `spool_frames` is the number of unacknowledged frames.
     pub fn sample(&mut self, now: Clocks, spool_frames: usize) -> Sample {
-        let counters = self.read_counters();
         let own_cpu_us = own_cpu_us();
-        let before = self.before.take();
-        let elapsed_s = before.as_ref().map_or(0.0, |(before, _)| {
-            (now.boot_ms - before.boot_ms) as f64 / 1_000.0
-        });
+        let before = self.before.replace((now, own_cpu_us));
         let mut writer = Writer {
             joined: String::with_capacity(self.joined.len()),
-            values: Vec::with_capacity(80),
+            values: Vec::with_capacity(self.schema.as_ref().map_or(0, |s| s.names.len())),
+            elapsed_s: before
+                .map(|(before, _)| (now.boot_ms - before.boot_ms) as f64 / 1_000.0)
+                .filter(|seconds| *seconds > 0.0),
+            buffer: std::mem::take(&mut self.buffer),
         };
-        let previous = before.as_ref().map(|(_, counters)| counters);
-        counters.write_cpu(previous, &mut writer);
-        writer.put("cpu.count", Some(self.cpus));
-        self.write_load(&mut writer);
-        self.write_memory(&mut writer);
-        if self.offered.pressure {
-            counters.write_pressure(previous, elapsed_s, &mut writer);
-        }
-        self.disks.write(&mut writer);
-        if self.offered.disk_io {
-            counters.write_disk_io(previous, elapsed_s, &mut writer);
-        }
-        if self.offered.network {
-            counters.write_network(previous, elapsed_s, &mut writer);
-        }
+        self.processor.write(&mut writer);
+        self.memory.write(&mut writer);
+        self.pressure.write(&mut writer);
+        self.disks.write(now.boot_ms, &mut writer);
+        self.devices.write(&mut writer);
+        self.network.write(&mut writer);
         writer.put("system.uptime_s", Some(now.boot_ms as f64 / 1_000.0));
-        writer.put("system.processes", proc::process_count());
-        writer.put("system.fds_used", proc::file_handles());
-        writer.put("agent.rss_bytes", proc::own_rss_bytes());
-        let own_cpu = (elapsed_s > 0.0)
-            .then(|| (own_cpu_us - self.own_cpu_before_us) as f64 / 1e6 / elapsed_s * 100.0);
+        self.files.write(&mut writer);
+        let own_cpu = before
+            .zip(writer.elapsed_s)
+            .map(|((_, used_us), seconds)| (own_cpu_us - used_us) as f64 / 1e4 / seconds);
         writer.put("agent.cpu_pct", own_cpu);
         writer.put("agent.spool_frames", Some(spool_frames as f64));
-        self.before = Some((now, counters));
-        self.own_cpu_before_us = own_cpu_us;
+        self.slow.write(now, &mut writer);
         self.finish(writer)
     }
 
-    fn read_counters(&self) -> Counters {
-        Counters::read(self.offered.pressure)
-    }
-
-    fn write_load(&self, writer: &mut Writer) {
-        let load = System::load_average().ok();
-        writer.put("load.1m", load.as_ref().map(|load| load.one));
-        writer.put("load.5m", load.as_ref().map(|load| load.five));
-        writer.put("load.15m", load.as_ref().map(|load| load.fifteen));
-        let per_cpu = load.map(|load| load.five / self.cpus);
-        writer.put("load.5m_per_cpu", per_cpu);
-    }
-
-    fn write_memory(&mut self, writer: &mut Writer) {
-        let Some(system) = self.system.as_mut() else {
-            return;
-        };
-        system.refresh_memory_specifics(MemoryRefreshKind::everything());
-        let total = system.total_memory() as f64;
-        let available = system.available_memory() as f64;
-        let used = (total - available).max(0.0);
-        let details = proc::memory_details();
-        writer.put("mem.total_bytes", Some(total));
-        writer.put("mem.used_bytes", Some(used));
-        writer.put("mem.available_bytes", Some(available));
-        writer.put("mem.used_pct", Some(share(used, total)));
-        writer.put("mem.cached_bytes", details.map(|d| d.cached_bytes));
-        writer.put("mem.buffers_bytes", details.map(|d| d.buffers_bytes));
-        let (total, used) = (system.total_swap() as f64, system.used_swap() as f64);
-        writer.put("swap.total_bytes", Some(total));
-        writer.put("swap.used_bytes", Some(used));
-        writer.put("swap.used_pct", Some(share(used, total)));
-    }
-
     fn finish(&mut self, writer: Writer) -> Sample {
-        let Writer { joined, mut values } = writer;
+        let Writer {
+            joined,
+            mut values,
+            buffer,
+            ..
+        } = writer;
+        self.buffer = buffer;
         if self.schema.is_none() || joined != self.joined {
             let names: Vec<String> = joined
                 .split('\n')
@@ -215,13 +167,37 @@ impl Sampler {
     }
 }
 
-/// `part` of `whole` in percent; 0 of nothing.
-fn share(part: f64, whole: f64) -> f64 {
-    if whole > 0.0 {
-        (part / whole * 100.0).clamp(0.0, 100.0)
-    } else {
-        0.0
+impl Files {
+    fn new(root: &Path) -> Self {
+        Self {
+            handles: VirtualFile::open(root, "proc/sys/fs/file-nr"),
+            own_memory: VirtualFile::open(root, "proc/self/statm"),
+        }
     }
+
+    fn write(&self, writer: &mut Writer) {
+        let handles = self
+            .handles
+            .read(&mut writer.buffer)
+            .and_then(parse_handles);
+        writer.put("system.fds_used", handles.map(|(used, _)| used));
+        let used_pct = handles.map(|(used, most)| share(used, most));
+        writer.put("system.fds_used_pct", used_pct);
+        let own_pages = self.own_memory.read(&mut writer.buffer).and_then(|text| {
+            let resident = text.split(' ').nth(1)?;
+            resident.parse::<f64>().ok()
+        });
+        let page_bytes = rustix::param::page_size() as f64;
+        writer.put("agent.rss_bytes", own_pages.map(|n| n * page_bytes));
+    }
+}
+
+/// `/proc/sys/fs/file-nr`: allocated, of these free, most (`proc_sys_fs(5)`).
+fn parse_handles(text: &str) -> Option<(f64, f64)> {
+    let mut fields = text.split_ascii_whitespace().map(str::parse::<f64>);
+    let mut next = || fields.next()?.ok();
+    let (allocated, free, most) = (next()?, next()?, next()?);
+    Some((allocated - free, most))
 }
 
 /// CPU time that this process used, microseconds.
@@ -274,11 +250,44 @@ mod tests {
             let at = second.schema.names.iter().position(|n| n == name).unwrap();
             second.values[at].unwrap()
         };
+        // A plain machine with one disk and one interface.
+        assert!(second.values.len() >= 70, "{:?}", second.schema.names);
+        let missing = second.schema.names.iter().zip(&second.values);
+        let missing: Vec<&String> = missing
+            .filter(|(_, value)| value.is_none())
+            .map(|(name, _)| name)
+            .collect();
+        // Within a second no tick may pass that tells one processor's share.
+        assert!(
+            missing.iter().all(|name| name.starts_with("cpu.")),
+            "{missing:?}"
+        );
         assert!(value("mem.total_bytes") > 1e6);
         assert!(value("mem.used_bytes") < value("mem.total_bytes"));
         assert!(value("system.processes") >= 1.0);
         assert!(value("agent.rss_bytes") > 100_000.0);
         assert!((value("agent.spool_frames") - 3.0).abs() < f64::EPSILON);
         assert!((value("system.uptime_s") - (start.boot_ms + 2_000) as f64 / 1e3).abs() < 0.01);
+    }
+
+    #[test]
+    fn the_documentation_names_each_family() {
+        let document = include_str!("../../../docs/metrics.md");
+        let start = clock::now();
+        let sample = Sampler::new(start).sample(later(start, 1_000), 0);
+        for name in &sample.schema.names {
+            let family = metric::split(name).0;
+            // Of the interfaces' counts one stands for all.
+            let family =
+                ["packets", "errors", "drops"]
+                    .iter()
+                    .fold(family.to_owned(), |family, word| {
+                        match family.strip_prefix("net.") {
+                            Some(_) => family.replace(&format!("x_{word}_"), "x_bytes_"),
+                            None => family,
+                        }
+                    });
+            assert!(document.contains(&format!("`{family}`")), "{family}");
+        }
     }
 }

@@ -79,6 +79,7 @@ const PLANS: [Plan; 7] = [
             ("cpu.iowait_pct", "I/O wait"),
             ("cpu.steal_pct", "steal"),
             ("cpu.irq_pct", "interrupts"),
+            ("cpu.softirq_pct", "soft interrupts"),
             ("cpu.nice_pct", "nice"),
         ],
         stack: true,
