@@ -8,7 +8,7 @@ use std::{
 
 use watchkeep_shared::wire::{
     limits::{DEFAULT_INTERVAL_MS, MAX_INTERVAL_MS, MAX_SERVICES_PER_FRAME, MIN_INTERVAL_MS},
-    policy::{LogCheck, Policy, Refusal, ServiceCheck},
+    policy::{Item, LogCheck, Policy, Refusal, ServiceCheck},
 };
 
 use crate::{
@@ -27,10 +27,8 @@ pub struct Effective {
     pub version: u64,
     /// Time between heartbeats, milliseconds.
     pub interval_ms: u32,
-    /// Processes to watch.
-    pub processes: Vec<String>,
-    /// TCP endpoints to probe.
-    pub tcp: Vec<String>,
+    /// Services to watch, each key once.
+    pub services: Vec<ServiceCheck>,
     /// Logs to follow.
     pub logs: Vec<LogCheck>,
     /// What is not done, and why.
@@ -53,17 +51,10 @@ impl Effective {
             ..Self::default()
         };
         effective.interval_ms = effective.interval(policy.interval_ms, limits);
-        for check in &policy.services {
-            if effective.processes.len() + effective.tcp.len() >= MAX_SERVICES_PER_FRAME {
-                let reason = format!("more than {MAX_SERVICES_PER_FRAME} services");
-                effective.refuse(check.key(), reason);
-                continue;
-            }
-            match check {
-                ServiceCheck::Process { name } => effective.process(name, check.key(), limits),
-                ServiceCheck::Tcp { address } => {
-                    effective.tcp(address, check.key(), limits, is_local);
-                }
+        for item in &policy.services {
+            match item {
+                Item::Known(check) => effective.service(check, limits, is_local),
+                Item::Unknown(value) => effective.unknown_service(value),
             }
         }
         for check in &policy.logs {
@@ -92,40 +83,38 @@ impl Effective {
             .clamp(MIN_INTERVAL_MS, MAX_INTERVAL_MS)
     }
 
-    fn process(&mut self, name: &str, key: String, limits: &Limits) {
-        if name.is_empty() || name.contains('/') || name.len() > 255 {
-            self.refuse(key, "a process name is 1 to 255 bytes without a slash");
-        } else if limits
-            .processes
-            .as_ref()
-            .is_some_and(|allowed| !allowed.iter().any(|a| a == name))
-        {
-            self.refuse(key, "not in the local limits.processes");
-        } else if !self.processes.iter().any(|known| known == name) {
-            self.processes.push(name.to_owned());
-        }
-    }
-
-    fn tcp(
+    fn service(
         &mut self,
-        address: &str,
-        key: String,
+        check: &ServiceCheck,
         limits: &Limits,
         is_local: &dyn Fn(IpAddr) -> bool,
     ) {
-        let Some(host) = host_of(address) else {
-            self.refuse(key, "not HOST:PORT, as in 127.0.0.1:5432");
+        let key = check.key();
+        if self.services.iter().any(|known| known.key() == key) {
             return;
-        };
-        let local = host == "localhost" || host.parse().is_ok_and(is_local);
-        if !local && !limits.tcp.iter().any(|allowed| allowed == address) {
-            self.refuse(
-                key,
-                "not an address of this machine, nor in the local limits.tcp",
-            );
-        } else if !self.tcp.iter().any(|known| known == address) {
-            self.tcp.push(address.to_owned());
         }
+        let allowed = if self.services.len() >= MAX_SERVICES_PER_FRAME {
+            Err(format!("more than {MAX_SERVICES_PER_FRAME} services"))
+        } else {
+            allowed_service(check, limits, is_local).map_err(str::to_owned)
+        };
+        match allowed {
+            Ok(()) => self.services.push(check.clone()),
+            Err(reason) => self.refuse(key, reason),
+        }
+    }
+
+    fn unknown_service(&mut self, value: &serde_json::Value) {
+        let kind = value.get("type").and_then(serde_json::Value::as_str);
+        let mut kind = kind.unwrap_or("without a type").to_owned();
+        kind.truncate(kind.floor_char_boundary(64));
+        let version = crate::VERSION;
+        self.refuse(
+            "services".to_owned(),
+            format!(
+                "this agent's version ({version}) does not know services of the kind \"{kind}\" in this form"
+            ),
+        );
     }
 
     fn log(&mut self, check: &LogCheck, limits: &Limits) {
@@ -155,6 +144,45 @@ impl Effective {
                 rules,
             });
         }
+    }
+}
+
+/// Whether a service makes sense and the customer allows it.
+fn allowed_service(
+    check: &ServiceCheck,
+    limits: &Limits,
+    is_local: &dyn Fn(IpAddr) -> bool,
+) -> Result<(), &'static str> {
+    match check {
+        ServiceCheck::Process { name, .. } => allowed_process(name, limits),
+        ServiceCheck::Tcp { address } => allowed_endpoint(address, limits, is_local),
+        _ => Err("this agent's version does not watch services of this kind"),
+    }
+}
+
+fn allowed_process(name: &str, limits: &Limits) -> Result<(), &'static str> {
+    if name.is_empty() || name.contains('/') || name.len() > 255 {
+        return Err("a process name is 1 to 255 bytes without a slash");
+    }
+    match &limits.processes {
+        Some(allowed) if !allowed.iter().any(|a| a == name) => {
+            Err("not in the local limits.processes")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn allowed_endpoint(
+    address: &str,
+    limits: &Limits,
+    is_local: &dyn Fn(IpAddr) -> bool,
+) -> Result<(), &'static str> {
+    let host = host_of(address).ok_or("not HOST:PORT, as in 127.0.0.1:5432")?;
+    let local = host == "localhost" || host.parse().is_ok_and(is_local);
+    if local || limits.tcp.iter().any(|allowed| allowed == address) {
+        Ok(())
+    } else {
+        Err("not an address of this machine, nor in the local limits.tcp")
     }
 }
 
@@ -236,6 +264,16 @@ mod tests {
         }
     }
 
+    fn tcp(address: &str) -> Item<ServiceCheck> {
+        Item::Known(ServiceCheck::Tcp {
+            address: address.to_owned(),
+        })
+    }
+
+    fn keys(effective: &Effective) -> Vec<String> {
+        effective.services.iter().map(ServiceCheck::key).collect()
+    }
+
     fn log(path: &str, pattern: &str) -> LogCheck {
         LogCheck {
             path: path.to_owned(),
@@ -248,12 +286,7 @@ mod tests {
 
     #[test]
     fn what_the_customer_allows_is_done_and_the_rest_is_refused_with_a_reason() {
-        let process = |name: &str| ServiceCheck::Process {
-            name: name.to_owned(),
-        };
-        let tcp = |address: &str| ServiceCheck::Tcp {
-            address: address.to_owned(),
-        };
+        let process = |name: &str| Item::Known(ServiceCheck::process(name));
         let policy = Policy {
             version: 7,
             interval_ms: 200,
@@ -266,6 +299,8 @@ mod tests {
                 tcp("db.example:5432"),
                 tcp("192.0.2.1:80"),
                 tcp("example.com"),
+                Item::Unknown(serde_json::json!({ "type": "mqtt" })),
+                tcp("localhost:81"),
             ],
             logs: vec![
                 log("/var/log/nginx/*.log", "error"),
@@ -277,14 +312,14 @@ mod tests {
         };
         let effective = Effective::new(&policy, &limits(), &|ip| ip.is_loopback());
         assert_eq!(effective.interval_ms, 1_000);
-        assert_eq!(effective.processes, ["nginx"]);
         assert_eq!(
-            effective.tcp,
+            keys(&effective),
             [
-                "127.0.0.1:80",
-                "[::1]:80",
-                "localhost:81",
-                "db.example:5432"
+                "process:nginx",
+                "tcp:127.0.0.1:80",
+                "tcp:[::1]:80",
+                "tcp:localhost:81",
+                "tcp:db.example:5432"
             ]
         );
         assert_eq!(effective.logs, [log("/var/log/nginx/*.log", "error")]);
@@ -296,6 +331,7 @@ mod tests {
                 "process:secretd",
                 "tcp:192.0.2.1:80",
                 "tcp:example.com",
+                "services",
                 "log:/etc/shadow",
                 "log:/var/log/../../etc/shadow",
                 "log:relative.log",
@@ -311,17 +347,13 @@ mod tests {
             version: 1,
             interval_ms: 10_000,
             services: vec![
-                ServiceCheck::Process {
-                    name: "anything".to_owned(),
-                },
-                ServiceCheck::Tcp {
-                    address: "192.0.2.1:80".to_owned(),
-                },
+                ServiceCheck::process("anything").into(),
+                tcp("192.0.2.1:80"),
             ],
             logs: vec![log("/var/log/syslog", "x")],
         };
         let effective = Effective::new(&policy, &config.limits, &|_| false);
-        assert_eq!(effective.processes, ["anything"]);
+        assert_eq!(keys(&effective), ["process:anything"]);
         assert_eq!(effective.refused.len(), 1);
         assert_eq!(effective.logs.len(), 1);
         assert!(is_local("127.0.0.1".parse().unwrap()));

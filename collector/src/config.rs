@@ -382,7 +382,7 @@ fn policy(raw: &RawPolicy) -> Policy {
     let mut policy = Policy {
         version: 1,
         interval_ms: raw.interval_ms,
-        services: raw.services.clone(),
+        services: raw.services.iter().cloned().map(Into::into).collect(),
         logs: raw.logs.clone(),
     };
     let digest = Sha256::digest(serde_json::to_vec(&policy).unwrap_or_default());

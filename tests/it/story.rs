@@ -39,9 +39,7 @@ async fn breaches_open_tickets_that_resolve_by_themselves(kind: DatabaseKind) ->
     let work = tempfile::tempdir()?;
     let service = Watched::new(work.path())?;
     let settings = Settings {
-        services: vec![ServiceCheck::Process {
-            name: service.name(),
-        }],
+        services: vec![ServiceCheck::process(service.name())],
         ..Settings::default()
     };
     let mut collector = Collector::create(kind, &settings).await?;

@@ -341,13 +341,13 @@ impl Agent {
             "policy applies"
         );
         self.services
-            .set(&effective.processes, &effective.tcp, effective.interval_ms);
+            .set(&effective.services, effective.interval_ms);
         self.logs.set(&effective.logs);
         self.uplink.report_refused(effective.refused.clone());
         let now = Instant::now();
         self.schedule
             .policy_changed(now, self.policy.interval_ms, effective.interval_ms);
-        if !effective.processes.is_empty() || !effective.tcp.is_empty() {
+        if !effective.services.is_empty() {
             self.schedule.services_changed(now);
         }
         self.policy = effective;

@@ -2,6 +2,7 @@
 //! a task each. Tells the loop when a state changed; decides nothing about it.
 
 mod process;
+mod restarts;
 mod tcp;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -12,10 +13,13 @@ use tokio::{
     sync::{Semaphore, mpsc},
 };
 use tokio_util::sync::CancellationToken;
-use watchkeep_shared::wire::heartbeat::{Service, ServiceStatus};
+use watchkeep_shared::wire::{
+    heartbeat::{Service, ServiceStatus},
+    policy::ServiceCheck,
+};
 
 use self::process::ProcessWatch;
-use crate::process::Tasks;
+use crate::{clock, process::Tasks};
 
 /// Most processes whose end the kernel is asked to tell; each costs a file descriptor.
 const MAX_EXIT_NOTICES: usize = 64;
@@ -82,25 +86,28 @@ impl Services {
     }
 
     /// Watches these from now on. A service that stays keeps its state.
-    pub fn set(&mut self, processes: &[String], endpoints: &[String], interval_ms: u32) {
+    pub fn set(&mut self, checks: &[ServiceCheck], interval_ms: u32) {
         self.stop_probes.cancel();
         self.stop_probes = self.tasks.stop_token().child_token();
         self.generation += 1;
         // They are found again at once, and the waiting for their ends begins anew.
-        self.processes = processes
-            .iter()
-            .map(|name| ProcessWatch::new(name))
-            .collect();
-        let endpoint_keys: Vec<String> = endpoints.iter().map(|a| format!("tcp:{a}")).collect();
-        self.states.retain(|key, _| endpoint_keys.contains(key));
-        for address in endpoints {
-            self.states
-                .entry(format!("tcp:{address}"))
-                .or_insert(Finding {
-                    status: ServiceStatus::Unknown,
-                    detail: Some("not probed yet".to_owned()),
-                });
-            self.spawn_probe(address, interval_ms);
+        self.processes.clear();
+        let mut before = std::mem::take(&mut self.states);
+        for check in checks {
+            let key = check.key();
+            match check {
+                ServiceCheck::Process { name, min, max } => {
+                    self.processes.push(ProcessWatch::new(name, *min, *max));
+                    continue;
+                }
+                ServiceCheck::Tcp { address } => self.spawn_probe(address, interval_ms),
+                _ => continue,
+            }
+            let state = before.remove(&key).unwrap_or_else(|| Finding {
+                status: ServiceStatus::Unknown,
+                detail: Some("not probed yet".to_owned()),
+            });
+            self.states.insert(key, state);
         }
         self.check_processes();
     }
@@ -113,26 +120,13 @@ impl Services {
     /// Looks at the watched processes. Returns whether a state changed.
     pub fn check_processes(&mut self) -> bool {
         let mut processes = std::mem::take(&mut self.processes);
-        process::check(&mut processes, &|pid| self.notice_exit(pid));
+        let now_ms = clock::now().boot_ms;
+        process::check(&mut processes, &|pid| self.notice_exit(pid), now_ms);
         self.processes = processes;
         let mut changed = false;
         for watch in &self.processes {
-            let finding = if watch.is_running() {
-                Finding {
-                    status: ServiceStatus::Running,
-                    detail: None,
-                }
-            } else {
-                Finding {
-                    status: ServiceStatus::Stopped,
-                    detail: Some("no process of this name".to_owned()),
-                }
-            };
-            changed |= set_state(
-                &mut self.states,
-                format!("process:{}", watch.name()),
-                finding,
-            );
+            let key = format!("process:{}", watch.name());
+            changed |= set_state(&mut self.states, key, watch.finding(now_ms));
         }
         changed
     }
@@ -197,6 +191,12 @@ impl Services {
     }
 }
 
+/// How a restart loop is told to people.
+fn loop_text(restarts: usize) -> String {
+    let minutes = restarts::WINDOW_MS / 60_000;
+    format!("{restarts} or more restarts within {minutes} min")
+}
+
 fn set_state(states: &mut BTreeMap<String, Finding>, key: String, finding: Finding) -> bool {
     let before = states.get(&key).map(|finding| finding.status);
     let changed = before != Some(finding.status);
@@ -223,7 +223,7 @@ mod tests {
         let program = dir.path().join("wk-test-sleeper");
         std::fs::copy("/bin/sleep", &program).unwrap();
         let key = "process:wk-test-sleeper";
-        services.set(&["wk-test-sleeper".to_owned()], &[], 10_000);
+        services.set(&[ServiceCheck::process("wk-test-sleeper")], 10_000);
         assert_eq!(status(&services, key), ServiceStatus::Stopped);
 
         let mut child = Command::new(&program).arg("600").spawn().unwrap();
@@ -250,7 +250,7 @@ mod tests {
         let key = format!("tcp:{address}");
         let tasks = Tasks::default();
         let (mut services, mut wakes) = Services::new(tasks.clone());
-        services.set(&[], std::slice::from_ref(&address), 1_000);
+        services.set(&[ServiceCheck::Tcp { address }], 1_000);
         assert_eq!(status(&services, &key), ServiceStatus::Unknown);
         let deadline = Duration::from_secs(20);
         for (expected, listener) in [
@@ -274,7 +274,8 @@ mod tests {
     async fn results_of_an_older_policy_are_ignored() {
         let tasks = Tasks::default();
         let (mut services, _wakes) = Services::new(tasks.clone());
-        services.set(&[], &["127.0.0.1:1".to_owned()], 1_000);
+        let address = "127.0.0.1:1".to_owned();
+        services.set(&[ServiceCheck::Tcp { address }], 1_000);
         let stale = ProbeResult {
             key: "tcp:127.0.0.1:1".to_owned(),
             generation: services.generation,
@@ -283,7 +284,7 @@ mod tests {
                 detail: None,
             },
         };
-        services.set(&[], &[], 1_000);
+        services.set(&[], 1_000);
         assert!(!services.apply(stale));
         assert!(services.snapshot().is_empty());
         tasks.stop().await;

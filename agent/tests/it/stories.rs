@@ -119,7 +119,7 @@ fn policy(agent: &Agent, services: Vec<ServiceCheck>) -> Policy {
     Policy {
         version: 3,
         interval_ms: 200,
-        services,
+        services: services.into_iter().map(Into::into).collect(),
         logs: vec![LogCheck {
             path: agent.log().to_str().unwrap().to_owned(),
             rules: vec![LogRule {

@@ -314,5 +314,7 @@ const fn event_kind(event: &Event) -> &'static str {
         Event::LogMatch { .. } => "log_match",
         Event::LogGap { .. } => "log_gap",
         Event::SpoolLoss { .. } => "spool_loss",
+        Event::Discovered { .. } => "discovered",
+        Event::Other => "other",
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Policy, Refusal};
+use super::policy::{Item, Policy, Refusal, ServiceCheck};
 use crate::ids::{BootId, InstanceId, SchemaId};
 
 /// The agent's three clocks, read together.
@@ -85,7 +85,7 @@ pub struct Frame {
 /// One watched service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// `process:NAME`, `tcp:HOST:PORT` or `systemd:UNIT`.
+    /// As in [`ServiceCheck::key`]. A failed systemd unit is reported whether or not it is watched.
     pub key: String,
     /// How it is.
     pub status: ServiceStatus,
@@ -104,8 +104,49 @@ pub enum ServiceStatus {
     Stopped,
     /// The service manager calls it failed.
     Failed,
-    /// The probe could not tell.
+    /// The service manager starts it again and again.
+    RestartLoop,
+    /// It has been starting or stopping for longer than it may.
+    Stuck,
+    /// It is starting or stopping; neither well nor a fault.
+    Changing,
+    /// An administrator has made it impossible to start (`systemctl mask`).
+    Masked,
+    /// The service manager does not know it.
+    NotFound,
+    /// The probe could not tell; also what a reader takes a state for that it does not know.
+    #[serde(other)]
     Unknown,
+}
+
+impl ServiceStatus {
+    /// Whether it is a fault.
+    pub const fn is_fault(self) -> bool {
+        match self {
+            Self::Stopped
+            | Self::Failed
+            | Self::RestartLoop
+            | Self::Stuck
+            | Self::Masked
+            | Self::NotFound => true,
+            Self::Running | Self::Changing | Self::Unknown => false,
+        }
+    }
+
+    /// The state in words, as in `in a restart loop`.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::RestartLoop => "in a restart loop",
+            Self::Stuck => "stuck",
+            Self::Changing => "starting or stopping",
+            Self::Masked => "masked",
+            Self::NotFound => "not found",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Something that happened on the host.
@@ -155,6 +196,36 @@ pub enum Event {
         /// Why.
         reason: SpoolLossReason,
     },
+    /// What on this machine could be watched. Nothing of it is watched until the policy says so.
+    /// Sent when it is first known and when it has changed.
+    Discovered {
+        /// At most [`super::limits::MAX_PROPOSALS`].
+        proposals: Vec<Proposal>,
+        /// How many more there are.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        left_out: u32,
+    },
+    /// A kind of event that this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// Something that could be watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// The item as a policy would have it.
+    pub check: Item<ServiceCheck>,
+    /// A short text for people, as in `listens, owned by sshd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// OS evidence about the boot before the running one.
@@ -178,6 +249,9 @@ pub enum GoodbyeReason {
     Shutdown,
     /// The agent is being replaced by another version.
     Upgrade,
+    /// A reason that this version does not know.
+    #[serde(other)]
+    Other,
 }
 
 /// Why part of a log was not read.
@@ -194,6 +268,9 @@ pub enum LogGapReason {
     RateLimited,
     /// A line was longer than the limit; its rest was skipped.
     LineTooLong,
+    /// A reason that this version does not know.
+    #[serde(other)]
+    Other,
 }
 
 /// Why frames were lost.
@@ -206,6 +283,9 @@ pub enum SpoolLossReason {
     Damaged,
     /// The disk refused the write.
     WriteFailed,
+    /// A reason that this version does not know.
+    #[serde(other)]
+    Other,
 }
 
 /// The answer to a batch: everything listed as accepted is committed.
@@ -251,6 +331,9 @@ pub enum RejectReason {
     OverLimit,
     /// `seq` is 0.
     BadSequence,
+    /// A reason that this version does not know.
+    #[serde(other)]
+    Other,
 }
 
 impl RejectReason {
@@ -262,6 +345,36 @@ impl RejectReason {
             Self::ValueCount => "value_count",
             Self::OverLimit => "over_limit",
             Self::BadSequence => "bad_sequence",
+            Self::Other => "other",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: serde::de::DeserializeOwned>(text: &str) -> T {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_a_newer_peer_says_is_read_as_other_and_hides_nothing() {
+        let events: Vec<Event> =
+            read(r#"[{"type":"eclipse","of":["sun"]},{"type":"goodbye","reason":"boredom"}]"#);
+        let goodbye = Event::Goodbye {
+            reason: GoodbyeReason::Other,
+        };
+        assert_eq!(events, [Event::Other, goodbye]);
+        assert_eq!(
+            read::<ServiceStatus>("\"levitating\""),
+            ServiceStatus::Unknown
+        );
+        assert_eq!(read::<RejectReason>("\"new\""), RejectReason::Other);
+        assert_eq!(read::<LogGapReason>("\"new\""), LogGapReason::Other);
+        assert_eq!(read::<SpoolLossReason>("\"new\""), SpoolLossReason::Other);
+        let found: Event =
+            read(r#"{"type":"discovered","proposals":[{"check":{"type":"mqtt","broker":"x"}}]}"#);
+        assert!(matches!(found, Event::Discovered { left_out: 0, .. }));
     }
 }

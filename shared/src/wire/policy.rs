@@ -12,26 +12,93 @@ pub struct Policy {
     pub interval_ms: u32,
     /// Services to watch.
     #[serde(default)]
-    pub services: Vec<ServiceCheck>,
+    pub services: Vec<Item<ServiceCheck>>,
     /// Logs to follow.
     #[serde(default)]
     pub logs: Vec<LogCheck>,
+}
+
+/// Something of a kind that a newer peer may know and this version does not. It is kept as it came,
+/// so that it can be named, and so that a program that was upgraded finds it in what was stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Item<T> {
+    /// Of a kind that this version knows.
+    Known(T),
+    /// Of another kind, or one whose fields make no sense here.
+    Unknown(serde_json::Value),
+}
+
+impl<T> From<T> for Item<T> {
+    fn from(known: T) -> Self {
+        Self::Known(known)
+    }
+}
+
+impl<T> Item<T> {
+    /// The item, if its kind is known.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(known) => Some(known),
+            Self::Unknown(_) => None,
+        }
+    }
 }
 
 /// One service to watch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServiceCheck {
-    /// At least one process whose name (`/proc/PID/comm`, at most 15 bytes) or executable's file
-    /// name is `name`.
+    /// Processes whose name (`/proc/PID/comm`, at most 15 bytes) or executable's file name is
+    /// `name`.
     Process {
         /// The name.
         name: String,
+        /// Fewer than so many are a fault; absent: 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        min: Option<u32>,
+        /// More than so many are a fault; absent: any number is well.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<u32>,
     },
     /// A TCP port on this host that accepts connections.
     Tcp {
         /// `HOST:PORT`, as in `127.0.0.1:5432`.
         address: String,
+    },
+    /// A unit of systemd.
+    Systemd {
+        /// Its full name, as in `nginx.service` or `backup.timer`.
+        unit: String,
+    },
+    /// What a web server answers to a `GET`. Redirects are not followed: they could lead to a
+    /// place that the customer has not allowed.
+    Http {
+        /// `http://` or `https://`, host, perhaps port, path.
+        url: String,
+        /// Status codes that are well; empty: 200 to 399.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        status: Vec<u16>,
+        /// A text that the first 64 KiB of the body must contain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contains: Option<String>,
+        /// How long the whole answer may take, milliseconds, 100 to 30000; absent: 5000.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u32>,
+    },
+    /// How long the certificate that a TLS server shows is still valid. Nothing but the handshake is
+    /// done, and who signed the certificate does not matter.
+    Tls {
+        /// `HOST:PORT`, as in `127.0.0.1:443`.
+        address: String,
+        /// The name that is asked for (SNI, RFC 6066); absent: the host of `address`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server_name: Option<String>,
+    },
+    /// How long the certificates in a PEM file are still valid; the one that expires first counts.
+    Certificate {
+        /// Absolute path.
+        path: String,
     },
 }
 
@@ -39,8 +106,21 @@ impl ServiceCheck {
     /// The key under which its state is reported (see [`super::heartbeat::Service::key`]).
     pub fn key(&self) -> String {
         match self {
-            Self::Process { name } => format!("process:{name}"),
+            Self::Process { name, .. } => format!("process:{name}"),
             Self::Tcp { address } => format!("tcp:{address}"),
+            Self::Systemd { unit } => format!("systemd:{unit}"),
+            Self::Http { url, .. } => format!("http:{url}"),
+            Self::Tls { address, .. } => format!("tls:{address}"),
+            Self::Certificate { path } => format!("certificate:{path}"),
+        }
+    }
+
+    /// A process of this name, any number of them.
+    pub fn process(name: impl Into<String>) -> Self {
+        Self::Process {
+            name: name.into(),
+            min: None,
+            max: None,
         }
     }
 }
@@ -66,8 +146,31 @@ pub struct LogRule {
 /// A policy item that the customer's configuration refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// The item: `process:NAME`, `tcp:HOST:PORT`, or `log:PATH`.
+    /// The item: a service's key ([`ServiceCheck::key`]), `log:PATH` or `interval`.
     pub item: String,
     /// Why, for people.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_of_a_newer_collector_does_not_hide_the_rest_and_is_kept() {
+        let text = r#"{"version":1,"interval_ms":10000,"services":[
+            {"type":"mqtt","broker":"127.0.0.1","qos":2},
+            {"type":"process","name":"nginx"},
+            {"type":"process"}]}"#;
+        let policy: Policy = serde_json::from_str(text).unwrap();
+        assert_eq!(policy.services[0].known(), None);
+        assert_eq!(
+            policy.services[1],
+            Item::Known(ServiceCheck::process("nginx"))
+        );
+        assert_eq!(policy.services[2].known(), None);
+        let written = serde_json::to_value(&policy).unwrap();
+        let read: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(written["services"], read["services"]);
+    }
 }

@@ -24,9 +24,7 @@ pub(super) async fn footprint(size: Size) -> Result<Vec<Row>> {
     let mut log = File::create(&path)?;
     let settings = Settings {
         services: vec![
-            ServiceCheck::Process {
-                name: "watchkeep-collector".chars().take(15).collect(),
-            },
+            ServiceCheck::process("watchkeep-collector".chars().take(15).collect::<String>()),
             ServiceCheck::Tcp {
                 address: "127.0.0.1:1".to_owned(),
             },

@@ -111,11 +111,7 @@ fn judge_all(
     new_id: NewAlertId<'_>,
 ) {
     let check = CheckKey::service(&service.key);
-    let is_well = matches!(
-        service.status,
-        ServiceStatus::Running | ServiceStatus::Unknown
-    );
-    if is_well && host.others.iter().all(|entry| entry.check != check) {
+    if !service.status.is_fault() && host.others.iter().all(|entry| entry.check != check) {
         return;
     }
     for rule in rules.rules() {
@@ -146,8 +142,8 @@ fn judge(
     };
     let verdict = match service.status {
         ServiceStatus::Running => Verdict::Well,
-        ServiceStatus::Stopped | ServiceStatus::Failed => Verdict::Breach,
-        ServiceStatus::Unknown => Verdict::Unknown,
+        status if status.is_fault() => Verdict::Breach,
+        _ => Verdict::Unknown,
     };
     let suppresses = host.suppresses();
     let entry = &mut host.others[i];

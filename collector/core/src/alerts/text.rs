@@ -1,9 +1,6 @@
 //! The lines that people read in tickets and pages: plain, short, with units.
 
-use watchkeep_shared::{
-    DurationMs, metric,
-    wire::heartbeat::{Service, ServiceStatus},
-};
+use watchkeep_shared::{DurationMs, metric, wire::heartbeat::Service};
 
 use crate::rules::Level;
 
@@ -24,12 +21,7 @@ pub(super) fn cleared(name: &str, value: f64, clear: Level) -> String {
 }
 
 pub(super) fn service(rule: &str, service: &Service) -> String {
-    let status = match service.status {
-        ServiceStatus::Running => "running",
-        ServiceStatus::Stopped => "stopped",
-        ServiceStatus::Failed => "failed",
-        ServiceStatus::Unknown => "unknown",
-    };
+    let status = service.status.text();
     match &service.detail {
         Some(detail) => format!("{rule}: {} is {status} ({detail})", service.key),
         None => format!("{rule}: {} is {status}", service.key),

@@ -100,7 +100,17 @@ fn is_over_limit(event: &Event) -> bool {
                 || lines.iter().any(|line| is_long(line))
         }
         Event::LogGap { path, .. } => is_long(path),
-        Event::AgentStarted { .. } | Event::Goodbye { .. } | Event::SpoolLoss { .. } => false,
+        Event::Discovered { proposals, .. } => {
+            proposals.len() > limits::MAX_PROPOSALS
+                || proposals.iter().any(|one| {
+                    one.detail.as_deref().is_some_and(is_long)
+                        || one.check.known().is_some_and(|check| is_long(&check.key()))
+                })
+        }
+        Event::AgentStarted { .. }
+        | Event::Goodbye { .. }
+        | Event::SpoolLoss { .. }
+        | Event::Other => false,
     }
 }
 

@@ -164,6 +164,9 @@ impl Cause {
                 Some(GoodbyeReason::Shutdown) => {
                     "The agent ended for a shutdown that did not happen; the server did not reboot."
                 }
+                Some(GoodbyeReason::Other) => {
+                    "The agent said goodbye and was started again; the server did not reboot."
+                }
                 None => "The agent ended without a goodbye; the server did not reboot.",
             },
             Self::CollectorGap => {
@@ -177,6 +180,7 @@ impl Cause {
                 Some(GoodbyeReason::Upgrade) => {
                     "The agent ended for an upgrade and has not come back."
                 }
+                Some(GoodbyeReason::Other) => "The agent said goodbye and has not come back.",
                 None => "Heartbeats stopped; the cause is not known yet.",
             },
             Self::NoFrameYet => "The server is enrolled and had not sent a heartbeat.",

@@ -140,7 +140,7 @@ pub(crate) struct HostState {
 impl HostState {
     pub(crate) fn services_down(&self) -> usize {
         let services = self.now.as_ref().map_or(&[][..], |now| &now.services);
-        let down = |status| matches!(status, ServiceStatus::Stopped | ServiceStatus::Failed);
+        let down = ServiceStatus::is_fault;
         services
             .iter()
             .filter(|service| down(service.status))

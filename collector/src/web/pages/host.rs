@@ -245,6 +245,9 @@ fn services(now: &HostNow) -> Vec<ServiceRow> {
                     "process" => "process",
                     "tcp" => "TCP port",
                     "systemd" => "systemd unit",
+                    "http" => "web page",
+                    "tls" => "TLS certificate",
+                    "certificate" => "certificate file",
                     _ => "service",
                 },
                 detail: one.detail.clone().unwrap_or_default(),
@@ -264,6 +267,11 @@ fn service_state(status: ServiceStatus) -> Pill {
         ServiceStatus::Running => pill("ok", "up", "Running"),
         ServiceStatus::Stopped => pill("crit", "crit", "Stopped"),
         ServiceStatus::Failed => pill("crit", "crit", "Failed"),
+        ServiceStatus::RestartLoop => pill("crit", "crit", "Restart loop"),
+        ServiceStatus::Stuck => pill("crit", "crit", "Stuck"),
+        ServiceStatus::Masked => pill("crit", "crit", "Masked"),
+        ServiceStatus::NotFound => pill("crit", "crit", "Not found"),
+        ServiceStatus::Changing => pill("idle", "wait", "Changing"),
         ServiceStatus::Unknown => pill("idle", "unknown", "Unknown"),
     }
 }
@@ -313,7 +321,11 @@ fn log_row(detail: &str, at: Time) -> Option<LogRow> {
                 lines: Vec::new(),
             })
         }
-        Event::AgentStarted { .. } | Event::Goodbye { .. } | Event::SpoolLoss { .. } => None,
+        Event::AgentStarted { .. }
+        | Event::Goodbye { .. }
+        | Event::SpoolLoss { .. }
+        | Event::Discovered { .. }
+        | Event::Other => None,
     }
 }
 

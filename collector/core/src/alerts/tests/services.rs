@@ -65,7 +65,7 @@ impl Bench {
     }
 }
 
-use ServiceStatus::{Failed, Running, Stopped, Unknown};
+use ServiceStatus::{Changing, Failed, RestartLoop, Running, Stopped, Unknown};
 
 const NONE: [&str; 0] = [];
 
@@ -110,6 +110,26 @@ fn an_unknown_status_freezes() {
     assert_eq!(bench.said(230, None), NONE);
     assert_eq!(bench.said(259, None), NONE);
     assert_eq!(bench.said(260, None), ["raised slow service:tcp:db"]);
+}
+
+#[test]
+fn a_restart_loop_is_a_fault_and_a_unit_that_is_starting_is_neither_well_nor_ill() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.said(0, Some(&[("systemd:x", Changing)])), NONE);
+    let changes = bench.beat(10, Some(&[("systemd:x", RestartLoop)]));
+    let [AlertChange::Raised(raised)] = &changes[..] else {
+        panic!("not one alert raised: {changes:?}");
+    };
+    assert_eq!(
+        raised.summary,
+        "Service down: systemd:x is in a restart loop (seen)"
+    );
+    // It must run for 30 s; the time in which it starts does not count.
+    assert_eq!(bench.said(20, Some(&[("systemd:x", Running)])), NONE);
+    assert_eq!(bench.said(40, Some(&[("systemd:x", Changing)])), NONE);
+    assert_eq!(bench.said(60, Some(&[("systemd:x", Running)])), NONE);
+    assert_eq!(bench.said(89, None), NONE);
+    assert_eq!(bench.said(90, None), ["cleared down service:systemd:x"]);
 }
 
 #[test]
