@@ -15,15 +15,15 @@ use std::{
 };
 
 use regex::bytes::RegexSet;
-use serde::{Deserialize, Serialize};
 use watchkeep_shared::wire::heartbeat::LogGapReason;
 
 use super::{
     Reading,
     find::Pattern,
     pending::Pending,
-    rotation::{adopt_copy, copied, is_rotated_name, open_allowed, renamed},
-    tail::{FileId, Found, Position, Tail},
+    remember::{Remembered, SavedCheck, find_again},
+    rotation::{adopt_copy, is_rotated_name, open_allowed},
+    tail::{FileId, Found, Position, SETTLED, Tail},
 };
 
 /// Most files that one check follows at once.
@@ -48,27 +48,6 @@ pub(super) struct Check {
     unreadable: HashSet<PathBuf>,
     /// Could not be read when the check was new; followed from their end once they can.
     old_unreadable: HashSet<PathBuf>,
-}
-
-/// A position without an open file.
-#[derive(Debug)]
-struct Remembered {
-    /// `None`: it is lost, and forgotten when that has been handed over.
-    now: Option<Position>,
-    committed: Position,
-}
-
-impl Remembered {
-    fn is(&self, id: FileId) -> bool {
-        self.now.as_ref().is_some_and(|position| position.id == id)
-    }
-}
-
-/// A check's positions as they are kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct SavedCheck {
-    pub(super) path: String,
-    pub(super) files: Vec<Position>,
 }
 
 /// Where lines go.
@@ -146,6 +125,7 @@ impl Check {
 
     /// Everything that was read has been handed over.
     pub(super) fn commit(&mut self) {
+        let before = self.contents();
         for tail in &mut self.tails {
             tail.commit();
         }
@@ -156,6 +136,33 @@ impl Check {
             }
             kept
         });
+        let surplus = self.remembered.len().saturating_sub(MAX_REMEMBERED);
+        self.remembered.drain(..surplus);
+        let after = self.contents();
+        let over = |copy_of: Option<u64>| {
+            copy_of.is_some_and(|content| before.contains(&content) && !after.contains(&content))
+        };
+        for tail in &mut self.tails {
+            if over(tail.position().copy_of) {
+                tail.set_copy(Some(SETTLED));
+            }
+        }
+        for remembered in &mut self.remembered {
+            if over(remembered.committed.copy_of) {
+                remembered.committed.copy_of = Some(SETTLED);
+                remembered.now = Some(remembered.committed.clone());
+            }
+        }
+    }
+
+    /// The contents that a restart would know.
+    fn contents(&self) -> HashSet<u64> {
+        let open = self.tails.iter().map(Tail::committed);
+        let closed = self.remembered.iter().map(|known| &known.committed);
+        open.chain(closed)
+            .filter(|position| position.copy_of.is_none())
+            .map(|position| position.content)
+            .collect()
     }
 
     pub(super) fn directories(&self) -> Vec<PathBuf> {
@@ -176,7 +183,7 @@ impl Check {
         if listed.len() > MAX_FILES {
             self.leave_out_oldest(&mut listed, reading);
         }
-        self.follow_renames(&listed);
+        self.follow_renames(&listed, reading.now_ms);
         if self.first_scan && !self.first_scan_ever {
             self.find_remembered(&listed, reading);
         }
@@ -215,7 +222,7 @@ impl Check {
         }
     }
 
-    fn follow_renames(&mut self, listed: &[(PathBuf, fs::Metadata)]) {
+    fn follow_renames(&mut self, listed: &[(PathBuf, fs::Metadata)], now_ms: i64) {
         for tail in &mut self.tails {
             let id = tail.id();
             match listed
@@ -224,9 +231,11 @@ impl Check {
             {
                 Some((path, _)) => {
                     tail.set_path(path);
-                    tail.retired = false;
+                    tail.retired_ms = None;
                 }
-                None => tail.retired = true,
+                None => {
+                    tail.retired_ms.get_or_insert(now_ms);
+                }
             }
         }
     }
@@ -244,27 +253,12 @@ impl Check {
                 continue;
             }
             reading.structure_changed = true;
-            match renamed(position, reading).or_else(|| copied(position, reading)) {
-                Some((file, path)) => {
-                    let id = file.metadata().map_or(position.id, |m| FileId::of(&m));
-                    let position = Position {
-                        path,
-                        id,
-                        ..position.clone()
-                    };
-                    let mut tail = Tail::at(file, position, reading.now_ms);
-                    tail.resume_from(&remembered.committed);
-                    tail.retired = true;
-                    self.tails.push(tail);
-                    // The open file speaks for it.
-                    remembered.committed.done = true;
-                }
-                None if position.copy => {}
-                None => reading
-                    .pending
-                    .gap(&position.path, LogGapReason::RotatedAway, None),
-            }
+            let before = position.clone();
             remembered.now = None;
+            let found = find_again(&before, &remembered.committed, reading);
+            // An open file speaks for it.
+            remembered.committed.done = !found.is_empty();
+            self.tails.extend(found);
         }
         self.remembered
             .retain(|remembered| remembered.now.is_some() || !remembered.committed.done);
@@ -272,7 +266,9 @@ impl Check {
 
     fn handle_truncations(&mut self, reading: &mut Reading<'_>) {
         for at in 0..self.tails.len() {
-            if self.tails[at].position().copy || !self.tails[at].was_truncated().unwrap_or(false) {
+            if self.tails[at].position().copy_of.is_some()
+                || !self.tails[at].was_truncated().unwrap_or(false)
+            {
                 continue;
             }
             reading.structure_changed = true;
@@ -326,23 +322,24 @@ impl Check {
             .collect();
         let mut stale = None;
         for Remembered { now, committed } in known {
-            let Some(position) = now else { continue };
+            // Of a file that was empty nothing is known, and nothing was read.
+            let Some(position) = now.filter(|position| !position.head.is_empty()) else {
+                continue;
+            };
             if position.head.fits(&file) && position.offset <= size {
                 let position = Position {
                     path: path.to_owned(),
                     done: false,
                     ..position
                 };
-                let copy = position.copy;
+                let copy_of = position.copy_of.filter(|content| self.knows(*content));
                 let mut tail = Tail::at(file, position, reading.now_ms);
                 tail.resume_from(&committed);
-                if copy {
-                    tail.mark_as_copy();
-                }
+                tail.set_copy(copy_of);
                 self.tails.push(tail);
                 return;
             }
-            if position.done || position.copy {
+            if position.done || position.copy_of.is_some() {
                 continue;
             }
             // The same inode with other content: the one that is remembered was truncated, or
@@ -366,24 +363,35 @@ impl Check {
         }
     }
 
+    /// Whether a content is known still, so that a copy of it need not be read. If not, a crash
+    /// lost what was known about it, and nothing of it was handed over.
+    fn knows(&self, content: u64) -> bool {
+        let now = self.tails.iter().map(Tail::position);
+        content == SETTLED
+            || self.contents().contains(&content)
+            || now
+                .into_iter()
+                .any(|position| position.copy_of.is_none() && position.content == content)
+    }
+
     /// A file that was never followed: from its end if it is older than the check, else from its
     /// beginning; a copy of a followed file is left alone until that one is truncated.
     fn begin(&mut self, file: File, path: &Path, size: u64, now_ms: i64) -> io::Result<Tail> {
         let old = self.first_scan_ever || self.old_unreadable.remove(path);
-        let is_copy = !old
-            && self.tails.iter().any(|tail| {
-                let original = tail.position();
-                !original.copy
-                    && is_rotated_name(&original.path, path)
-                    && tail
-                        .head_now()
-                        .is_ok_and(|head| !head.is_empty() && head.fits(&file))
-            });
+        let original = self.tails.iter().find(|tail| {
+            let original = tail.position();
+            original.copy_of.is_none()
+                && is_rotated_name(&original.path, path)
+                && tail
+                    .head_now()
+                    .is_ok_and(|head| !head.is_empty() && head.fits(&file))
+        });
+        let copy_of = original
+            .filter(|_| !old)
+            .map(|tail| tail.position().content);
         let start = if old { size } else { 0 };
         let mut tail = Tail::new(file, path.to_owned(), start, now_ms)?;
-        if is_copy {
-            tail.mark_as_copy();
-        }
+        tail.set_copy(copy_of);
         Ok(tail)
     }
 
@@ -411,13 +419,13 @@ impl Check {
     fn read_all(&mut self, reading: &mut Reading<'_>) {
         // What left its path first: its lines are older.
         let mut order: Vec<usize> = (0..self.tails.len()).collect();
-        order.sort_by_key(|at| !self.tails[*at].retired);
+        order.sort_by_key(|at| self.tails[*at].retired_ms.is_none());
         for at in order {
             let tail = &mut self.tails[at];
             if reading.budget == 0 || reading.pending.is_full() {
                 return;
             }
-            if tail.position().copy {
+            if tail.position().copy_of.is_some() {
                 continue;
             }
             let path = tail.position().path.clone();
@@ -452,10 +460,11 @@ impl Check {
         let mut at = 0;
         while at < self.tails.len() {
             let tail = &mut self.tails[at];
-            let over = tail.retired
-                && budget > 0
+            let over = budget > 0
                 && !reading.pending.is_full()
-                && now_ms - tail.grown_ms >= RETIRED_FOR_MS;
+                && tail
+                    .retired_ms
+                    .is_some_and(|at| now_ms - at.max(tail.grown_ms) >= RETIRED_FOR_MS);
             if !over {
                 at += 1;
                 continue;
@@ -474,10 +483,6 @@ impl Check {
                 committed: tail.committed().clone(),
             });
             reading.structure_changed = true;
-        }
-        if self.remembered.len() > MAX_REMEMBERED {
-            let surplus = self.remembered.len() - MAX_REMEMBERED;
-            self.remembered.drain(..surplus);
         }
     }
 }

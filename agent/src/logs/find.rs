@@ -104,11 +104,7 @@ fn walk(
             }
             continue;
         }
-        let archive = path
-            .extension()
-            .and_then(|e| e.to_str())
-            .is_some_and(|e| ARCHIVES.contains(&e));
-        if archive || !glob.is_match(&path) {
+        if is_archive(&path) || !glob.is_match(&path) {
             continue;
         }
         if let Ok(metadata) = fs::metadata(&path)
@@ -117,4 +113,11 @@ fn walk(
             found.push((path, metadata));
         }
     }
+}
+
+/// Whether its name says that it is compressed.
+pub(super) fn is_archive(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| ARCHIVES.contains(&extension))
 }

@@ -10,6 +10,7 @@ mod check;
 mod find;
 mod pending;
 mod redact;
+mod remember;
 mod rotation;
 mod tail;
 
@@ -27,10 +28,7 @@ use watchkeep_shared::wire::{
 };
 
 pub use self::redact::Redactor;
-use self::{
-    check::{Check, SavedCheck},
-    pending::Pending,
-};
+use self::{check::Check, pending::Pending, remember::SavedCheck};
 use crate::config::AllowedPath;
 
 /// Most memory that one pattern may compile to, bytes.
@@ -217,3 +215,5 @@ impl LogWatcher {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torture;

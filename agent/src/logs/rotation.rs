@@ -4,11 +4,15 @@
 use std::{
     fs::{self, File},
     io,
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
+
 use super::{
     Reading,
+    find::is_archive,
     tail::{FileId, Position, Tail},
 };
 
@@ -24,12 +28,12 @@ pub(super) fn adopt_copy(
         path,
         id,
         done: false,
-        copy: false,
+        copy_of: None,
         ..before.clone()
     };
     let mut tail = Tail::at(file, position, reading.now_ms);
     tail.resume_from(committed);
-    tail.retired = true;
+    tail.retired_ms = Some(reading.now_ms);
     Some(tail)
 }
 
@@ -45,8 +49,17 @@ pub(super) fn is_rotated_name(original: &Path, path: &Path) -> bool {
             .is_some_and(|(stem, name)| name.starts_with(stem))
 }
 
+/// Opens a regular file if the customer allows what the path leads to. That is asked of the open
+/// file, so that a link which is switched in between leads nowhere else.
 pub(super) fn open_allowed(path: &Path, reading: &Reading<'_>) -> io::Result<File> {
-    let target = path.canonicalize()?;
+    // Not waiting for a writer, should it be a named pipe by now.
+    let mut options = File::options();
+    options
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.open(path)?;
+    let target = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .or_else(|_| path.canonicalize())?;
     if !reading
         .allowed
         .iter()
@@ -60,29 +73,33 @@ pub(super) fn open_allowed(path: &Path, reading: &Reading<'_>) -> io::Result<Fil
             ),
         ));
     }
-    File::open(target)
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    Ok(file)
 }
 
-/// Files beside a position's path under a name that rotation gives.
-fn rotated_siblings(position: &Position) -> Vec<PathBuf> {
-    let Some(entries) = position
-        .path
-        .parent()
-        .and_then(|dir| fs::read_dir(dir).ok())
-    else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|path| is_rotated_name(&position.path, path))
-        .collect()
+/// Where a position's file may be now: at its path, where the link at its path led, and beside both
+/// under a name that rotation gives.
+fn places(position: &Position) -> Vec<PathBuf> {
+    let named: Vec<&PathBuf> = std::iter::once(&position.path)
+        .chain(&position.target)
+        .collect();
+    let beside = named.iter().flat_map(|name| {
+        let entries = name.parent().and_then(|dir| fs::read_dir(dir).ok());
+        entries
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| is_rotated_name(name, path) && !is_archive(path))
+    });
+    let beside: Vec<PathBuf> = beside.collect();
+    named.into_iter().cloned().chain(beside).collect()
 }
 
 /// The same file under another name.
 pub(super) fn renamed(position: &Position, reading: &Reading<'_>) -> Option<(File, PathBuf)> {
-    let own = std::iter::once(position.path.clone());
-    own.chain(rotated_siblings(position)).find_map(|path| {
+    places(position).into_iter().find_map(|path| {
         let metadata = fs::metadata(&path).ok()?;
         if FileId::of(&metadata) != position.id || metadata.len() < position.offset {
             return None;
@@ -92,12 +109,22 @@ pub(super) fn renamed(position: &Position, reading: &Reading<'_>) -> Option<(Fil
     })
 }
 
+/// The same file under another name, but with other content: it was truncated and then renamed, or
+/// deleted and its inode used again.
+pub(super) fn reused(position: &Position, reading: &Reading<'_>) -> Option<(File, PathBuf)> {
+    places(position).into_iter().find_map(|path| {
+        let metadata = fs::metadata(&path).ok()?;
+        let same = metadata.is_file() && FileId::of(&metadata) == position.id;
+        same.then(|| open_allowed(&path, reading).ok().map(|file| (file, path)))?
+    })
+}
+
 /// Another file with the same content up to the position; the newest, if there are several.
 pub(super) fn copied(position: &Position, reading: &Reading<'_>) -> Option<(File, PathBuf)> {
     if position.head.is_empty() {
         return None;
     }
-    let mut candidates: Vec<_> = rotated_siblings(position)
+    let mut candidates: Vec<_> = places(position)
         .into_iter()
         .filter_map(|path| {
             let metadata = fs::metadata(&path).ok()?;

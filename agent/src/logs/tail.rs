@@ -14,6 +14,8 @@ use sha2::{Digest as _, Sha256};
 const HEAD_BYTES: u64 = 1_024;
 /// Longest line that is matched whole, bytes.
 pub(super) const MAX_LINE_BYTES: usize = 16 << 10;
+/// In place of the content that a copy is of: it was handed over, and need not be known any more.
+pub(super) const SETTLED: u64 = 0;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// A file's place in the file system.
@@ -43,8 +45,13 @@ pub(super) struct Head {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Position {
     pub(super) path: PathBuf,
+    /// Where a symbolic link at `path` led.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) target: Option<PathBuf>,
     pub(super) id: FileId,
     pub(super) head: Head,
+    /// Names the file's present content, so that a copy can be told from the content after it.
+    pub(super) content: u64,
     /// Start of the first line that was not taken yet.
     pub(super) offset: u64,
     /// Bytes of an overlong line that were skipped so far; `None` outside of one.
@@ -53,9 +60,9 @@ pub(super) struct Position {
     /// Everything that was there was read, and nothing is expected any more: it may vanish.
     #[serde(default)]
     pub(super) done: bool,
-    /// A copy of another followed file; only read once that one is truncated.
-    #[serde(default)]
-    pub(super) copy: bool,
+    /// It is a copy of this content of another followed file; only read once that one is truncated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) copy_of: Option<u64>,
 }
 
 /// What a read brought.
@@ -81,8 +88,8 @@ pub(super) struct Tail {
     partial: Vec<u8>,
     /// When it last grew.
     pub(super) grown_ms: i64,
-    /// No longer at a path that is followed.
-    pub(super) retired: bool,
+    /// Since when it is no longer at a path that is followed.
+    pub(super) retired_ms: Option<i64>,
 }
 
 impl Head {
@@ -130,20 +137,22 @@ impl Tail {
             position,
             partial: Vec::new(),
             grown_ms: now_ms,
-            retired: false,
+            retired_ms: None,
         }
     }
 
     /// Follows `file` from `offset`.
     pub(super) fn new(file: File, path: PathBuf, offset: u64, now_ms: i64) -> io::Result<Self> {
         let position = Position {
+            target: path.canonicalize().ok().filter(|target| *target != path),
             path,
             id: FileId::of(&file.metadata()?),
             head: Head::of(&file)?,
+            content: rand::random(),
             offset,
             skipping: None,
             done: false,
-            copy: false,
+            copy_of: None,
         };
         Ok(Self::at(file, position, now_ms))
     }
@@ -198,7 +207,7 @@ impl Tail {
             path: self.position.path.clone(),
             id: self.position.id,
             done: false,
-            copy: false,
+            copy_of: None,
             ..committed.clone()
         };
     }
@@ -208,10 +217,10 @@ impl Tail {
         path.clone_into(&mut self.committed.path);
     }
 
-    /// It is a copy of another followed file.
-    pub(super) fn mark_as_copy(&mut self) {
-        self.position.copy = true;
-        self.committed.copy = true;
+    /// Whether it is a copy of another followed file, and of which content.
+    pub(super) fn set_copy(&mut self, copy_of: Option<u64>) {
+        self.position.copy_of = copy_of;
+        self.committed.copy_of = copy_of;
     }
 
     /// The file's first bytes as they are now, read already or not.
@@ -231,6 +240,7 @@ impl Tail {
     pub(super) fn restart(&mut self) -> io::Result<Vec<u8>> {
         self.position.offset = 0;
         self.position.skipping = None;
+        self.position.content = rand::random();
         self.position.head = Head::of(&self.file)?;
         Ok(std::mem::take(&mut self.partial))
     }
@@ -259,7 +269,9 @@ impl Tail {
                 break;
             }
         }
-        if total > 0 && self.position.head.bytes < HEAD_BYTES {
+        // Not if it was truncated and written anew just now: that must still be noticed.
+        if total > 0 && self.position.head.bytes < HEAD_BYTES && self.position.head.fits(&self.file)
+        {
             self.position.head = Head::of(&self.file)?;
             if !self.stale {
                 self.committed.head = self.position.head;
