@@ -89,6 +89,8 @@ fn quantity(name: &str, value: f64) -> String {
         format!("{}/s", bytes(value))
     } else if family.ends_with("_per_s") {
         format!("{}/s", number(value))
+    } else if family.ends_with("_celsius") {
+        format!("{} °C", number(value))
     } else if family.ends_with("_ms") {
         format!("{} ms", number(value))
     } else if family.ends_with("_s") {
@@ -122,6 +124,7 @@ mod tests {
     fn quantities_carry_the_unit_of_their_family() {
         let cases = [
             ("disk.used_pct:/var", 91.234, "91.23 %"),
+            ("sensor.temperature_celsius:nvme", 51.5, "51.5 °C"),
             ("mem.used_bytes", 3.5 * 1024.0 * 1024.0, "3.5 MiB"),
             ("net.rx_bytes_per_s:eth0", 900.0, "900 B/s"),
             ("net.rx_errors_per_s:eth0", 2.0, "2/s"),

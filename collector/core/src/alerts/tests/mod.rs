@@ -1,5 +1,6 @@
 //! Tests of the alerts of one host: each kind by cases, the value rules against a naive model.
 
+mod default_pack;
 mod host;
 mod logs;
 mod services;
