@@ -21,7 +21,7 @@ use super::{
     Reading,
     find::Pattern,
     pending::Pending,
-    remember::{Remembered, SavedCheck, find_again},
+    remember::{Remembered, SavedCheck, find_content, find_renamed},
     rotation::{adopt_copy, is_rotated_name, open_allowed},
     tail::{FileId, Found, Position, SETTLED, Tail},
 };
@@ -242,26 +242,30 @@ impl Check {
 
     /// After a restart: files that are no longer at a followed path are looked for beside it.
     fn find_remembered(&mut self, listed: &[(PathBuf, fs::Metadata)], reading: &mut Reading<'_>) {
-        for remembered in &mut self.remembered {
-            let Some(position) = remembered.now.as_ref().filter(|position| !position.done) else {
-                continue;
-            };
-            if listed
-                .iter()
-                .any(|(_, metadata)| FileId::of(metadata) == position.id)
-            {
-                continue;
+        let there: HashSet<FileId> = listed.iter().map(|(_, m)| FileId::of(m)).collect();
+        let expected = |known: &mut Remembered| {
+            let position = known.now.as_ref();
+            position.is_some_and(|position| !position.done && !there.contains(&position.id))
+        };
+        let away: Vec<Remembered> = self.remembered.extract_if(.., expected).collect();
+        reading.structure_changed |= !away.is_empty();
+        let mut gone = Vec::new();
+        for known in away {
+            match find_renamed(&known, reading) {
+                Some(tail) => self.tails.push(tail),
+                None => gone.push(known),
             }
-            reading.structure_changed = true;
-            let before = position.clone();
-            remembered.now = None;
-            let found = find_again(&before, &remembered.committed, reading);
-            // An open file speaks for it.
-            remembered.committed.done = !found.is_empty();
+        }
+        for mut known in gone {
+            let claimed: HashSet<FileId> = self.tails.iter().map(Tail::id).collect();
+            let found = find_content(&known, &claimed, reading);
+            if found.is_empty() {
+                // Kept until the gap is handed over.
+                known.now = None;
+                self.remembered.push(known);
+            }
             self.tails.extend(found);
         }
-        self.remembered
-            .retain(|remembered| remembered.now.is_some() || !remembered.committed.done);
     }
 
     fn handle_truncations(&mut self, reading: &mut Reading<'_>) {

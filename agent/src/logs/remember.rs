@@ -1,7 +1,7 @@
 //! Positions of files that are not open: from before a restart, and of files that were closed because
 //! nothing more came. Finds such files again.
 
-use std::{fs::File, path::PathBuf};
+use std::{collections::HashSet, fs::File, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::wire::heartbeat::LogGapReason;
@@ -33,49 +33,61 @@ pub(super) struct SavedCheck {
     pub(super) files: Vec<Position>,
 }
 
-/// What became of a file that is no longer at a followed path: renamed, copied and truncated and
-/// perhaps renamed then, or gone, which is a gap.
-pub(super) fn find_again(
-    before: &Position,
-    committed: &Position,
+/// The file under another name.
+pub(super) fn find_renamed(known: &Remembered, reading: &Reading<'_>) -> Option<Tail> {
+    let before = known.now.as_ref()?;
+    renamed(before, reading).map(|found| again(before, &known.committed, found, reading.now_ms))
+}
+
+/// What became of the content of a file that was not found: copied, with the file truncated and
+/// perhaps renamed then; or it is gone, which is a gap. `claimed`: these are others.
+pub(super) fn find_content(
+    known: &Remembered,
+    claimed: &HashSet<FileId>,
     reading: &mut Reading<'_>,
 ) -> Vec<Tail> {
     let now_ms = reading.now_ms;
-    let again = |(file, path): (File, PathBuf)| {
-        let id = file.metadata().map_or(before.id, |m| FileId::of(&m));
-        let position = Position {
-            path,
-            id,
-            ..before.clone()
-        };
-        let mut tail = Tail::at(file, position, now_ms);
-        tail.resume_from(committed);
-        tail
+    let Some(before) = known.now.as_ref().filter(|now| now.copy_of.is_none()) else {
+        return Vec::new();
     };
-    let mut found: Vec<Tail> = Vec::new();
-    if let Some(file) = renamed(before, reading) {
-        found.push(again(file));
-    } else if before.copy_of.is_none() {
-        let copy = copied(before, reading).map(again);
-        let anew = reused(before, reading)
-            .and_then(|(file, path)| Tail::new(file, path, 0, now_ms).ok())
-            .map(|mut tail| {
-                if copy.is_none() {
-                    tail.keep_committed(committed.clone());
-                }
-                tail
-            });
-        if copy.is_none() {
-            let reason = match anew {
-                Some(_) => LogGapReason::Truncated,
-                None => LogGapReason::RotatedAway,
-            };
-            reading.pending.gap(&before.path, reason, None);
-        }
-        found.extend(copy.into_iter().chain(anew));
+    let copy = copied(before, reading)
+        .map(|found| again(before, &known.committed, found, now_ms))
+        .filter(|tail| !claimed.contains(&tail.id()));
+    let anew = reused(before, reading)
+        .filter(|_| !claimed.contains(&before.id))
+        .and_then(|(file, path)| Tail::new(file, path, 0, now_ms).ok())
+        .map(|mut tail| {
+            if copy.is_none() {
+                tail.keep_committed(known.committed.clone());
+            }
+            tail.retired_ms = Some(now_ms);
+            tail
+        });
+    if copy.is_none() {
+        let reason = match anew {
+            Some(_) => LogGapReason::Truncated,
+            None => LogGapReason::RotatedAway,
+        };
+        reading.pending.gap(&before.path, reason, None);
     }
-    for tail in &mut found {
-        tail.retired_ms = Some(now_ms);
-    }
-    found
+    copy.into_iter().chain(anew).collect()
+}
+
+/// Follows a file on from where its content was left.
+fn again(
+    before: &Position,
+    committed: &Position,
+    (file, path): (File, PathBuf),
+    now_ms: i64,
+) -> Tail {
+    let id = file.metadata().map_or(before.id, |m| FileId::of(&m));
+    let position = Position {
+        path,
+        id,
+        ..before.clone()
+    };
+    let mut tail = Tail::at(file, position, now_ms);
+    tail.resume_from(committed);
+    tail.retired_ms = Some(now_ms);
+    tail
 }

@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 use serde::{Deserialize, Serialize};
@@ -18,18 +19,25 @@ pub(super) const MAX_LINE_BYTES: usize = 16 << 10;
 pub(super) const SETTLED: u64 = 0;
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A file's place in the file system.
+/// A file's place in the file system, and when it was made where the file system tells: by that an
+/// inode that was used again differs, even while the file is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct FileId {
     dev: u64,
     ino: u64,
+    /// Microseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    born_us: Option<i64>,
 }
 
 impl FileId {
     pub(super) fn of(metadata: &Metadata) -> Self {
+        let born = metadata.created().ok();
+        let since = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok());
         Self {
             dev: metadata.dev(),
             ino: metadata.ino(),
+            born_us: since.and_then(|since| i64::try_from(since.as_micros()).ok()),
         }
     }
 }

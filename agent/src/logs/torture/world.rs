@@ -174,7 +174,9 @@ impl World {
 
     pub(super) fn destroyed(&mut self, generation: Option<usize>) {
         if let Some(at) = generation {
-            self.generations[at].destroyed = Some(self.collector.gaps);
+            self.generations[at]
+                .destroyed
+                .get_or_insert(self.collector.gaps);
             self.destroyed_ms = Some(self.now_ms);
         }
     }
@@ -421,6 +423,14 @@ impl World {
 
     pub(super) fn settle(&mut self) {
         self.finish_line();
+        if self
+            .destroyed_ms
+            .is_some_and(|at| self.now_ms - at > 100_000)
+        {
+            self.look();
+            self.now_ms += 100_000;
+            self.writer_lingers = false;
+        }
         for _ in 0..3 {
             self.look();
             self.frame();
@@ -449,7 +459,7 @@ impl World {
         );
         match self.destroyed_ms {
             None => assert_eq!(gaps, self.gaps_settled, "a gap without a loss"),
-            Some(at) if self.now_ms - at > 100_000 => self.destroyed_ms = None,
+            Some(at) if self.now_ms - at > 200_000 => self.destroyed_ms = None,
             Some(_) => {}
         }
         self.gaps_settled = gaps;
