@@ -36,6 +36,7 @@ install_all() {
     need_rust_tools
     mkdir -p "$(target_dir)"
     have shellcheck || apt_install shellcheck
+    have dbus-daemon || apt_install dbus-daemon
     need_deny
     need_nextest
     need_postgres

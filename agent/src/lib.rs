@@ -12,6 +12,7 @@ pub mod boot;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dbus;
 pub mod enroll;
 pub mod files;
 pub mod identity;

@@ -156,6 +156,7 @@ fn allowed_service(
     match check {
         ServiceCheck::Process { name, .. } => allowed_process(name, limits),
         ServiceCheck::Tcp { address } => allowed_endpoint(address, limits, is_local),
+        ServiceCheck::Systemd { unit } => allowed_unit(unit, limits),
         _ => Err("this agent's version does not watch services of this kind"),
     }
 }
@@ -167,6 +168,35 @@ fn allowed_process(name: &str, limits: &Limits) -> Result<(), &'static str> {
     match &limits.processes {
         Some(allowed) if !allowed.iter().any(|a| a == name) => {
             Err("not in the local limits.processes")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `systemd.unit(5)`, "String Escaping for Inclusion in Unit Names": letters, digits and `:-_.\@`, and a
+/// known suffix.
+fn allowed_unit(unit: &str, limits: &Limits) -> Result<(), &'static str> {
+    const SUFFIXES: [&str; 9] = [
+        "service",
+        "socket",
+        "timer",
+        "mount",
+        "path",
+        "target",
+        "slice",
+        "swap",
+        "automount",
+    ];
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    let has_suffix = unit
+        .rsplit_once('.')
+        .is_some_and(|(name, suffix)| !name.is_empty() && SUFFIXES.contains(&suffix));
+    if !has_suffix || unit.len() > 255 || !unit.chars().all(is_plain) {
+        return Err("not the full name of a unit, as in nginx.service");
+    }
+    match &limits.units {
+        Some(allowed) if !allowed.iter().any(|one| one.allows(Path::new(unit))) => {
+            Err("not in the local limits.units")
         }
         _ => Ok(()),
     }
@@ -260,6 +290,8 @@ mod tests {
             log_paths: vec![AllowedPath::new("/var/log/**").unwrap()],
             min_interval_ms: 1_000,
             processes: Some(vec!["nginx".to_owned()]),
+            units: Some(vec![AllowedPath::new("web-*.service").unwrap()]),
+            failed_units: true,
             tcp: vec!["db.example:5432".to_owned()],
         }
     }
@@ -268,6 +300,11 @@ mod tests {
         Item::Known(ServiceCheck::Tcp {
             address: address.to_owned(),
         })
+    }
+
+    fn unit(unit: &str) -> Item<ServiceCheck> {
+        let unit = unit.to_owned();
+        Item::Known(ServiceCheck::Systemd { unit })
     }
 
     fn keys(effective: &Effective) -> Vec<String> {
@@ -293,6 +330,9 @@ mod tests {
             services: vec![
                 process("nginx"),
                 process("secretd"),
+                unit("web-1.service"),
+                unit("sshd.service"),
+                unit("web-1"),
                 tcp("127.0.0.1:80"),
                 tcp("[::1]:80"),
                 tcp("localhost:81"),
@@ -316,6 +356,7 @@ mod tests {
             keys(&effective),
             [
                 "process:nginx",
+                "systemd:web-1.service",
                 "tcp:127.0.0.1:80",
                 "tcp:[::1]:80",
                 "tcp:localhost:81",
@@ -329,6 +370,8 @@ mod tests {
             [
                 "interval",
                 "process:secretd",
+                "systemd:sshd.service",
+                "systemd:web-1",
                 "tcp:192.0.2.1:80",
                 "tcp:example.com",
                 "services",

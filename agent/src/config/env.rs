@@ -28,7 +28,7 @@ const fn variable(name: &'static str, env: &'static str, set: Setter) -> Variabl
 }
 
 /// All of them.
-pub const VARIABLES: [Variable; 11] = [
+pub const VARIABLES: [Variable; 13] = [
     variable("state_dir", "WATCHKEEP_STATE_DIR", |raw, text| {
         raw.state_dir = text.into();
         Ok(())
@@ -46,6 +46,21 @@ pub const VARIABLES: [Variable; 11] = [
         raw.limits.processes = Some(list(text));
         Ok(())
     }),
+    variable("units", "WATCHKEEP_LIMITS__UNITS", |raw, text| {
+        raw.limits.units = Some(list(text));
+        Ok(())
+    }),
+    variable(
+        "failed_units",
+        "WATCHKEEP_LIMITS__FAILED_UNITS",
+        |raw, text| {
+            raw.limits.failed_units = text
+                .trim()
+                .parse()
+                .map_err(|_| format!("\"{text}\" is not true or false"))?;
+            Ok(())
+        },
+    ),
     variable("tcp", "WATCHKEEP_LIMITS__TCP", |raw, text| {
         raw.limits.tcp = list(text);
         Ok(())

@@ -48,11 +48,15 @@ pub struct Limits {
     pub min_interval_ms: u32,
     /// Process names that may be watched; `None`: any.
     pub processes: Option<Vec<String>>,
+    /// Units of systemd that may be watched or reported as failed; `None`: any.
+    pub units: Option<Vec<AllowedPath>>,
+    /// Whether failed units are reported though the policy does not name them.
+    pub failed_units: bool,
     /// `HOST:PORT` endpoints that may be probed beside those on this machine's own addresses.
     pub tcp: Vec<String>,
 }
 
-/// A glob that the customer allows for logs.
+/// A glob that the customer allows for logs or units.
 #[derive(Clone)]
 pub struct AllowedPath {
     text: String,
@@ -158,6 +162,11 @@ impl Config {
 fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
     let mut problems = Vec::new();
     let log_paths = allowed_paths(&raw.limits.log_paths, &mut problems);
+    let units = raw
+        .limits
+        .units
+        .as_ref()
+        .map(|globs| allowed_units(globs, &mut problems));
     let redaction_extra = patterns(&raw.redaction.extra, &mut problems);
     if !raw.state_dir.is_absolute() {
         problems.push(format!(
@@ -205,6 +214,8 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
             log_paths,
             min_interval_ms: raw.limits.min_interval_ms,
             processes: raw.limits.processes,
+            units,
+            failed_units: raw.limits.failed_units,
             tcp: raw.limits.tcp,
         },
         spool: SpoolLimits {
@@ -227,6 +238,17 @@ fn allowed_paths(globs: &[String], problems: &mut Vec<String>) -> Vec<AllowedPat
             )),
             Ok(path) => allowed.push(path),
             Err(error) => problems.push(format!("limits.log_paths: \"{glob}\": {error}")),
+        }
+    }
+    allowed
+}
+
+fn allowed_units(globs: &[String], problems: &mut Vec<String>) -> Vec<AllowedPath> {
+    let mut allowed = Vec::new();
+    for glob in globs {
+        match AllowedPath::new(glob) {
+            Ok(unit) => allowed.push(unit),
+            Err(error) => problems.push(format!("limits.units: \"{glob}\": {error}")),
         }
     }
     allowed

@@ -22,6 +22,8 @@ pub(super) struct RawLimits {
     pub(super) log_paths: Vec<String>,
     pub(super) min_interval_ms: u32,
     pub(super) processes: Option<Vec<String>>,
+    pub(super) units: Option<Vec<String>>,
+    pub(super) failed_units: bool,
     pub(super) tcp: Vec<String>,
 }
 
@@ -70,6 +72,8 @@ impl Default for RawLimits {
             log_paths: vec!["/var/log/**".to_owned()],
             min_interval_ms: MIN_INTERVAL_MS,
             processes: None,
+            units: None,
+            failed_units: true,
             tcp: Vec::new(),
         }
     }

@@ -41,7 +41,7 @@ use crate::{
     policy::{self, Effective},
     process::Tasks,
     sampler::Sampler,
-    services::{ProbeResult, Services, Wakes},
+    services::{Place, ProbeResult, Services, Wakes},
     spool::{Keep, Run, Spool},
     status::{Connection, Status},
     uplink::{
@@ -207,7 +207,7 @@ impl Agent {
             config.limits.log_paths.clone(),
             Arc::new(Redactor::new(config.redaction_extra.clone())),
         );
-        let (services, wakes) = Services::new(tasks);
+        let (services, wakes) = Services::new(tasks, &config.limits, Place::system());
         let (notice, log_changes) = LogNotice::new();
         let start = Instant::now();
         let mut agent = Self {

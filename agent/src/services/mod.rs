@@ -1,8 +1,10 @@
-//! Services that the policy names: processes, looked at by the loop, and TCP endpoints, probed by
-//! a task each. Tells the loop when a state changed; decides nothing about it.
+//! Services that the policy names: processes, looked at by the loop; TCP endpoints, probed by a task
+//! each; units of systemd, followed by one task. Tells the loop when a state changed; decides nothing
+//! about it.
 
 mod process;
 mod restarts;
+mod systemd;
 mod tcp;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -10,16 +12,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
 };
 use tokio_util::sync::CancellationToken;
 use watchkeep_shared::wire::{
     heartbeat::{Service, ServiceStatus},
+    limits::MAX_SERVICES_PER_FRAME,
     policy::ServiceCheck,
 };
 
-use self::process::ProcessWatch;
-use crate::{clock, process::Tasks};
+pub use self::systemd::Place;
+use self::{process::ProcessWatch, systemd::Wanted};
+use crate::{clock, config::Limits, process::Tasks};
 
 /// Most processes whose end the kernel is asked to tell; each costs a file descriptor.
 const MAX_EXIT_NOTICES: usize = 64;
@@ -36,9 +40,16 @@ struct Finding {
 /// A probe's result.
 #[derive(Debug)]
 pub struct ProbeResult {
-    key: String,
     generation: u64,
-    finding: Finding,
+    found: Found,
+}
+
+#[derive(Debug)]
+enum Found {
+    /// One service.
+    One { key: String, finding: Finding },
+    /// All units of systemd, with their keys.
+    Units(Vec<(String, Finding)>),
 }
 
 /// The watched services.
@@ -52,6 +63,7 @@ pub struct Services {
     exit_notices: Arc<Semaphore>,
     generation: u64,
     stop_probes: CancellationToken,
+    units: watch::Sender<Wanted>,
 }
 
 /// What wakes the loop.
@@ -64,9 +76,22 @@ pub struct Wakes {
 }
 
 impl Services {
-    /// Watches nothing yet.
-    pub fn new(tasks: Tasks) -> (Self, Wakes) {
+    /// Watches nothing yet but failed units, if the customer allows that. `place` is where systemd is
+    /// found.
+    pub fn new(tasks: Tasks, limits: &Limits, place: Place) -> (Self, Wakes) {
         let (results, probes) = mpsc::channel(QUEUE);
+        let (units, wanted) = watch::channel(Wanted {
+            failed: limits.failed_units,
+            allowed: limits.units.clone(),
+            ..Wanted::default()
+        });
+        let follower = systemd::Watch {
+            place,
+            wanted,
+            results: results.clone(),
+            stop: tasks.stop_token(),
+        };
+        tasks.spawn("systemd", follower.run());
         let (exits, exit_wakes) = mpsc::channel(1);
         let services = Self {
             stop_probes: tasks.stop_token().child_token(),
@@ -77,6 +102,7 @@ impl Services {
             exits,
             exit_notices: Arc::new(Semaphore::new(MAX_EXIT_NOTICES)),
             generation: 0,
+            units,
         };
         let wakes = Wakes {
             probes,
@@ -92,6 +118,7 @@ impl Services {
         self.generation += 1;
         // They are found again at once, and the waiting for their ends begins anew.
         self.processes.clear();
+        let mut units = Vec::new();
         let mut before = std::mem::take(&mut self.states);
         for check in checks {
             let key = check.key();
@@ -101,6 +128,7 @@ impl Services {
                     continue;
                 }
                 ServiceCheck::Tcp { address } => self.spawn_probe(address, interval_ms),
+                ServiceCheck::Systemd { unit } => units.push(unit.clone()),
                 _ => continue,
             }
             let state = before.remove(&key).unwrap_or_else(|| Finding {
@@ -109,6 +137,10 @@ impl Services {
             });
             self.states.insert(key, state);
         }
+        self.units.send_modify(|wanted| {
+            wanted.generation = self.generation;
+            wanted.units = units;
+        });
         self.check_processes();
     }
 
@@ -137,7 +169,24 @@ impl Services {
         if result.generation != self.generation {
             return false;
         }
-        set_state(&mut self.states, result.key, result.finding)
+        match result.found {
+            Found::One { key, finding } => set_state(&mut self.states, key, finding),
+            Found::Units(units) => self.set_units(units),
+        }
+    }
+
+    fn set_units(&mut self, units: Vec<(String, Finding)>) -> bool {
+        let count = self.states.len();
+        self.states.retain(|key, _| {
+            !key.starts_with("systemd:") || units.iter().any(|(known, _)| known == key)
+        });
+        let mut changed = self.states.len() != count;
+        for (key, finding) in units {
+            if self.states.len() < MAX_SERVICES_PER_FRAME || self.states.contains_key(&key) {
+                changed |= set_state(&mut self.states, key, finding);
+            }
+        }
+        changed
     }
 
     /// The state of all services.
@@ -215,10 +264,19 @@ mod tests {
         found.unwrap().status
     }
 
+    fn watching(tasks: &Tasks) -> (Services, Wakes) {
+        let config = crate::config::Config::parse("", "x", &|_| None).unwrap();
+        let nowhere = Place {
+            socket: "/nonexistent".into(),
+            booted: "/nonexistent".into(),
+        };
+        Services::new(tasks.clone(), &config.limits, nowhere)
+    }
+
     #[tokio::test]
     async fn a_process_that_dies_and_comes_back_is_seen_even_as_a_zombie() {
         let tasks = Tasks::default();
-        let (mut services, mut wakes) = Services::new(tasks.clone());
+        let (mut services, mut wakes) = watching(&tasks);
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("wk-test-sleeper");
         std::fs::copy("/bin/sleep", &program).unwrap();
@@ -249,7 +307,7 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let key = format!("tcp:{address}");
         let tasks = Tasks::default();
-        let (mut services, mut wakes) = Services::new(tasks.clone());
+        let (mut services, mut wakes) = watching(&tasks);
         services.set(&[ServiceCheck::Tcp { address }], 1_000);
         assert_eq!(status(&services, &key), ServiceStatus::Unknown);
         let deadline = Duration::from_secs(20);
@@ -273,15 +331,17 @@ mod tests {
     #[tokio::test]
     async fn results_of_an_older_policy_are_ignored() {
         let tasks = Tasks::default();
-        let (mut services, _wakes) = Services::new(tasks.clone());
+        let (mut services, _wakes) = watching(&tasks);
         let address = "127.0.0.1:1".to_owned();
         services.set(&[ServiceCheck::Tcp { address }], 1_000);
         let stale = ProbeResult {
-            key: "tcp:127.0.0.1:1".to_owned(),
             generation: services.generation,
-            finding: Finding {
-                status: ServiceStatus::Running,
-                detail: None,
+            found: Found::One {
+                key: "tcp:127.0.0.1:1".to_owned(),
+                finding: Finding {
+                    status: ServiceStatus::Running,
+                    detail: None,
+                },
             },
         };
         services.set(&[], 1_000);

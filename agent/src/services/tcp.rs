@@ -6,7 +6,7 @@ use tokio::{net::TcpStream, sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 use watchkeep_shared::wire::heartbeat::ServiceStatus;
 
-use super::{Finding, ProbeResult};
+use super::{Finding, Found, ProbeResult};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -27,9 +27,11 @@ impl Probe {
             loop {
                 ticks.tick().await;
                 let result = ProbeResult {
-                    key: format!("tcp:{}", self.address),
                     generation: self.generation,
-                    finding: look(&self.address).await,
+                    found: Found::One {
+                        key: format!("tcp:{}", self.address),
+                        finding: look(&self.address).await,
+                    },
                 };
                 if self.results.send(result).await.is_err() {
                     return;
