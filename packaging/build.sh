@@ -11,7 +11,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 agent_profile=dist
-collector_profile=release
+collector_profile=dist-collector
 case ${1:-} in
 "") ;;
 --profile) agent_profile=${2:?name a profile} collector_profile=$2 ;;

@@ -6,7 +6,8 @@ use watchkeep_core::{
     evidence::Evidence,
     ids::{ClientId, ContractId, TicketId},
     tickets::{
-        self, ClearDecision, NewTicket, RaiseDecision, on_alert_cleared, on_alert_raised, open_key,
+        self, ClearDecision, NewTicket, RaiseDecision, Ticket, on_alert_cleared, on_alert_raised,
+        open_key,
     },
 };
 use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
@@ -79,10 +80,13 @@ pub(super) async fn commit(
     record::insert_evidence(&mut tx, &evidence).await?;
     record::insert_events(&mut tx, &writes.events).await?;
     let mut touched = Vec::new();
+    let mut raises = Vec::new();
     for (subject, change) in &writes.changes {
         match change {
             AlertChange::Raised(raised) => {
-                touched.push(raise(app, &mut tx, subject, raised, now).await?);
+                let ticket = raise(app, &mut tx, subject, raised, now).await?;
+                touched.push(ticket.id);
+                raises.push((subject, raised, ticket.number));
             }
             AlertChange::Cleared(cleared) => {
                 touched.extend(clear(app, &mut tx, cleared, now).await?);
@@ -91,6 +95,15 @@ pub(super) async fn commit(
     }
     heartbeats::put_states(&mut tx, &writes.states, now).await?;
     tx.commit().await?;
+    // Not before: what was rolled back did not happen.
+    for (subject, raised, ticket_number) in raises {
+        tracing::info!(
+            host.id = %subject.host,
+            ticket.number = ticket_number,
+            alert.rule = %raised.rule,
+            "alert on {}: {}", subject.name, raised.summary
+        );
+    }
     Ok(touched)
 }
 
@@ -100,7 +113,7 @@ async fn raise(
     subject: &Subject,
     raised: &Raised,
     now: UnixMillis,
-) -> Result<TicketId, StoreError> {
+) -> Result<Ticket, StoreError> {
     let key = open_key(subject.contract, Some(subject.host), &raised.check);
     let existing = rows::by_key(tx, &key).await?;
     let decision = on_alert_raised(existing.as_ref(), raised, now);
@@ -125,14 +138,8 @@ async fn raise(
         }
     };
     crate::tickets::write(app, tx, &applied, now).await?;
-    let ticket = applied.ticket.id;
-    insert_alert(tx, subject.host, raised, ticket, now).await?;
-    tracing::info!(
-        host.id = %subject.host,
-        ticket.number = applied.ticket.number,
-        alert.rule = %raised.rule,
-        "alert on {}: {}", subject.name, raised.summary
-    );
+    let ticket = applied.ticket;
+    insert_alert(tx, subject.host, raised, ticket.id, now).await?;
     Ok(ticket)
 }
 

@@ -162,10 +162,12 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Pools, StoreError> {
         .statement_cache_capacity(400);
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
+        .test_before_acquire(false)
         .connect_with(options.clone())
         .await?;
     let reader = SqlitePoolOptions::new()
         .max_connections(SQLITE_READERS)
+        .test_before_acquire(false)
         .connect_with(options.pragma("query_only", "ON"))
         .await?;
     Ok(Pools::Sqlite { writer, reader })

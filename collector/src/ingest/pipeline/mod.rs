@@ -37,6 +37,10 @@ use crate::{
 pub(in crate::ingest) const LEASE: DurationMs = DurationMs::from_secs(15);
 /// Most batches in one round: bounds the size of a transaction and the wait of its first batch.
 const MAX_ROUND: usize = 512;
+/// Rounds begin at least this far apart. A commit costs a synchronous write and several switches
+/// between threads whatever it holds, so under load arrivals are gathered; one that comes after a
+/// pause is committed at once.
+const PACE: Duration = Duration::from_millis(20);
 /// Longest sleep of an idle loop.
 const IDLE: Duration = Duration::from_millis(250);
 
@@ -84,20 +88,37 @@ impl Pipeline {
     pub async fn run(mut self) -> Result<(), PipelineError> {
         let stop = self.app.process.stop.clone();
         let mut round = Vec::with_capacity(MAX_ROUND);
+        let mut begun = tokio::time::Instant::now();
         loop {
             let wait = self.wait();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                count = self.queue.recv_many(&mut round, MAX_ROUND) => if count == 0 { break },
+                count = self.queue.recv_many(&mut round, MAX_ROUND) => {
+                    if count == 0 { break }
+                    self.gather(&mut round, begun + PACE).await;
+                }
                 () = tokio::time::sleep(wait) => {}
             }
+            begun = tokio::time::Instant::now();
             self.metrics.queued.set(self.queue.len() as i64);
             let arrivals = std::mem::take(&mut round);
             self.round(arrivals).await?;
         }
         self.finish().await;
         Ok(())
+    }
+
+    /// Takes in what else arrives until `end`, up to a full round.
+    async fn gather(&mut self, round: &mut Vec<Arrival>, end: tokio::time::Instant) {
+        if round.len() + self.queue.len() < MAX_ROUND {
+            tokio::time::sleep_until(end).await;
+        }
+        while round.len() < MAX_ROUND
+            && let Ok(arrival) = self.queue.try_recv()
+        {
+            round.push(arrival);
+        }
     }
 
     fn wait(&self) -> Duration {
