@@ -155,9 +155,15 @@ fn allowed_service(
 ) -> Result<(), &'static str> {
     match check {
         ServiceCheck::Process { name, .. } => allowed_process(name, limits),
-        ServiceCheck::Tcp { address } => allowed_endpoint(address, limits, is_local),
+        ServiceCheck::Tcp { address } | ServiceCheck::Tls { address, .. } => {
+            allowed_endpoint(address, limits, is_local)
+        }
         ServiceCheck::Systemd { unit } => allowed_unit(unit, limits),
-        _ => Err("this agent's version does not watch services of this kind"),
+        ServiceCheck::Http { url, .. } => match address_of(url) {
+            Some(address) => allowed_endpoint(&address, limits, is_local),
+            None => Err("not http:// or https://, a host and a path, without a password"),
+        },
+        ServiceCheck::Certificate { path } => allowed_certificate(path, limits),
     }
 }
 
@@ -214,6 +220,30 @@ fn allowed_endpoint(
     } else {
         Err("not an address of this machine, nor in the local limits.tcp")
     }
+}
+
+fn allowed_certificate(path: &str, limits: &Limits) -> Result<(), &'static str> {
+    let path = Path::new(path);
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    if !path.is_absolute() || climbs {
+        return Err("not an absolute path without \"..\"");
+    }
+    let allowed = &limits.certificate_paths;
+    if allowed.iter().any(|one| one.allows(path)) {
+        Ok(())
+    } else {
+        Err("not within the local limits.certificate_paths")
+    }
+}
+
+/// `HOST:PORT` of a URL that may be probed: HTTP or HTTPS, no user or password in it.
+pub fn address_of(url: &str) -> Option<String> {
+    let url = reqwest::Url::parse(url).ok()?;
+    let plain = matches!(url.scheme(), "http" | "https")
+        && url.username().is_empty()
+        && url.password().is_none();
+    let host = url.host_str().filter(|_| plain)?;
+    Some(format!("{host}:{}", url.port_or_known_default()?))
 }
 
 /// Whether the customer allows a policy's path or glob. A glob is allowed if its own text matches
@@ -292,6 +322,9 @@ mod tests {
             processes: Some(vec!["nginx".to_owned()]),
             units: Some(vec![AllowedPath::new("web-*.service").unwrap()]),
             failed_units: true,
+            probe_ca: None,
+            insecure_probes: Vec::new(),
+            certificate_paths: vec![AllowedPath::new("/etc/ssl/**").unwrap()],
             tcp: vec!["db.example:5432".to_owned()],
         }
     }
@@ -300,6 +333,20 @@ mod tests {
         Item::Known(ServiceCheck::Tcp {
             address: address.to_owned(),
         })
+    }
+
+    fn http(url: &str) -> Item<ServiceCheck> {
+        Item::Known(ServiceCheck::Http {
+            url: url.to_owned(),
+            status: Vec::new(),
+            contains: None,
+            timeout_ms: None,
+        })
+    }
+
+    fn certificate(path: &str) -> Item<ServiceCheck> {
+        let path = path.to_owned();
+        Item::Known(ServiceCheck::Certificate { path })
     }
 
     fn unit(unit: &str) -> Item<ServiceCheck> {
@@ -340,6 +387,13 @@ mod tests {
                 tcp("192.0.2.1:80"),
                 tcp("example.com"),
                 Item::Unknown(serde_json::json!({ "type": "mqtt" })),
+                http("http://127.0.0.1/health"),
+                http("https://db.example:5432/"),
+                http("https://www.example/"),
+                http("http://root:secret@127.0.0.1/"),
+                http("file:///etc/shadow"),
+                certificate("/etc/ssl/www.pem"),
+                certificate("/etc/ssl/../shadow"),
                 tcp("localhost:81"),
             ],
             logs: vec![
@@ -360,7 +414,10 @@ mod tests {
                 "tcp:127.0.0.1:80",
                 "tcp:[::1]:80",
                 "tcp:localhost:81",
-                "tcp:db.example:5432"
+                "tcp:db.example:5432",
+                "http:http://127.0.0.1/health",
+                "http:https://db.example:5432/",
+                "certificate:/etc/ssl/www.pem",
             ]
         );
         assert_eq!(effective.logs, [log("/var/log/nginx/*.log", "error")]);
@@ -375,6 +432,10 @@ mod tests {
                 "tcp:192.0.2.1:80",
                 "tcp:example.com",
                 "services",
+                "http:https://www.example/",
+                "http:http://root:secret@127.0.0.1/",
+                "http:file:///etc/shadow",
+                "certificate:/etc/ssl/../shadow",
                 "log:/etc/shadow",
                 "log:/var/log/../../etc/shadow",
                 "log:relative.log",

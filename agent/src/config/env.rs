@@ -28,7 +28,7 @@ const fn variable(name: &'static str, env: &'static str, set: Setter) -> Variabl
 }
 
 /// All of them.
-pub const VARIABLES: [Variable; 13] = [
+pub const VARIABLES: [Variable; 16] = [
     variable("state_dir", "WATCHKEEP_STATE_DIR", |raw, text| {
         raw.state_dir = text.into();
         Ok(())
@@ -65,6 +65,26 @@ pub const VARIABLES: [Variable; 13] = [
         raw.limits.tcp = list(text);
         Ok(())
     }),
+    variable("probe_ca", "WATCHKEEP_LIMITS__PROBE_CA", |raw, text| {
+        raw.limits.probe_ca = Some(text.into());
+        Ok(())
+    }),
+    variable(
+        "insecure_probes",
+        "WATCHKEEP_LIMITS__INSECURE_PROBES",
+        |raw, text| {
+            raw.limits.insecure_probes = list(text);
+            Ok(())
+        },
+    ),
+    variable(
+        "certificate_paths",
+        "WATCHKEEP_LIMITS__CERTIFICATE_PATHS",
+        |raw, text| {
+            raw.limits.certificate_paths = list(text);
+            Ok(())
+        },
+    ),
     variable("max_bytes", "WATCHKEEP_SPOOL__MAX_BYTES", |raw, text| {
         number(text, &mut raw.spool.max_bytes)
     }),

@@ -17,7 +17,7 @@ use regex::Regex;
 use watchkeep_shared::wire::limits;
 
 pub use self::env::VARIABLES;
-use self::raw::RawConfig;
+use self::raw::{RawConfig, RawLimits};
 
 /// Where `run` looks when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/watchkeep/agent.toml";
@@ -54,6 +54,12 @@ pub struct Limits {
     pub failed_units: bool,
     /// `HOST:PORT` endpoints that may be probed beside those on this machine's own addresses.
     pub tcp: Vec<String>,
+    /// Certificates that HTTPS probes trust, PEM; `None`: those of the system.
+    pub probe_ca: Option<PathBuf>,
+    /// `HOST:PORT` of HTTPS endpoints whose certificate is not verified.
+    pub insecure_probes: Vec<String>,
+    /// Files whose certificates' validity may be looked at.
+    pub certificate_paths: Vec<AllowedPath>,
 }
 
 /// A glob that the customer allows for logs or units.
@@ -161,12 +167,6 @@ impl Config {
 
 fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
     let mut problems = Vec::new();
-    let log_paths = allowed_paths(&raw.limits.log_paths, &mut problems);
-    let units = raw
-        .limits
-        .units
-        .as_ref()
-        .map(|globs| allowed_units(globs, &mut problems));
     let redaction_extra = patterns(&raw.redaction.extra, &mut problems);
     if !raw.state_dir.is_absolute() {
         problems.push(format!(
@@ -174,13 +174,7 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
             raw.state_dir.display()
         ));
     }
-    let (shortest, longest) = (limits::MIN_INTERVAL_MS, limits::MAX_INTERVAL_MS);
-    if !(shortest..=longest).contains(&raw.limits.min_interval_ms) {
-        problems.push(format!(
-            "limits.min_interval_ms: {} is not between {shortest} and {longest}",
-            raw.limits.min_interval_ms
-        ));
-    }
+    let caps = check_limits(raw.limits, &mut problems);
     if raw.spool.max_bytes < 1 << 20 {
         problems.push(format!(
             "spool.max_bytes: {} is less than 1048576 (1 MiB)",
@@ -210,14 +204,7 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
     }
     Ok(Config {
         state_dir: raw.state_dir,
-        limits: Limits {
-            log_paths,
-            min_interval_ms: raw.limits.min_interval_ms,
-            processes: raw.limits.processes,
-            units,
-            failed_units: raw.limits.failed_units,
-            tcp: raw.limits.tcp,
-        },
+        limits: caps,
         spool: SpoolLimits {
             max_bytes: raw.spool.max_bytes,
             max_age_hours: raw.spool.max_age_hours,
@@ -229,15 +216,40 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
     })
 }
 
-fn allowed_paths(globs: &[String], problems: &mut Vec<String>) -> Vec<AllowedPath> {
+fn check_limits(raw: RawLimits, problems: &mut Vec<String>) -> Limits {
+    let (shortest, longest) = (limits::MIN_INTERVAL_MS, limits::MAX_INTERVAL_MS);
+    if !(shortest..=longest).contains(&raw.min_interval_ms) {
+        problems.push(format!(
+            "limits.min_interval_ms: {} is not between {shortest} and {longest}",
+            raw.min_interval_ms
+        ));
+    }
+    Limits {
+        log_paths: allowed_paths("limits.log_paths", &raw.log_paths, problems),
+        min_interval_ms: raw.min_interval_ms,
+        processes: raw.processes,
+        units: raw.units.map(|globs| allowed_units(&globs, problems)),
+        failed_units: raw.failed_units,
+        tcp: raw.tcp,
+        probe_ca: raw.probe_ca,
+        insecure_probes: raw.insecure_probes,
+        certificate_paths: allowed_paths(
+            "limits.certificate_paths",
+            &raw.certificate_paths,
+            problems,
+        ),
+    }
+}
+
+fn allowed_paths(key: &str, globs: &[String], problems: &mut Vec<String>) -> Vec<AllowedPath> {
     let mut allowed = Vec::new();
     for glob in globs {
         match AllowedPath::new(glob) {
-            Ok(_) if !glob.starts_with('/') => problems.push(format!(
-                "limits.log_paths: \"{glob}\" is not an absolute path or glob"
-            )),
+            Ok(_) if !glob.starts_with('/') => {
+                problems.push(format!("{key}: \"{glob}\" is not an absolute path or glob"));
+            }
             Ok(path) => allowed.push(path),
-            Err(error) => problems.push(format!("limits.log_paths: \"{glob}\": {error}")),
+            Err(error) => problems.push(format!("{key}: \"{glob}\": {error}")),
         }
     }
     allowed

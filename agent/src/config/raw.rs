@@ -25,6 +25,9 @@ pub(super) struct RawLimits {
     pub(super) units: Option<Vec<String>>,
     pub(super) failed_units: bool,
     pub(super) tcp: Vec<String>,
+    pub(super) probe_ca: Option<PathBuf>,
+    pub(super) insecure_probes: Vec<String>,
+    pub(super) certificate_paths: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,6 +78,18 @@ impl Default for RawLimits {
             units: None,
             failed_units: true,
             tcp: Vec::new(),
+            probe_ca: None,
+            insecure_probes: Vec::new(),
+            certificate_paths: [
+                "/etc/ssl/**",
+                "/etc/letsencrypt/**",
+                "/etc/pki/**",
+                "/etc/nginx/**",
+                "/etc/apache2/**",
+                "/etc/httpd/**",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         }
     }
 }

@@ -2,7 +2,14 @@
 
 use std::sync::Arc;
 
-use watchkeep_shared::wire::heartbeat::{Clocks, Event, Frame, Service};
+use watchkeep_shared::{
+    ids::SchemaId,
+    metric::{self, round_to_hundredth},
+    wire::{
+        heartbeat::{Clocks, Event, Frame, Service},
+        limits::MAX_VALUES_PER_FRAME,
+    },
+};
 
 use crate::sampler::{NamedSchema, Sample, Sampler};
 
@@ -18,6 +25,8 @@ pub(super) struct FrameMaker {
     started: Option<Event>,
     sent_services: Vec<Service>,
     last: Option<(Clocks, Sample)>,
+    /// The sampler's schema and ours, which has the probes' names besides.
+    joined: Option<(SchemaId, Arc<NamedSchema>)>,
 }
 
 pub(super) struct Input {
@@ -25,6 +34,8 @@ pub(super) struct Input {
     pub(super) interval_ms: u32,
     pub(super) spool_frames: usize,
     pub(super) services: Vec<Service>,
+    /// Metrics that probes of services gave.
+    pub(super) values: Vec<(String, Option<f64>)>,
     /// Whether frames before this one are not acknowledged yet, so that this one must speak for
     /// itself.
     pub(super) behind: bool,
@@ -40,6 +51,7 @@ impl FrameMaker {
             started: Some(started),
             sent_services: Vec::new(),
             last: None,
+            joined: None,
         }
     }
 
@@ -51,6 +63,7 @@ impl FrameMaker {
     pub(super) fn make(&mut self, input: Input) -> (Frame, Arc<NamedSchema>) {
         self.seq += 1;
         let sample = self.measure(input.clocks, input.spool_frames);
+        let sample = self.with_values(sample, &input.values);
         let mut events: Vec<Event> = self.started.take().into_iter().collect();
         events.extend(input.events);
         let with_services = self.seq == 1
@@ -71,6 +84,39 @@ impl FrameMaker {
             events,
         };
         (frame, sample.schema)
+    }
+
+    /// Appends the probes' values, as many as a frame may have.
+    fn with_values(&mut self, mut sample: Sample, values: &[(String, Option<f64>)]) -> Sample {
+        let room = MAX_VALUES_PER_FRAME.saturating_sub(sample.values.len());
+        let values = &values[..values.len().min(room)];
+        if values.is_empty() {
+            return sample;
+        }
+        let base = &sample.schema;
+        let is_ours = |joined: &NamedSchema| {
+            joined.names.len() == base.names.len() + values.len()
+                && joined.names[base.names.len()..]
+                    .iter()
+                    .eq(values.iter().map(|(name, _)| name))
+        };
+        let schema = match &self.joined {
+            Some((of, joined)) if *of == base.id && is_ours(joined) => joined.clone(),
+            _ => {
+                let ours = values.iter().map(|(name, _)| name.clone());
+                let names: Vec<String> = base.names.iter().cloned().chain(ours).collect();
+                let id = metric::schema_id(&names);
+                let joined = Arc::new(NamedSchema { id, names });
+                self.joined = Some((base.id, joined.clone()));
+                joined
+            }
+        };
+        sample.schema = schema;
+        let rounded = values
+            .iter()
+            .map(|(_, value)| value.map(round_to_hundredth));
+        sample.values.extend(rounded);
+        sample
     }
 
     fn measure(&mut self, clocks: Clocks, spool_frames: usize) -> Sample {

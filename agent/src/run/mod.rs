@@ -292,6 +292,7 @@ impl Agent {
             interval_ms: self.policy.interval_ms,
             spool_frames: self.spool.len(),
             services,
+            values: self.services.values(),
             behind,
             events,
         });

@@ -1,29 +1,44 @@
-//! Services that the policy names: processes, looked at by the loop; TCP endpoints, probed by a task
-//! each; units of systemd, followed by one task. Tells the loop when a state changed; decides nothing
+//! Services that the policy names: processes, looked at by the loop; endpoints and certificates, probed by
+//! a task each; units of systemd, followed by one task. Tells the loop when a state changed; decides nothing
 //! about it.
 
+mod certificate;
+mod http;
+mod probe;
 mod process;
 mod restarts;
 mod systemd;
 mod tcp;
 
+#[cfg(test)]
+mod probe_tests;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use reqwest::Client;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustls::ClientConfig;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{Semaphore, mpsc, watch},
 };
 use tokio_util::sync::CancellationToken;
-use watchkeep_shared::wire::{
-    heartbeat::{Service, ServiceStatus},
-    limits::MAX_SERVICES_PER_FRAME,
-    policy::ServiceCheck,
+use watchkeep_shared::{
+    metric,
+    wire::{
+        heartbeat::{Service, ServiceStatus},
+        limits::MAX_SERVICES_PER_FRAME,
+        policy::ServiceCheck,
+    },
 };
 
 pub use self::systemd::Place;
-use self::{process::ProcessWatch, systemd::Wanted};
-use crate::{clock, config::Limits, process::Tasks};
+use self::{
+    probe::{Probe, Seen, Target},
+    process::ProcessWatch,
+    systemd::Wanted,
+};
+use crate::{clock, config::Limits, process::Tasks, tls};
 
 /// Most processes whose end the kernel is asked to tell; each costs a file descriptor.
 const MAX_EXIT_NOTICES: usize = 64;
@@ -47,7 +62,7 @@ pub struct ProbeResult {
 #[derive(Debug)]
 enum Found {
     /// One service.
-    One { key: String, finding: Finding },
+    One { key: String, seen: Seen },
     /// All units of systemd, with their keys.
     Units(Vec<(String, Finding)>),
 }
@@ -58,6 +73,9 @@ pub struct Services {
     tasks: Tasks,
     processes: Vec<ProcessWatch>,
     states: BTreeMap<String, Finding>,
+    /// Values that go along as metrics, by the service's key: the metric's name and its value.
+    values: BTreeMap<String, (String, Option<f64>)>,
+    limits: Limits,
     results: mpsc::Sender<ProbeResult>,
     exits: mpsc::Sender<()>,
     exit_notices: Arc<Semaphore>,
@@ -98,6 +116,8 @@ impl Services {
             tasks,
             processes: Vec::new(),
             states: BTreeMap::new(),
+            values: BTreeMap::new(),
+            limits: limits.clone(),
             results,
             exits,
             exit_notices: Arc::new(Semaphore::new(MAX_EXIT_NOTICES)),
@@ -119,7 +139,9 @@ impl Services {
         // They are found again at once, and the waiting for their ends begins anew.
         self.processes.clear();
         let mut units = Vec::new();
+        let mut clients = Clients::default();
         let mut before = std::mem::take(&mut self.states);
+        self.values.clear();
         for check in checks {
             let key = check.key();
             match check {
@@ -127,14 +149,16 @@ impl Services {
                     self.processes.push(ProcessWatch::new(name, *min, *max));
                     continue;
                 }
-                ServiceCheck::Tcp { address } => self.spawn_probe(address, interval_ms),
                 ServiceCheck::Systemd { unit } => units.push(unit.clone()),
-                _ => continue,
+                _ => match self.target(check, &mut clients) {
+                    Ok(target) => self.spawn_probe(&key, target, interval_ms),
+                    Err(problem) => {
+                        before.insert(key.clone(), unknown(problem));
+                    }
+                },
             }
-            let state = before.remove(&key).unwrap_or_else(|| Finding {
-                status: ServiceStatus::Unknown,
-                detail: Some("not probed yet".to_owned()),
-            });
+            let state = before.remove(&key);
+            let state = state.unwrap_or_else(|| unknown("not probed yet".to_owned()));
             self.states.insert(key, state);
         }
         self.units.send_modify(|wanted| {
@@ -170,7 +194,12 @@ impl Services {
             return false;
         }
         match result.found {
-            Found::One { key, finding } => set_state(&mut self.states, key, finding),
+            Found::One { key, seen } => {
+                if let Some((_, value)) = self.values.get_mut(&key) {
+                    *value = seen.value;
+                }
+                set_state(&mut self.states, key, seen.finding)
+            }
             Found::Units(units) => self.set_units(units),
         }
     }
@@ -201,6 +230,11 @@ impl Services {
             .collect()
     }
 
+    /// What the probes measured, by names of metrics; `None` where the last look gave no value.
+    pub fn values(&self) -> Vec<(String, Option<f64>)> {
+        self.values.values().cloned().collect()
+    }
+
     /// Asks to be told when a process ends. Returns whether that will be so.
     #[expect(
         deprecated,
@@ -228,16 +262,98 @@ impl Services {
         true
     }
 
-    fn spawn_probe(&self, address: &str, interval_ms: u32) {
-        let probe = tcp::Probe {
-            address: address.to_owned(),
-            every_ms: u64::from(interval_ms).clamp(1_000, 5_000),
+    /// What to probe for a check that is probed; the error is for people.
+    fn target(&self, check: &ServiceCheck, clients: &mut Clients) -> Result<Target, String> {
+        match check {
+            ServiceCheck::Tcp { address } => Ok(Target::Tcp(address.clone())),
+            ServiceCheck::Http { url, .. } => {
+                let insecure = crate::policy::address_of(url)
+                    .is_some_and(|address| self.limits.insecure_probes.contains(&address));
+                let client = clients.http(&self.limits, !insecure)?;
+                let check = http::Check::new(check).ok_or("not an HTTP check")?;
+                Ok(Target::Http(check, client))
+            }
+            ServiceCheck::Tls {
+                address,
+                server_name,
+            } => Ok(Target::Tls {
+                address: address.clone(),
+                server_name: server_name.clone(),
+                config: clients.tls(),
+            }),
+            ServiceCheck::Certificate { path } => Ok(Target::Certificate(path.clone())),
+            ServiceCheck::Process { .. } | ServiceCheck::Systemd { .. } => {
+                Err("not probed".to_owned())
+            }
+        }
+    }
+
+    fn spawn_probe(&mut self, key: &str, target: Target, interval_ms: u32) {
+        let instance = key.split_once(':').map_or(key, |(_, instance)| instance);
+        if let Some(family) = target.metric() {
+            let name = format!("{family}:{instance}");
+            if metric::is_valid_name(&name) {
+                self.values.insert(key.to_owned(), (name, None));
+            }
+        }
+        let (shortest, longest) = match &target {
+            Target::Tcp(_) => (1_000, 5_000),
+            Target::Http(..) => (10_000, 60_000),
+            Target::Tls { .. } | Target::Certificate(_) => (60_000, 60_000),
+        };
+        let probe = Probe {
+            key: key.to_owned(),
+            target,
+            every: Duration::from_millis(u64::from(interval_ms).clamp(shortest, longest)),
             generation: self.generation,
             results: self.results.clone(),
             stop: self.stop_probes.clone(),
         };
-        self.tasks.spawn("tcp-probe", probe.run());
+        self.tasks.spawn("probe", probe.run());
     }
+}
+
+/// What the probes of one policy share; made when first needed, for trusted certificates take memory.
+#[derive(Default)]
+struct Clients {
+    verifying: Option<Client>,
+    trusting: Option<Client>,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Clients {
+    fn http(&mut self, limits: &Limits, verify: bool) -> Result<Client, String> {
+        let place = if verify {
+            &mut self.verifying
+        } else {
+            &mut self.trusting
+        };
+        if let Some(client) = place {
+            return Ok(client.clone());
+        }
+        let client = http::client(limits.probe_ca.as_deref(), verify)?;
+        *place = Some(client.clone());
+        Ok(client)
+    }
+
+    fn tls(&mut self) -> Arc<ClientConfig> {
+        let config = self
+            .tls
+            .get_or_insert_with(|| Arc::new(tls::trusting_config()));
+        config.clone()
+    }
+}
+
+fn unknown(detail: String) -> Finding {
+    Finding {
+        status: ServiceStatus::Unknown,
+        detail: Some(detail),
+    }
+}
+
+/// A text of others, cut to what a page shows.
+fn short(text: &str) -> String {
+    text[..text.floor_char_boundary(200)].to_owned()
 }
 
 /// How a restart loop is told to people.
@@ -338,10 +454,11 @@ mod tests {
             generation: services.generation,
             found: Found::One {
                 key: "tcp:127.0.0.1:1".to_owned(),
-                finding: Finding {
+                seen: Finding {
                     status: ServiceStatus::Running,
                     detail: None,
-                },
+                }
+                .into(),
             },
         };
         services.set(&[], 1_000);

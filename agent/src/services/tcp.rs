@@ -2,52 +2,16 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use tokio::{net::TcpStream, sync::mpsc, time};
-use tokio_util::sync::CancellationToken;
+use tokio::{net::TcpStream, time};
 use watchkeep_shared::wire::heartbeat::ServiceStatus;
 
-use super::{Finding, Found, ProbeResult};
+use super::Finding;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) struct Probe {
-    pub(super) address: String,
-    pub(super) every_ms: u64,
-    pub(super) generation: u64,
-    pub(super) results: mpsc::Sender<ProbeResult>,
-    pub(super) stop: CancellationToken,
-}
-
-impl Probe {
-    /// Probes at its interval until it is stopped; every result goes to the loop.
-    pub(super) async fn run(self) {
-        let mut ticks = time::interval(Duration::from_millis(self.every_ms));
-        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        let probing = async {
-            loop {
-                ticks.tick().await;
-                let result = ProbeResult {
-                    generation: self.generation,
-                    found: Found::One {
-                        key: format!("tcp:{}", self.address),
-                        finding: look(&self.address).await,
-                    },
-                };
-                if self.results.send(result).await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            () = probing => {}
-        }
-    }
-}
-
-async fn look(address: &str) -> Finding {
+pub(super) async fn look(address: &str) -> Finding {
     match time::timeout(CONNECT_TIMEOUT, connect(address)).await {
-        Ok(Ok(())) => Finding {
+        Ok(Ok(_)) => Finding {
             status: ServiceStatus::Running,
             detail: None,
         },
@@ -63,31 +27,26 @@ async fn look(address: &str) -> Finding {
 }
 
 /// `localhost` is taken without a name server, which would cost a thread.
-async fn connect(address: &str) -> io::Result<()> {
+pub(super) async fn connect(address: &str) -> io::Result<TcpStream> {
     if let Ok(address) = address.parse::<SocketAddr>() {
-        return TcpStream::connect(address).await.map(drop);
+        return TcpStream::connect(address).await;
     }
     if let Some(port) = address
         .strip_prefix("localhost:")
         .and_then(|port| port.parse::<u16>().ok())
     {
-        if TcpStream::connect((
-            "127.0.0.1".parse::<std::net::IpAddr>().expect("an address"),
-            port,
-        ))
-        .await
-        .is_ok()
-        {
-            return Ok(());
+        let v4 = SocketAddr::from(([127, 0, 0, 1], port));
+        if let Ok(stream) = TcpStream::connect(v4).await {
+            return Ok(stream);
         }
         let v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port));
-        return TcpStream::connect(v6).await.map(drop);
+        return TcpStream::connect(v6).await;
     }
-    TcpStream::connect(address).await.map(drop)
+    TcpStream::connect(address).await
 }
 
 /// A local shortage says nothing about the service.
-fn status_of(error: &io::Error) -> ServiceStatus {
+pub(super) fn status_of(error: &io::Error) -> ServiceStatus {
     match error.kind() {
         io::ErrorKind::OutOfMemory | io::ErrorKind::PermissionDenied => ServiceStatus::Unknown,
         _ if error.raw_os_error().is_some_and(|code| {
@@ -101,12 +60,10 @@ fn status_of(error: &io::Error) -> ServiceStatus {
     }
 }
 
-fn text_of(error: &io::Error) -> String {
+pub(super) fn text_of(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::ConnectionRefused {
         "connection refused".to_owned()
     } else {
-        let mut text = error.to_string();
-        text.truncate(text.floor_char_boundary(200));
-        text
+        super::short(&error.to_string())
     }
 }

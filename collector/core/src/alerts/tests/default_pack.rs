@@ -5,7 +5,14 @@ use super::*;
 use crate::rules::DEFAULT_PACK_TOML;
 
 /// Rule, metric, a value that is well, one that is a breach, and how long it must last.
-const CASES: [(&str, &str, f64, f64, i64); 16] = [
+const CASES: [(&str, &str, f64, f64, i64); 17] = [
+    (
+        "certificate-expiring",
+        "tls.days_left:/etc/x.pem",
+        30.0,
+        20.0,
+        300,
+    ),
     ("disk-read-only", "disk.turned_readonly:/", 0.0, 1.0, 30),
     ("disk-errors", "disk.errors:/srv", 0.0, 1.0, 60),
     ("raid-degraded", "raid.missing_disks:md0", 0.0, 1.0, 60),
@@ -90,4 +97,35 @@ fn each_rule_about_the_system_raises_after_its_time_and_clears() {
         }
         assert_eq!(changes, [format!("cleared {rule} {metric}")]);
     }
+}
+
+#[test]
+fn a_certificate_warns_three_weeks_before_its_end_and_pages_one_week_before() {
+    let metric = "tls.days_left:127.0.0.1:443";
+    let resolved = pack(DEFAULT_PACK_TOML).resolve(&[metric.to_owned()]);
+    let mut host = HostAlerts::default();
+    let mut ids = ids();
+    let mut after = |from_s: i64, days: f64| {
+        let mut changes = Vec::new();
+        for secs in (from_s..from_s + 400).step_by(STEP_S as usize) {
+            let values = [Some(days)];
+            let sample = Sample {
+                at: at(secs),
+                max_step: DurationMs::from_secs(2 * STEP_S),
+                values: &values,
+            };
+            changes.extend(brief(&evaluate_values(
+                &mut host, &resolved, &sample, &mut ids,
+            )));
+        }
+        changes
+    };
+    let change = |verb: &str, rule: &str| format!("{verb} certificate-{rule} {metric}");
+    assert!(after(0, 21.5).is_empty());
+    assert_eq!(after(400, 20.9), [change("raised", "expiring")]);
+    assert!(after(800, 7.5).is_empty());
+    assert_eq!(after(1_200, 6.9), [change("raised", "expired")]);
+    assert!(after(1_600, -3.0).is_empty());
+    let both = [change("cleared", "expiring"), change("cleared", "expired")];
+    assert_eq!(after(2_000, 89.0), both);
 }
