@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -13,7 +13,14 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use watchkeep_shared::token::EnrolmentToken;
 
-use crate::{clock, config::Config, enroll, identity::Identity, run, sampler, status::Status};
+use crate::{
+    clock,
+    config::{Config, Source},
+    enroll,
+    identity::Identity,
+    run, sampler,
+    status::Status,
+};
 
 /// Watches this server and reports to a Watchkeep collector.
 #[derive(Debug, Parser)]
@@ -77,10 +84,14 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
-    let mut config = Config::load(args.config.as_deref())?;
-    if let Some(dir) = args.state_dir {
-        config.state_dir = std::path::absolute(dir)?;
+    let source = Source {
+        path: args.config,
+        state_dir: args.state_dir.map(std::path::absolute).transpose()?,
+    };
+    if let Command::Status { json } = args.command {
+        return show_status(&source.state_dir_at_least(), json);
     }
+    let config = source.load()?;
     match args.command {
         Command::Enroll {
             token,
@@ -91,14 +102,14 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
             enroll_here(&config, &token, &hostname, force)?;
         }
         Command::Run => {
-            start_log(&config);
-            runtime()?.block_on(run::run(config))?;
+            let set_level = start_log(&config);
+            runtime()?.block_on(run::run(config, source, set_level))?;
         }
         Command::CheckConfig => {
             print(&format!("the configuration is valid:\n{config:#?}\n"))?;
         }
         Command::Sample { json } => print(&sample(json)?)?,
-        Command::Status { json } => return show_status(&config, json),
+        Command::Status { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -110,13 +121,21 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-fn start_log(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+/// Starts the log; what it gives back sets another level.
+fn start_log(config: &Config) -> run::SetLogLevel {
+    let filter = |level: &str| EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .init();
+        .with_env_filter(filter(&config.log_level))
+        .with_filter_reloading();
+    let handle = builder.reload_handle();
+    builder.init();
+    Box::new(move |level| {
+        if let Err(error) = handle.reload(filter(level)) {
+            tracing::warn!(%error, "the log level could not be changed");
+        }
+    })
 }
 
 fn print(text: &str) -> io::Result<()> {
@@ -134,8 +153,11 @@ fn enroll_here(config: &Config, token: &str, hostname: &str, force: bool) -> any
             config.state_dir.display()
         );
     }
-    let identity = runtime()?.block_on(enroll::enroll(&token, hostname))?;
-    if force {
+    let before = Identity::load(&config.state_dir).ok();
+    let enrolment = enroll::enroll(&token, hostname, config.proxy.as_deref());
+    let identity = runtime()?.block_on(enrolment)?;
+    // A host that only got a new key keeps what it has not sent yet.
+    if force && before.is_none_or(|before| before.host != identity.host) {
         run::forget_previous_host(&config.state_dir)?;
     }
     identity.store(&config.state_dir)?;
@@ -177,13 +199,13 @@ fn sample(json: bool) -> anyhow::Result<String> {
 }
 
 /// Success while the agent runs and is connected, failure otherwise.
-fn show_status(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let status = Status::read(&config.state_dir)
-        .with_context(|| crate::status::path(&config.state_dir).display().to_string())?;
+fn show_status(state_dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let status = Status::read(state_dir)
+        .with_context(|| crate::status::path(state_dir).display().to_string())?;
     let Some(status) = status else {
         bail!(
             "no agent has run with state_dir {} yet",
-            config.state_dir.display()
+            state_dir.display()
         );
     };
     let running = status.is_running();
@@ -208,6 +230,15 @@ fn table(status: &Status, running: bool) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| writeln!(text, "{name:<14} {value}");
     line("agent", if running { "running" } else { "not running" })?;
+    // Status is written at each beat: an old one means that the disk refuses, or worse.
+    let age_ms = now - status.written_wall_ms;
+    if running && age_ms > 3 * i64::from(status.interval_ms).max(10_000) {
+        let stale = format!(
+            "this was written {}: the agent hangs, or its state directory takes no writes",
+            ago(age_ms)
+        );
+        line("stale", &stale)?;
+    }
     line("host", &status.host.to_string())?;
     line("collector", &status.collector)?;
     line("connection", status.connection.as_str())?;
@@ -232,10 +263,14 @@ fn table(status: &Status, running: bool) -> Result<String, std::fmt::Error> {
         let days = (expires - now) / 86_400_000;
         line("certificate", &format!("{days} days left"))?;
     }
+    let config_error = status.config_error.as_ref().map(|error| {
+        format!("the configuration in force is the one before, the new one is wrong: {error}")
+    });
     for problem in status
         .last_error
         .iter()
         .chain(&status.spool_error)
+        .chain(&config_error)
         .chain(&status.given_up)
     {
         line("problem", problem)?;

@@ -4,7 +4,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
-use reqwest::{Client, StatusCode, redirect};
+use reqwest::{Client, Proxy, StatusCode, redirect};
 use watchkeep_shared::{
     token::EnrolmentToken,
     wire::{
@@ -33,6 +33,9 @@ pub enum EnrollError {
         /// The URL.
         url: String,
     },
+    /// The configured proxy can't be used.
+    #[error("uplink.proxy can't be used: {0}; it is http://HOST:PORT")]
+    Proxy(#[source] reqwest::Error),
     /// The server does not hold the pinned CA.
     #[error(
         "the server at {url} is not the collector that made this token (its CA key is another): check for an intercepting proxy, or make a new token if the collector was set up anew"
@@ -119,8 +122,13 @@ impl KeyAndRequest {
     }
 }
 
-/// Exchanges a token for an identity. Stores nothing: see [`Identity::store`].
-pub async fn enroll(token: &EnrolmentToken, hostname: &str) -> Result<Identity, EnrollError> {
+/// Exchanges a token for an identity, by way of `proxy` if there is one. Stores nothing: see
+/// [`Identity::store`].
+pub async fn enroll(
+    token: &EnrolmentToken,
+    hostname: &str,
+    proxy: Option<&str>,
+) -> Result<Identity, EnrollError> {
     let url = token.url.trim_end_matches('/').to_owned();
     if !url.starts_with("https://") {
         return Err(EnrollError::Url { url });
@@ -130,13 +138,15 @@ pub async fn enroll(token: &EnrolmentToken, hostname: &str) -> Result<Identity, 
         url: url.clone(),
         cause: tls::with_causes(error),
     };
-    let client = Client::builder()
+    let mut builder = Client::builder()
         .tls_backend_preconfigured(config)
         .no_proxy()
         .redirect(redirect::Policy::none())
-        .timeout(TIMEOUT)
-        .build()
-        .map_err(|error| unreachable(&error))?;
+        .timeout(TIMEOUT);
+    if let Some(proxy) = proxy {
+        builder = builder.proxy(Proxy::all(proxy).map_err(EnrollError::Proxy)?);
+    }
+    let client = builder.build().map_err(|error| unreachable(&error))?;
     let key = KeyAndRequest::generate()?;
     let request = EnrollRequest {
         v: wire::PROTOCOL_VERSION,

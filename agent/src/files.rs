@@ -26,22 +26,31 @@ pub fn make_private_dir(dir: &Path) -> io::Result<()> {
 /// Writes `bytes` to `path` by way of a temporary file and a rename, mode 0600.
 pub fn write_atomically(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let temporary = temporary_path(path);
+    let written =
+        write_new(&temporary, bytes, durability).and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // On a full disk its bytes are needed for something better.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    if durability == Durability::Synced {
+        sync_parent(path)?;
+    }
+    Ok(())
+}
+
+fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&temporary)?;
+        .open(path)?;
     file.write_all(bytes)?;
-    if durability == Durability::Synced {
-        file.sync_all()?;
+    match durability {
+        Durability::Synced => file.sync_all(),
+        Durability::Cached => Ok(()),
     }
-    drop(file);
-    fs::rename(&temporary, path)?;
-    if durability == Durability::Synced {
-        sync_parent(path)?;
-    }
-    Ok(())
 }
 
 /// Writes `value` as JSON, as [`write_atomically`] does.

@@ -82,6 +82,9 @@ pub struct Status {
     pub spool_bytes: u64,
     /// Why the spool's disk refused the last write.
     pub spool_error: Option<String>,
+    /// Why the changed configuration was not taken; absent while the one on disk is in force.
+    #[serde(default)]
+    pub config_error: Option<String>,
     /// Version of the policy in force; 0 before there is one.
     pub policy_version: u64,
     /// Heartbeat interval, milliseconds.

@@ -92,6 +92,9 @@ pub struct Silence {
     /// No host is called silent this soon after the collector's own start, milliseconds: the
     /// agents need time to come back.
     pub grace_ms: i64,
+    /// After an agent's goodbye for a shutdown or an upgrade silence counts only this long after
+    /// it, milliseconds: a planned reboot pages nobody if the machine comes back in time.
+    pub announced_ms: i64,
 }
 
 /// How long history is kept.
@@ -218,6 +221,7 @@ impl Default for Silence {
         Self {
             after_ms: 25_000,
             grace_ms: 60_000,
+            announced_ms: 300_000,
         }
     }
 }
@@ -349,6 +353,9 @@ fn check_ranges(raw: &RawConfig, problems: &mut Vec<String>) {
     if raw.silence.grace_ms < 0 {
         problems.push("silence.grace_ms: not negative".to_owned());
     }
+    if raw.silence.announced_ms < 0 {
+        problems.push("silence.announced_ms: not negative".to_owned());
+    }
     if raw.agents.certificate_s < 60 {
         problems.push("agents.certificate_s: at least 60 seconds".to_owned());
     }
@@ -398,5 +405,10 @@ impl Silence {
     /// See [`Silence::after_ms`].
     pub const fn after(&self) -> DurationMs {
         DurationMs(self.after_ms)
+    }
+
+    /// See [`Silence::announced_ms`].
+    pub const fn announced(&self) -> DurationMs {
+        DurationMs(self.announced_ms)
     }
 }

@@ -10,7 +10,11 @@ use std::{
 use tokio::sync::broadcast;
 use uuid::Uuid;
 use watchkeep_core::evidence::Evidence;
-use watchkeep_shared::{HostId, UnixMillis, wire::heartbeat::Service, wire::policy::Refusal};
+use watchkeep_shared::{
+    HostId, UnixMillis,
+    wire::heartbeat::{GoodbyeReason, Service},
+    wire::policy::{Refusal, Trouble},
+};
 
 /// Hints that a slow page may miss; it then reloads the whole.
 const HINTS_KEPT: usize = 256;
@@ -47,6 +51,10 @@ pub struct HostNow {
     pub policy_version: u64,
     /// Policy items that the customer's configuration refuses.
     pub refused: Vec<Refusal>,
+    /// What keeps the agent from doing all that it should.
+    pub troubles: Vec<Trouble>,
+    /// The agent's goodbye, if nothing came after it.
+    pub goodbye: Option<GoodbyeReason>,
     /// Frames refused since the collector started.
     pub rejected: u64,
     /// The host's newest heartbeat row.

@@ -200,7 +200,7 @@ fn every_reason_of_refusal_is_in_the_table() {
 #[test]
 fn limits_and_paths_are_those_of_the_code() {
     let (shortest, longest) = (limits::MIN_INTERVAL_MS, limits::MAX_INTERVAL_MS);
-    let rows: [(&str, String); 14] = [
+    let rows: [(&str, String); 15] = [
         (
             "request body as sent",
             format!("{} bytes", limits::MAX_BODY_BYTES),
@@ -224,6 +224,7 @@ fn limits_and_paths_are_those_of_the_code() {
         ("schemas in a batch", show(limits::MAX_SCHEMAS_PER_BATCH)),
         ("services in a frame", show(limits::MAX_SERVICES_PER_FRAME)),
         ("events in a frame", show(limits::MAX_EVENTS_PER_FRAME)),
+        ("troubles in a batch", show(limits::MAX_TROUBLES)),
         (
             "lines in a log match",
             show(limits::MAX_LINES_PER_LOG_MATCH),

@@ -39,6 +39,49 @@ pub struct Config {
     pub log_level: String,
 }
 
+/// Where the configuration comes from, so that it can be read again.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The file that was named; `None`: [`DEFAULT_PATH`], which may be absent.
+    pub path: Option<PathBuf>,
+    /// A state directory that stands above file and environment.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Source {
+    /// Reads it now.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::load(self.path.as_deref())?;
+        if let Some(dir) = &self.state_dir {
+            config.state_dir.clone_from(dir);
+        }
+        Ok(config)
+    }
+
+    /// The state directory, even of a configuration that is wrong in other places: whoever asks how
+    /// the agent is wants to know just then.
+    pub fn state_dir_at_least(&self) -> PathBuf {
+        if let Ok(config) = self.load() {
+            return config.state_dir;
+        }
+        let of_file = || {
+            let text = std::fs::read_to_string(self.file()).ok()?;
+            let table: toml::Table = text.parse().ok()?;
+            Some(PathBuf::from(table.get("state_dir")?.as_str()?))
+        };
+        self.state_dir
+            .clone()
+            .or_else(|| std::env::var_os("WATCHKEEP_STATE_DIR").map(PathBuf::from))
+            .or_else(of_file)
+            .unwrap_or_else(|| RawConfig::default().state_dir)
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Path {
+        self.path.as_deref().unwrap_or(Path::new(DEFAULT_PATH))
+    }
+}
+
 /// The customer's caps on the policy.
 #[derive(Clone, Debug)]
 pub struct Limits {

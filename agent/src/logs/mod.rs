@@ -101,6 +101,16 @@ impl LogWatcher {
         }
     }
 
+    /// The customer allows these files and takes these texts out from now on. Every file is closed,
+    /// as it may no longer be read. Call it when what was found has been taken, and follow with
+    /// [`LogWatcher::set`].
+    pub fn set_limits(&mut self, allowed: Vec<AllowedPath>, redactor: Arc<Redactor>) {
+        self.allowed = allowed;
+        self.pending.set_redactor(redactor);
+        let closed = std::mem::take(&mut self.checks);
+        self.saved.extend(closed.iter().map(Check::saved));
+    }
+
     /// Follows these from now on. A check that stays keeps its positions.
     pub fn set(&mut self, logs: &[LogCheck]) {
         let mut before = std::mem::take(&mut self.checks);

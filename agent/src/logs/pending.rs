@@ -37,6 +37,10 @@ impl Pending {
         }
     }
 
+    pub(super) fn set_redactor(&mut self, redactor: Arc<Redactor>) {
+        self.redactor = redactor;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }

@@ -3,10 +3,11 @@
 //!
 //! A heartbeat is made at each interval, and at once when a service changed or a log rule matched.
 //! It goes into the spool and from there up. The loop ends on SIGTERM or SIGINT with a goodbye;
-//! nothing else ends it.
+//! nothing else ends it. SIGHUP, or a change of its file, reads the configuration again.
 
 mod frames;
 mod notice;
+mod reload;
 mod wake;
 
 use std::{
@@ -26,15 +27,20 @@ use watchkeep_shared::{
     BootId, InstanceId, ids,
     wire::{
         heartbeat::{Clocks, Event, Frame},
-        policy::Policy,
+        policy::{Policy, Trouble},
     },
 };
 
-use self::{frames::FrameMaker, notice::LogNotice, wake::Schedule};
+use self::{
+    frames::FrameMaker,
+    notice::LogNotice,
+    reload::{Asked, Reload},
+    wake::Schedule,
+};
 use crate::{
     boot::{self, BootError},
     clock,
-    config::Config,
+    config::{Config, Source},
     files,
     identity::{Identity, IdentityError},
     logs::{LogWatcher, Redactor},
@@ -127,13 +133,22 @@ pub fn forget_previous_host(state_dir: &Path) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Runs until SIGTERM or SIGINT.
-pub async fn run(config: Config) -> Result<(), RunError> {
+/// Sets the level of the log while the agent runs.
+pub type SetLogLevel = Box<dyn Fn(&str)>;
+
+/// Runs until SIGTERM or SIGINT. `source` is where `config` came from.
+pub async fn run(
+    config: Config,
+    source: Source,
+    set_log_level: SetLogLevel,
+) -> Result<(), RunError> {
     let _lock = lock_state_dir(&config.state_dir)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let tasks = Tasks::default();
-    let (mut agent, mut inputs) = Agent::new(config, tasks.clone())?;
+    let reload = Reload::new(source, set_log_level);
+    let (mut agent, mut inputs) = Agent::new(config, reload, tasks.clone())?;
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -147,6 +162,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         tokio::select! {
             biased;
             () = &mut stop => break,
+            Some(()) = hangup.recv() => agent.reload(Asked::BySignal),
+            Some(()) = inputs.config.recv() => agent.config_changed(Instant::now()),
             answer = answer_of(&mut agent.request) => agent.answered(answer),
             Some(result) = inputs.services.probes.recv() => agent.probed(result),
             Some(()) = inputs.services.exits.recv() => agent.schedule.process_ended(),
@@ -171,13 +188,19 @@ async fn answer_of(request: &mut Option<Request>) -> Result<Vec<u8>, Failure> {
 struct Inputs {
     services: Wakes,
     logs: mpsc::Receiver<()>,
+    config: mpsc::Receiver<()>,
 }
 
 struct Agent {
     config: Config,
+    reload: Reload,
     boot: BootId,
     instance: InstanceId,
     policy: Effective,
+    /// What `policy` was made of.
+    asked: Option<Policy>,
+    /// What the collector was last told about this agent's own troubles.
+    troubles: Option<Vec<Trouble>>,
     services: Services,
     logs: LogWatcher,
     notice: LogNotice,
@@ -189,7 +212,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(config: Config, tasks: Tasks) -> Result<(Self, Inputs), RunError> {
+    fn new(config: Config, reload: Reload, tasks: Tasks) -> Result<(Self, Inputs), RunError> {
         let identity = Identity::load(&config.state_dir)?;
         let now = clock::now();
         let boot = boot::boot_id()?;
@@ -208,10 +231,13 @@ impl Agent {
             Arc::new(Redactor::new(config.redaction_extra.clone())),
         );
         let (services, wakes) = Services::new(tasks, &config.limits, Place::system());
-        let (notice, log_changes) = LogNotice::new();
+        let (notice, log_changes, config_changes) = LogNotice::new(reload.file());
         let start = Instant::now();
         let mut agent = Self {
             policy: Effective::without_policy(&config.limits),
+            asked: None,
+            troubles: None,
+            reload,
             boot,
             instance,
             services,
@@ -225,12 +251,13 @@ impl Agent {
             config,
         };
         if let Some(policy) = policy::load(&agent.config.state_dir) {
-            agent.apply_policy(&policy);
+            agent.apply_policy(policy);
         }
         agent.write_status(now, false);
         let inputs = Inputs {
             services: wakes,
             logs: log_changes,
+            config: config_changes,
         };
         Ok((agent, inputs))
     }
@@ -238,6 +265,9 @@ impl Agent {
     /// Does everything that is due.
     fn turn(&mut self) {
         let now = Instant::now();
+        if self.reload.is_due(now) {
+            self.reload(Asked::ByChange);
+        }
         if let Some(every) = self.services.check_processes_after()
             && self.schedule.processes_due(now, every)
             && self.services.check_processes()
@@ -265,8 +295,10 @@ impl Agent {
 
     fn wake_at(&self) -> Instant {
         let attempt = self.uplink.next_attempt(&self.spool);
-        self.schedule
-            .wake_at(attempt, self.services.check_processes_after())
+        let at = self
+            .schedule
+            .wake_at(attempt, self.services.check_processes_after());
+        self.reload.due_at().map_or(at, |due| at.min(due))
     }
 
     fn beat(&mut self, now: Instant) {
@@ -274,6 +306,7 @@ impl Agent {
         self.spool.persist();
         let clocks = clock::now();
         self.make_frame(clocks, Vec::new());
+        self.tell_troubles();
         let interval = Duration::from_millis(u64::from(self.policy.interval_ms));
         self.schedule.beaten(now, interval);
         self.write_status(clocks, false);
@@ -329,13 +362,14 @@ impl Agent {
         }
         if let Some(policy) = policy {
             policy::store(&self.config.state_dir, &policy);
-            self.apply_policy(&policy);
+            self.apply_policy(policy);
         }
         self.write_status(clocks, false);
     }
 
-    fn apply_policy(&mut self, policy: &Policy) {
-        let effective = Effective::new(policy, &self.config.limits, &policy::is_local);
+    fn apply_policy(&mut self, policy: Policy) {
+        let effective = Effective::new(&policy, &self.config.limits, &policy::is_local);
+        self.asked = Some(policy);
         tracing::info!(
             policy.version = effective.version,
             refused = effective.refused.len(),
@@ -416,6 +450,7 @@ impl Agent {
             spool_frames: self.spool.len(),
             spool_bytes: self.spool.bytes(),
             spool_error: self.spool.write_error().map(str::to_owned),
+            config_error: self.reload.error().map(str::to_owned),
             policy_version: self.policy.version,
             interval_ms: self.policy.interval_ms,
             refused: self.policy.refused.clone(),

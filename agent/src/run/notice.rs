@@ -1,8 +1,12 @@
-//! Notices of changed files from the kernel, through `notify`. They only say "look now": where they
+//! Notices of changed files from the kernel, through `notify`: logs, and the agent's own
+//! configuration file. They only say "look now": where they
 //! fail or are missing (network file systems, no watches left) the polling of [`super::wake`] sees
 //! the same change a little later.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
@@ -13,22 +17,29 @@ use tokio::sync::mpsc;
 #[derive(Debug)]
 pub(super) struct LogNotice {
     changes: mpsc::Sender<()>,
+    /// The configuration file, and where a change of it is told.
+    config: (PathBuf, mpsc::Sender<()>),
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
     failed: bool,
 }
 
 impl LogNotice {
-    /// Watches nothing yet; each change after a read leaves one message at the receiver.
-    pub(super) fn new() -> (Self, mpsc::Receiver<()>) {
+    /// Watches nothing yet; each change after a read leaves one message at the first receiver, one
+    /// of the configuration file at the second.
+    pub(super) fn new(config: &Path) -> (Self, mpsc::Receiver<()>, mpsc::Receiver<()>) {
         let (changes, receiver) = mpsc::channel(1);
+        let (told, config_receiver) = mpsc::channel(1);
+        // The kernel's notices name files as they were asked for.
+        let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
         let notice = Self {
             changes,
+            config: (config, told),
             watcher: None,
             watched: BTreeSet::new(),
             failed: false,
         };
-        (notice, receiver)
+        (notice, receiver, config_receiver)
     }
 
     /// Whether all directories are watched.
@@ -37,7 +48,15 @@ impl LogNotice {
     }
 
     /// Watches these directories from now on, not what is below them.
-    pub(super) fn watch(&mut self, directories: BTreeSet<PathBuf>) {
+    pub(super) fn watch(&mut self, mut directories: BTreeSet<PathBuf>) {
+        // The directory, as editors and package managers put a new file in the old one's place.
+        directories.extend(
+            self.config
+                .0
+                .parent()
+                .filter(|dir| dir.is_dir())
+                .map(Path::to_owned),
+        );
         if directories == self.watched {
             return;
         }
@@ -69,11 +88,14 @@ impl LogNotice {
 
     fn start(&mut self) -> Option<RecommendedWatcher> {
         let changes = self.changes.clone();
+        let (config, told) = self.config.clone();
         let created = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // A full channel already says what this event would.
-            if event.map_or(true, |event| is_change(event.kind)) {
-                let _ = changes.try_send(());
+            if event.as_ref().is_ok_and(|event| !is_change(event.kind)) {
+                return;
             }
+            let is_config = event.is_ok_and(|event| event.paths.contains(&config));
+            // A full channel already says what this event would.
+            let _ = if is_config { &told } else { &changes }.try_send(());
         });
         match created {
             Ok(watcher) => Some(watcher),

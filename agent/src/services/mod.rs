@@ -131,6 +131,14 @@ impl Services {
         (services, wakes)
     }
 
+    /// The customer allows this of units from now on.
+    pub fn set_limits(&mut self, limits: &Limits) {
+        self.units.send_modify(|wanted| {
+            wanted.failed = limits.failed_units;
+            wanted.allowed.clone_from(&limits.units);
+        });
+    }
+
     /// Watches these from now on. A service that stays keeps its state.
     pub fn set(&mut self, checks: &[ServiceCheck], interval_ms: u32) {
         self.stop_probes.cancel();

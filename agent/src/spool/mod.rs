@@ -4,18 +4,20 @@
 //! when the next one is made before its acknowledgement; so a healthy agent writes nothing. On disk
 //! there is a bounded number of segment files (see [`segment`]); when the bound is reached, or the
 //! age limit, the oldest segment goes, and the loss is an event of the frame whose write commits it.
-//! A disk that refuses leaves the frames in memory, up to a bound. A `kill -9` loses only frames
+//! A disk that refuses leaves the frames in memory, up to a bound; each write tries it again, what
+//! it held from the process before included. A `kill -9` loses only frames
 //! that were never written, and what is found on disk at the next start is sent with its original
 //! boot, instance and sequence number, so the collector takes it once.
 
 mod losses;
 mod recover;
 mod segment;
+mod upkeep;
 mod write;
 
 use std::{
     collections::{HashMap, VecDeque},
-    fs::{self, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -32,14 +34,14 @@ use self::{
     losses::{Losses, carried, estimated_bytes},
     segment::{Note, Place, SegmentWriter},
 };
-use crate::{
-    config::SpoolLimits,
-    files::{self, Durability},
-};
+use crate::{config::SpoolLimits, files::Durability};
 
 const CHECKPOINT: &str = "checkpoint.json";
 /// Room that one more frame may need, bytes.
 const RESERVE_BYTES: u64 = 64 << 10;
+/// Frames of this process are numbered from here; those found on disk, whenever that can be read,
+/// are older and stay below.
+const FIRST_OWN_ID: u64 = 1 << 40;
 
 /// Identifies a frame in the spool of this process; later frames have higher numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +87,7 @@ pub struct Spool {
     segment_bytes: u64,
     index: VecDeque<Entry>,
     next_id: u64,
+    next_found_id: u64,
     runs: Vec<Run>,
     schemas: HashMap<SchemaId, Arc<Vec<String>>>,
     segments: VecDeque<Segment>,
@@ -99,6 +102,10 @@ pub struct Spool {
     /// Damaged records whose loss is not on disk yet: segment and ordinal.
     damaged: Vec<(u32, u32)>,
     memory_frames: usize,
+    /// What the process before left has been read.
+    recovered: bool,
+    /// Segments of it that exist and can't be read.
+    unreadable: usize,
     write_error: Option<String>,
 }
 
@@ -142,9 +149,10 @@ impl Spool {
         let mut spool = Self {
             dir: dir.to_owned(),
             limits,
-            segment_bytes: (limits.max_bytes / 16).clamp(64 << 10, 1 << 20),
+            segment_bytes: segment_bytes(limits),
             index: VecDeque::new(),
-            next_id: 1,
+            next_id: FIRST_OWN_ID,
+            next_found_id: 1,
             runs: vec![run],
             schemas: HashMap::new(),
             segments: VecDeque::new(),
@@ -158,6 +166,8 @@ impl Spool {
             doomed: Vec::new(),
             damaged: Vec::new(),
             memory_frames: 0,
+            recovered: false,
+            unreadable: 0,
             write_error: None,
         };
         if let Err(error) = spool.recover() {
@@ -189,6 +199,30 @@ impl Spool {
     /// Why the disk refused the last write; `None` while all is well.
     pub fn write_error(&self) -> Option<&str> {
         self.write_error.as_deref()
+    }
+
+    /// What is wrong with the spool, for people; `None` while all is well.
+    pub fn trouble(&self) -> Option<String> {
+        let unreadable = (self.unreadable > 0).then(|| {
+            format!(
+                "{} of its files can't be read, so heartbeats in them wait",
+                self.unreadable
+            )
+        });
+        let refused = self.write_error.as_ref().map(|error| {
+            format!(
+                "the disk refuses writes ({error}): heartbeats are kept in memory, at most {}, and a restart loses them",
+                self.limits.memory_frames
+            )
+        });
+        let both: Vec<String> = refused.into_iter().chain(unreadable).collect();
+        (!both.is_empty()).then(|| both.join("; "))
+    }
+
+    /// Applies other limits from the next frame on.
+    pub fn set_limits(&mut self, limits: SpoolLimits) {
+        self.limits = limits;
+        self.segment_bytes = segment_bytes(limits);
     }
 
     /// The names of a schema that a frame in the spool uses.
@@ -294,135 +328,6 @@ impl Spool {
         self.forget_unused_schemas();
     }
 
-    fn must_evict(&self, now: Clocks) -> bool {
-        let Some(oldest) = self.segments.front() else {
-            return false;
-        };
-        if self.bytes() + RESERVE_BYTES > self.limits.max_bytes {
-            return true;
-        }
-        let max_age_ms = i64::from(self.limits.max_age_hours) * 3_600_000;
-        oldest.live > 0
-            && oldest.newest.is_some_and(|(run, clocks)| {
-                let same_boot = self.runs[run as usize].boot == self.runs[0].boot;
-                let age_ms = if same_boot {
-                    now.boot_ms - clocks.boot_ms
-                } else {
-                    now.wall_ms - clocks.wall_ms
-                };
-                age_ms > max_age_ms
-            })
-    }
-
-    /// Gives up the oldest segment. Its file goes when the loss is on disk.
-    fn evict_oldest_segment(&mut self) {
-        let Some(segment) = self.segments.pop_front() else {
-            return;
-        };
-        if self.segments.is_empty() {
-            self.writer = None;
-        }
-        let number = segment.number;
-        self.damaged.retain(|(damaged, _)| *damaged != number);
-        self.keep_note(segment.note);
-        let losses = &mut self.losses;
-        self.index.retain(|entry| {
-            let kept = !matches!(entry.stored, Stored::Disk { segment, .. } if segment == number);
-            if !kept {
-                losses.full += 1 + u64::from(entry.carried);
-            }
-            kept
-        });
-        self.doomed.push(number);
-    }
-
-    fn acknowledge_on_disk(&mut self, number: u32, ordinals: &[u32]) {
-        let Some(segment) = self.segments.iter_mut().find(|s| s.number == number) else {
-            return;
-        };
-        segment.live -= ordinals.len();
-        if let Err(error) = segment::append_acks(&self.dir, number, segment.nonce, ordinals) {
-            // The frames would be sent again after a restart, which does no harm.
-            tracing::debug!(%error, "an acknowledgement could not be noted");
-        }
-        self.drop_finished_segments();
-    }
-
-    /// Deletes segments without unacknowledged frames, but for the one that is written.
-    fn drop_finished_segments(&mut self) {
-        let active = self.writer.is_some().then(|| self.next_segment - 1);
-        let finished: Vec<(u32, u64)> = self
-            .segments
-            .iter()
-            .filter(|segment| segment.live == 0 && Some(segment.number) != active)
-            .map(|segment| (segment.number, segment.note))
-            .collect();
-        for (number, note) in finished {
-            if !self.keep_note(note) {
-                return;
-            }
-            self.segments.retain(|segment| segment.number != number);
-            self.delete_files(number);
-        }
-    }
-
-    /// Called before a segment goes whose newest note is `note`: the newest of all must not go
-    /// with it. Returns whether that is so.
-    fn keep_note(&mut self, note: u64) -> bool {
-        if note <= self.checkpoint {
-            return true;
-        }
-        let Some(newest) = self.note.clone() else {
-            return true;
-        };
-        match self.write_checkpoint(&newest, Durability::Synced) {
-            Ok(()) => true,
-            Err(error) => {
-                self.refused(&error);
-                false
-            }
-        }
-    }
-
-    fn write_checkpoint(&mut self, note: &Note, durability: Durability) -> io::Result<()> {
-        let checkpoint = Checkpoint { note: note.clone() };
-        files::write_json(&self.dir.join(CHECKPOINT), &checkpoint, durability)?;
-        if durability == Durability::Synced {
-            self.checkpoint = note.number;
-        }
-        Ok(())
-    }
-
-    fn next_note(&self, text: String) -> Note {
-        Note {
-            number: self.note.as_ref().map_or(0, |note| note.number) + 1,
-            text,
-        }
-    }
-
-    fn delete_doomed(&mut self) {
-        for number in std::mem::take(&mut self.doomed) {
-            self.delete_files(number);
-        }
-    }
-
-    fn delete_files(&mut self, number: u32) {
-        if self.reader.as_ref().is_some_and(|(n, _)| *n == number) {
-            self.reader = None;
-        }
-        for path in [
-            segment::segment_path(&self.dir, number),
-            segment::ack_path(&self.dir, number),
-        ] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(path = %path.display(), %error, "a spool file can't be deleted");
-                }
-                _ => {}
-            }
-        }
-    }
-
     fn bound_memory(&mut self) {
         while self.memory_frames > self.limits.memory_frames {
             let oldest = (0..self.index.len())
@@ -485,5 +390,12 @@ impl Spool {
     }
 }
 
+/// A segment is given up as a whole, so it is a small part of the whole.
+fn segment_bytes(limits: SpoolLimits) -> u64 {
+    (limits.max_bytes / 16).clamp(64 << 10, 1 << 20)
+}
+
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torture;

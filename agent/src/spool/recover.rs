@@ -12,8 +12,24 @@ use super::{
 use crate::files;
 
 impl Spool {
+    /// Reads what is there, before the frames of this process. If the disk refused at the start it
+    /// is called again before the first write that might succeed.
     pub(super) fn recover(&mut self) -> io::Result<()> {
         files::make_private_dir(&self.dir)?;
+        let numbers = segment::list(&self.dir)?;
+        self.recovered = true;
+        // What was noted since the start is newer than anything on disk, whatever its number.
+        let own_note = self.note.take();
+        self.recover_checkpoint();
+        self.recover_segments(numbers);
+        if let Some(own) = own_note {
+            self.note = Some(self.next_note(own.text));
+        }
+        self.drop_finished_segments();
+        Ok(())
+    }
+
+    fn recover_checkpoint(&mut self) {
         match files::read_json::<Checkpoint>(&self.dir.join(CHECKPOINT)) {
             Ok(Some(checkpoint)) => {
                 self.checkpoint = checkpoint.note.number;
@@ -22,7 +38,9 @@ impl Spool {
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "the spool's checkpoint can't be read"),
         }
-        let numbers = segment::list(&self.dir)?;
+    }
+
+    fn recover_segments(&mut self, numbers: Vec<u32>) {
         let mut drop_through = 0;
         let mut found = Vec::new();
         for number in numbers {
@@ -36,9 +54,13 @@ impl Spool {
                     }
                     found.push(self.recover_segment(number, contents));
                 }
-                Err(error) => tracing::warn!(number, %error, "a spool segment can't be read"),
+                Err(error) => {
+                    tracing::warn!(number, %error, "a spool segment can't be read");
+                    self.unreadable += 1;
+                }
             }
         }
+        let mut older = Vec::new();
         for (segment, entries, damaged) in found {
             if segment.number <= drop_through {
                 // Counted already by the frame that gave them up.
@@ -49,10 +71,11 @@ impl Spool {
             self.damaged
                 .extend(damaged.into_iter().map(|ordinal| (segment.number, ordinal)));
             self.segments.push_back(segment);
-            self.index.extend(entries);
+            older.extend(entries);
         }
-        self.drop_finished_segments();
-        Ok(())
+        for entry in older.into_iter().rev() {
+            self.index.push_front(entry);
+        }
     }
 
     fn recover_segment(
@@ -99,8 +122,8 @@ impl Spool {
             });
             segment.live += 1;
             segment.newest = Some((run, record.frame.clocks));
-            let id = FrameId(self.next_id);
-            self.next_id += 1;
+            let id = FrameId(self.next_found_id);
+            self.next_found_id += 1;
             entries.push(Entry {
                 id,
                 run,

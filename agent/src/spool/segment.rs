@@ -114,7 +114,8 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<u32>> {
 }
 
 impl SegmentWriter {
-    /// Makes an empty segment.
+    /// Makes an empty segment. After an error nothing of it is left: a full disk is tried again
+    /// and again, and must not fill with empty files.
     pub(super) fn create(dir: &Path, number: u32, nonce: [u8; 8]) -> io::Result<Self> {
         let path = segment_path(dir, number);
         let mut file = OpenOptions::new()
@@ -122,9 +123,14 @@ impl SegmentWriter {
             .create_new(true)
             .mode(0o600)
             .open(&path)?;
-        file.write_all(FILE_MAGIC)?;
-        file.write_all(&nonce)?;
-        files::sync_parent(&path)?;
+        let begun = file
+            .write_all(FILE_MAGIC)
+            .and_then(|()| file.write_all(&nonce))
+            .and_then(|()| files::sync_parent(&path));
+        if let Err(error) = begun {
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
         Ok(Self {
             file,
             path,

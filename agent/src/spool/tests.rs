@@ -1,6 +1,7 @@
 //! Properties of the spool against a model, with kills and damage.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -11,24 +12,24 @@ use watchkeep_shared::{
 
 use super::{segment::Record, *};
 
-const LIMITS: SpoolLimits = SpoolLimits {
+pub(super) const LIMITS: SpoolLimits = SpoolLimits {
     max_bytes: 1 << 20,
     max_age_hours: 168,
     memory_frames: 1_000,
 };
 
-fn run(n: u128) -> Run {
+pub(super) fn run(n: u128) -> Run {
     Run {
         boot: BootId(uuid::Uuid::from_u128(1)),
         instance: InstanceId(uuid::Uuid::from_u128(n)),
     }
 }
 
-fn names() -> Vec<String> {
+pub(super) fn names() -> Vec<String> {
     vec!["a".to_owned(), "b".to_owned()]
 }
 
-fn at(seconds: i64) -> Clocks {
+pub(super) fn at(seconds: i64) -> Clocks {
     Clocks {
         wall_ms: 1_000_000_000 + seconds * 1_000,
         mono_ms: seconds * 1_000,
@@ -54,7 +55,7 @@ fn seqs(batch: &[Spooled]) -> Vec<u64> {
     batch.iter().map(|spooled| spooled.frame.seq).collect()
 }
 
-fn keep_on_disk() -> Keep {
+pub(super) fn keep_on_disk() -> Keep {
     Keep::Disk { note: None }
 }
 
@@ -163,7 +164,7 @@ fn written(dir: &TempDir, frames: u64) -> PathBuf {
     dir.path().join("00000001.seg")
 }
 
-fn losses(events: &[Event]) -> u64 {
+pub(super) fn losses(events: &[Event]) -> u64 {
     let counts = events.iter().map(|event| match event {
         Event::SpoolLoss { frames, .. } => *frames,
         _ => 0,
@@ -255,7 +256,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// A frame of `bulk` KiB.
-fn bulky(seq: u64, bulk: u8, events: Vec<Event>) -> Frame {
+pub(super) fn bulky(seq: u64, bulk: u8, events: Vec<Event>) -> Frame {
     let service = Service {
         key: "x".repeat(1_024),
         status: ServiceStatus::Running,
@@ -369,4 +370,22 @@ fn deliver(model: &mut Model, batch: &[Spooled]) -> u64 {
         reported += losses(&spooled.frame.events);
     }
     reported
+}
+
+/// Takes everything out: sequence numbers, and the losses that their frames report.
+pub(super) fn deliver_all(spool: &mut Spool) -> (Vec<u64>, u64) {
+    let (mut got, mut lost) = (Vec::new(), 0);
+    loop {
+        let batch = spool.oldest(50, 1 << 20);
+        if batch.is_empty() {
+            return (got, lost);
+        }
+        got.extend(seqs(&batch));
+        lost += batch
+            .iter()
+            .map(|one| losses(&one.frame.events))
+            .sum::<u64>();
+        let ids: Vec<FrameId> = batch.iter().map(|one| one.id).collect();
+        spool.acknowledge(&ids);
+    }
 }

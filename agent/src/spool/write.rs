@@ -10,6 +10,12 @@ use crate::files;
 
 impl Spool {
     pub(super) fn write_memory_frames(&mut self, note: Option<String>) {
+        if !self.recovered
+            && let Err(error) = self.recover()
+        {
+            self.refused(&error);
+            return;
+        }
         let note = note.map(|text| self.next_note(text));
         // Files that are given up anyway must not keep the disk full.
         let written = self.try_write(note.clone()).or_else(|error| {

@@ -7,6 +7,7 @@
 //! is a future that the loop polls beside everything else.
 
 pub mod backoff;
+mod failure;
 pub mod http;
 mod renew;
 
@@ -28,8 +29,7 @@ use watchkeep_shared::{
         heartbeat::{Ack, Batch, Clocks, Schema},
         limits::MAX_SCHEMAS_PER_BATCH,
         paths,
-        policy::{Policy, Refusal},
-        problem::ProblemType,
+        policy::{Policy, Refusal, Trouble},
     },
 };
 
@@ -80,6 +80,7 @@ pub struct Uplink {
     schema_retries: u32,
     batch_frames: usize,
     refused: Option<Vec<Refusal>>,
+    troubles: Option<Vec<Trouble>>,
     renew_at_wall_ms: Option<i64>,
     in_flight: Option<InFlight>,
     connection: Connection,
@@ -103,6 +104,7 @@ struct Sent {
     seqs: Vec<(Run, u64)>,
     schemas: Vec<SchemaId>,
     refused: Option<Vec<Refusal>>,
+    troubles: Option<Vec<Trouble>>,
     at: Instant,
 }
 
@@ -153,6 +155,7 @@ impl Uplink {
             schema_retries: 0,
             batch_frames: BATCH_FRAMES,
             refused: None,
+            troubles: None,
             renew_at_wall_ms: None,
             in_flight: None,
             connection: Connection::Connecting,
@@ -198,6 +201,18 @@ impl Uplink {
     /// Tells the collector with the next batch which items of the policy were refused.
     pub fn report_refused(&mut self, refused: Vec<Refusal>) {
         self.refused = Some(refused);
+    }
+
+    /// Tells the collector with the next batch what keeps the agent from doing all that it should.
+    pub fn report_troubles(&mut self, troubles: Vec<Trouble>) {
+        self.troubles = Some(troubles);
+    }
+
+    /// Connects by way of `proxy` from now on.
+    pub fn set_proxy(&mut self, proxy: Option<String>) -> Result<(), ClientError> {
+        self.client = http::client(&self.identity, self.presented.clone(), proxy.as_deref())?;
+        self.proxy = proxy;
+        Ok(())
     }
 
     /// When [`Uplink::start`] may have something to do; `None` if only a new frame or an answer
@@ -332,6 +347,7 @@ impl Uplink {
             sent: clocks,
             policy_version,
             refused: self.refused.clone(),
+            troubles: self.troubles.clone(),
             schemas,
             frames: sent,
         };
@@ -345,6 +361,7 @@ impl Uplink {
             seqs,
             schemas: batch.frames.iter().map(|frame| frame.schema).collect(),
             refused: batch.refused,
+            troubles: batch.troubles,
             at: Instant::now(),
         }));
         let url = format!("{}{}", self.identity.url, paths::HEARTBEATS);
@@ -373,6 +390,9 @@ impl Uplink {
         self.known_schemas.extend(sent.schemas);
         if self.refused == sent.refused {
             self.refused = None;
+        }
+        if self.troubles == sent.troubles {
+            self.troubles = None;
         }
         let reconnected = self.backoff.failures() > 0;
         self.backoff.reset();
@@ -410,71 +430,6 @@ impl Uplink {
             policy: ack.policy,
             ..Effects::default()
         }
-    }
-
-    fn failed(
-        &mut self,
-        failure: &Failure,
-        sent: &Sent,
-        spool: &mut Spool,
-        now: Instant,
-    ) -> Effects {
-        if failure.is_indigestible() {
-            if let ([id], [(_, seq)]) = (sent.ids.as_slice(), sent.seqs.as_slice()) {
-                self.give_up(format!("heartbeat {seq} was refused: {failure}"));
-                spool.acknowledge(&[*id]);
-            }
-            self.batch_frames = (sent.ids.len() / 2).max(1);
-        }
-        self.attempted = None;
-        self.wait_after(failure, now);
-        Effects {
-            persist: true,
-            ..Effects::default()
-        }
-    }
-
-    fn wait_after(&mut self, failure: &Failure, now: Instant) {
-        let random = rand::random::<f64>();
-        let (connection, wait) = match failure {
-            Failure::Refused {
-                kind: Some(ProblemType::CertificateRevoked),
-                ..
-            } => (
-                Connection::Revoked,
-                self.backoff.after_final_refusal(random),
-            ),
-            Failure::Refused {
-                kind: Some(ProblemType::UnsupportedVersion | ProblemType::CertificateRequired),
-                ..
-            } => (
-                Connection::Refused,
-                self.backoff.after_final_refusal(random),
-            ),
-            Failure::Refused {
-                retry_after: Some(asked),
-                ..
-            } => (Connection::Busy, self.backoff.as_asked(*asked, random)),
-            Failure::Refused {
-                status: 429 | 503, ..
-            } => (Connection::Busy, self.backoff.after_failure(random)),
-            Failure::Refused { .. } | Failure::CertificateRefused(_) => {
-                (Connection::Refused, self.backoff.after_failure(random))
-            }
-            Failure::WrongServer(_) | Failure::BadAnswer(_) => {
-                (Connection::WrongServer, self.backoff.after_failure(random))
-            }
-            Failure::Unreachable(_) => {
-                (Connection::Unreachable, self.backoff.after_failure(random))
-            }
-        };
-        let text = failure.to_string();
-        if self.last_error.as_deref() != Some(&text) {
-            tracing::warn!(retry_in_ms = wait.as_millis() as u64, "{text}");
-        }
-        self.connection = connection;
-        self.last_error = Some(text);
-        self.retry_at = now + wait;
     }
 
     fn give_up(&mut self, text: String) {

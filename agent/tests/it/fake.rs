@@ -38,6 +38,12 @@ pub(crate) enum Answer {
     Http(u16, &'static str, String),
     /// Nothing: the connection is closed.
     Close,
+    /// These bytes, which need not be HTTP, then the connection is closed.
+    Raw(Vec<u8>),
+    /// A good head and a body of which a byte comes now and then, until the agent goes.
+    Drip,
+    /// The first bytes, then the second ones again and again, until the agent goes.
+    Endless(&'static str, String),
 }
 
 /// Everything was taken.
@@ -74,6 +80,7 @@ struct Shared {
 pub(crate) struct Fake {
     shared: Arc<Shared>,
     arrivals: mpsc::Receiver<Arrival>,
+    connections: mpsc::Receiver<()>,
     url: String,
     ca_key_sha256: String,
 }
@@ -104,8 +111,10 @@ impl Fake {
             old_certificates: Mutex::new(false),
         });
         let serving = shared.clone();
+        let (connected, connections) = mpsc::channel();
         std::thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
+                let _ = connected.send(());
                 let shared = serving.clone();
                 // A connection that breaks is the agent's business.
                 std::thread::spawn(move || drop(serve(&shared, connection)));
@@ -114,6 +123,7 @@ impl Fake {
         Self {
             shared,
             arrivals,
+            connections,
             url,
             ca_key_sha256,
         }
@@ -140,6 +150,19 @@ impl Fake {
     pub(crate) fn settle(&self) {
         for _ in 0..3 {
             self.arrival();
+        }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Waits for so many connections more, whatever became of them.
+    pub(crate) fn wait_for_connections(&self, count: usize) {
+        for _ in 0..count {
+            self.connections
+                .recv_timeout(DEADLINE)
+                .expect("the agent connects");
         }
     }
 
@@ -227,8 +250,9 @@ fn serve(shared: &Shared, connection: TcpStream) -> io::Result<()> {
             }
             _ => Answer::Http(404, "", String::new()),
         };
-        let Answer::Http(status, headers, body) = answer else {
-            return Ok(());
+        let (status, headers, body) = match answer {
+            Answer::Http(status, headers, body) => (status, headers, body),
+            other => return misbehave(&mut stream, other),
         };
         let length = body.len();
         write!(
@@ -236,6 +260,31 @@ fn serve(shared: &Shared, connection: TcpStream) -> io::Result<()> {
             "HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\n\r\n{body}"
         )?;
         stream.flush()?;
+    }
+}
+
+fn misbehave(stream: &mut impl Write, answer: Answer) -> io::Result<()> {
+    match answer {
+        Answer::Http(..) | Answer::Close => Ok(()),
+        Answer::Raw(bytes) => {
+            stream.write_all(&bytes)?;
+            stream.flush()
+        }
+        Answer::Drip => {
+            write!(stream, "HTTP/1.1 200 x\r\ncontent-length: 100000\r\n\r\n")?;
+            loop {
+                stream.write_all(b" ")?;
+                stream.flush()?;
+                // The server's own pace; nothing waits for it.
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+        }
+        Answer::Endless(first, again) => {
+            stream.write_all(first.as_bytes())?;
+            loop {
+                stream.write_all(again.as_bytes())?;
+            }
+        }
     }
 }
 

@@ -3,5 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod agent;
+mod disk;
 mod fake;
+mod hostile;
+mod reload;
 mod stories;

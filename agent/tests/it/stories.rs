@@ -2,148 +2,24 @@
 
 use std::{
     collections::BTreeSet,
-    fs::OpenOptions,
-    io::Write as _,
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 use watchkeep_shared::{
     InstanceId,
     wire::{
         heartbeat::{
             Ack, Batch, Event, Frame, GoodbyeReason, RejectReason, Rejected, ServiceStatus,
         },
-        policy::{LogCheck, LogRule, Policy, ServiceCheck},
+        policy::ServiceCheck,
     },
 };
 
+use crate::agent::{Agent, events, policy, with_policy};
 use crate::fake::{Answer, Arrival, Fake, accept, ack};
-
-struct Agent {
-    dir: TempDir,
-    child: Option<Child>,
-}
-
-impl Agent {
-    /// An enrolled agent that does not run yet.
-    fn enrolled(fake: &Fake) -> Self {
-        let agent = Self::new();
-        let output = agent.command(&["enroll", &fake.token().to_string()]);
-        assert!(output.status.success(), "{output:?}");
-        agent
-    }
-
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = format!(
-            "state_dir = \"{0}/state\"\n[limits]\nlog_paths = [\"{0}/logs/**\"]\n",
-            dir.path().display(),
-        );
-        std::fs::write(dir.path().join("agent.toml"), config).unwrap();
-        std::fs::create_dir(dir.path().join("logs")).unwrap();
-        Self { dir, child: None }
-    }
-
-    fn state(&self, name: &str) -> PathBuf {
-        self.dir.path().join("state").join(name)
-    }
-
-    fn log(&self) -> PathBuf {
-        self.dir.path().join("logs/app.log")
-    }
-
-    fn append(&self, text: &str) {
-        let mut log = OpenOptions::new();
-        let mut log = log.append(true).create(true).open(self.log()).unwrap();
-        log.write_all(text.as_bytes()).unwrap();
-    }
-
-    fn program(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeep-agent"));
-        command
-            .arg("--config")
-            .arg(self.dir.path().join("agent.toml"));
-        command
-    }
-
-    fn command(&self, args: &[&str]) -> Output {
-        self.program().args(args).output().unwrap()
-    }
-
-    fn start(&mut self) {
-        let log = std::fs::File::create(self.dir.path().join("agent.log")).unwrap();
-        let child = self
-            .program()
-            .arg("run")
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
-    }
-
-    fn kill(&mut self) {
-        let mut child = self.child.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    fn stop(&mut self) {
-        let mut child = self.child.take().unwrap();
-        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        assert!(child.wait().unwrap().success());
-    }
-
-    fn status(&self) -> serde_json::Value {
-        let output = self.command(&["status", "--json"]);
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn policy(agent: &Agent, services: Vec<ServiceCheck>) -> Policy {
-    Policy {
-        version: 3,
-        interval_ms: 200,
-        services: services.into_iter().map(Into::into).collect(),
-        logs: vec![LogCheck {
-            path: agent.log().to_str().unwrap().to_owned(),
-            rules: vec![LogRule {
-                name: "errors".to_owned(),
-                pattern: "ERROR".to_owned(),
-            }],
-        }],
-    }
-}
-
-/// Accepts everything and sends `policy` to an agent that does not have it.
-fn with_policy(policy: Policy) -> impl FnMut(&Batch) -> Answer + Send {
-    move |batch| {
-        ack(&Ack {
-            accepted: batch.frames.len() as u32,
-            policy: (batch.policy_version != policy.version).then(|| policy.clone()),
-            ..Ack::default()
-        })
-    }
-}
-
-fn events(arrival: &Arrival) -> impl Iterator<Item = &Event> {
-    arrival.batch.frames.iter().flat_map(|frame| &frame.events)
-}
 
 fn service(frame: &Frame, key: &str) -> Option<ServiceStatus> {
     let services = frame.services.as_ref()?;
@@ -403,7 +279,16 @@ fn a_revoked_agent_keeps_its_frames_and_says_so() {
     );
     assert!(status["spool_frames"].as_u64().unwrap() >= 2);
 
+    // With a new key for the same host its frames go out after all.
+    let forced = agent.command(&["enroll", "--force", &fake.token().to_string()]);
+    assert!(forced.status.success(), "{forced:?}");
+    assert!(agent.state("spool").exists());
     // Under another identity its frames would count for another host.
+    let path = agent.state("identity.json");
+    let mut identity: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    identity["host"] = uuid::Uuid::from_u128(8).to_string().into();
+    std::fs::write(path, identity.to_string()).unwrap();
     let forced = agent.command(&["enroll", "--force", &fake.token().to_string()]);
     assert!(forced.status.success(), "{forced:?}");
     assert!(!agent.state("spool").exists());

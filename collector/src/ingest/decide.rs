@@ -3,10 +3,11 @@
 
 use watchkeep_core::{
     alerts::{
-        self, AlertChange, LogMatches, NewAlertId, Reboot, Sample, ServiceBeat, Silence, Skew,
+        self, AlertChange, Condition, LogMatches, NewAlertId, Reboot, Sample, ServiceBeat, Silence,
+        Skew,
     },
     evidence::{Evidence, EvidenceKind},
-    host::{Outcome, Placed, take_batch, take_silence, unbroken_ms},
+    host::{BatchTaken, Outcome, Placed, take_batch, take_silence, unbroken_ms},
     rules::RulePack,
     series,
 };
@@ -79,8 +80,10 @@ pub(super) fn decide(
             .changes
             .extend(alerts::clear_silent(&mut entry.alerts, at));
     }
+    clocks(entry, &taken, at, context, &mut decision);
     decision.evidence = taken.evidence;
     reboot(entry, at, context, &mut decision);
+    troubles(entry, at, context, &mut decision);
     for (frame, outcome) in batch.frames.iter().zip(&taken.frames) {
         match outcome.outcome {
             Outcome::Taken(placed) => {
@@ -166,6 +169,60 @@ fn reboot(
     };
     let changes = alerts::raise_reboot(&mut entry.alerts, context.rules, &seen, context.alert_id);
     decision.changes.extend(changes);
+}
+
+/// The agent's own troubles are an alert as long as there are any.
+fn troubles(
+    entry: &mut HostEntry,
+    at: UnixMillis,
+    context: &mut Context<'_>,
+    decision: &mut Decision,
+) {
+    let all: Vec<String> = entry
+        .state
+        .troubles
+        .iter()
+        .map(|one| format!("{}: {}", one.item, one.detail))
+        .collect();
+    let detail = (!all.is_empty()).then(|| all.join("; "));
+    let told = (Condition::AgentTrouble, at, detail.as_deref());
+    let changes = alerts::set_condition(&mut entry.alerts, context.rules, told, context.alert_id);
+    decision.changes.extend(changes);
+}
+
+/// A wall clock that was set, and a machine that slept, are events of the host.
+fn clocks(
+    entry: &mut HostEntry,
+    taken: &BatchTaken,
+    at: UnixMillis,
+    context: &mut Context<'_>,
+    decision: &mut Decision,
+) {
+    let mut note = |kind: &'static str, ms: DurationMs| {
+        decision.events.push(NewEvent {
+            id: (context.row_id)(),
+            host: entry.id,
+            kind,
+            detail: serde_json::json!({ "type": kind, "ms": ms.0 }).to_string(),
+            at,
+            recorded_at: at,
+        });
+    };
+    if let Some(step) = taken.clock_step {
+        note("clock_step", step);
+    }
+    if let Some(pause) = taken.pause {
+        note("slept", pause.slept);
+    }
+    if let Some(step) = taken.clock_step {
+        let changes = alerts::raise_clock_step(
+            &mut entry.alerts,
+            context.rules,
+            (at, step),
+            context.alert_id,
+        );
+        decision.changes.extend(changes);
+    }
 }
 
 fn store(

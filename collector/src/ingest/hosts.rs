@@ -82,6 +82,8 @@ impl HostEntry {
             skew_ms: self.state.skew_ms,
             policy_version: self.state.policy_version,
             refused: self.state.refused.clone(),
+            troubles: self.state.troubles.clone(),
+            goodbye: self.state.goodbye,
             rejected: self.rejected,
             last_id: self.last_id,
             open_chain: self.state.open_evidence(self.id),

@@ -111,6 +111,7 @@ fn batch(frames: Vec<Frame>) -> (UnixMillis, Batch) {
         sent,
         policy_version: 0,
         refused: None,
+        troubles: None,
         schemas: vec![schema],
         frames,
     };

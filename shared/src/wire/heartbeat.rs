@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Item, Policy, Refusal, ServiceCheck};
+use super::policy::{Item, Policy, Refusal, ServiceCheck, Trouble};
 use crate::ids::{BootId, InstanceId, SchemaId};
 
 /// The agent's three clocks, read together.
@@ -37,6 +37,11 @@ pub struct Batch {
     /// after they change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Vec<Refusal>>,
+    /// What keeps the agent from doing all that it should, complete; sent with the first batch
+    /// after it changes, an empty list when all is well again. At most
+    /// [`super::limits::MAX_TROUBLES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub troubles: Option<Vec<Trouble>>,
     /// Schemas that the collector may not know yet. An agent sends a schema until a frame that
     /// uses it was acknowledged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -20,6 +20,8 @@ pub const MAX_EVENTS_PER_FRAME: usize = 128;
 pub const MAX_LINES_PER_LOG_MATCH: usize = 10;
 /// Most proposals in one `discovered` event.
 pub const MAX_PROPOSALS: usize = 200;
+/// Most troubles that an agent reports about itself.
+pub const MAX_TROUBLES: usize = 16;
 /// Longest text field (a log line, a path, a detail), bytes.
 pub const MAX_TEXT_BYTES: usize = 2_048;
 /// Shortest heartbeat interval a policy may ask for, milliseconds.

@@ -152,6 +152,15 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// Something that keeps an agent from doing all that it should, for the people at the MSP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What is concerned, one word: `spool`, `config`, `certificate`, … More may come.
+    pub item: String,
+    /// What is wrong and what follows from it.
+    pub detail: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -369,6 +369,7 @@ impl Agent {
             sent: self.clocks(Duration::ZERO),
             policy_version: self.policy_version,
             refused: None,
+            troubles: None,
             schemas,
             frames: owed.iter().map(|owed| owed.frame.clone()).collect(),
         };

@@ -110,6 +110,7 @@ impl Scripted {
             sent,
             policy_version: 0,
             refused: None,
+            troubles: None,
             schemas: vec![schema()],
             frames,
         }

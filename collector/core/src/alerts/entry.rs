@@ -41,6 +41,9 @@ pub(super) enum EntryKind {
     Silent,
     Reboot,
     Skew,
+    ClockStep,
+    AgentTrouble,
+    ClonedIdentity,
 }
 
 impl EntryKind {
@@ -54,6 +57,9 @@ impl EntryKind {
                 | (Self::Silent, RuleKind::Silent)
                 | (Self::Reboot, RuleKind::UnexpectedReboot { .. })
                 | (Self::Skew, RuleKind::ClockSkew { .. })
+                | (Self::ClockStep, RuleKind::ClockStep { .. })
+                | (Self::AgentTrouble, RuleKind::AgentTrouble)
+                | (Self::ClonedIdentity, RuleKind::ClonedIdentity)
         )
     }
 }

@@ -1,4 +1,5 @@
-//! Rules about the machine as a whole: silence, unexpected reboots, a wrong clock.
+//! Rules about the machine as a whole: silence, unexpected reboots, a wrong or jumping clock, and
+//! about its agent: trouble of its own, an identity used twice.
 
 use std::sync::Arc;
 
@@ -80,7 +81,7 @@ pub fn clear_silent(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
     for entry in &mut host.others {
         match entry.kind {
             EntryKind::Silent => changes.extend(entry.clear(at, None, "heartbeats came again")),
-            EntryKind::Log | EntryKind::Reboot => {
+            EntryKind::Log | EntryKind::Reboot | EntryKind::ClockStep => {
                 let counted_from = match entry.state {
                     AlertState::Ok => at,
                     AlertState::Pending { since } => since,
@@ -97,7 +98,11 @@ pub fn clear_silent(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
                     matched.at = matched.at + unknown;
                 }
             }
-            EntryKind::Metric | EntryKind::Service | EntryKind::Skew => {}
+            EntryKind::Metric
+            | EntryKind::Service
+            | EntryKind::Skew
+            | EntryKind::AgentTrouble
+            | EntryKind::ClonedIdentity => {}
         }
     }
     host.drop_well();
@@ -120,28 +125,133 @@ pub fn raise_reboot(
     let RuleKind::UnexpectedReboot { clear_after } = rule.kind else {
         return Vec::new();
     };
-    let i = host.other(EntryKind::Reboot, &rule.id, &CheckKey::host());
+    let passing = Passing {
+        entry: (EntryKind::Reboot, CheckKey::host()),
+        at: reboot.at,
+        clear_after,
+        detail: reboot.detail,
+    };
+    raise_for_a_while(host, &rule, passing, new_id)
+}
+
+/// The machine's wall clock jumped by `step` (positive: ahead): raises the rule if that is more
+/// than it allows, or starts the time anew after which it clears.
+pub fn raise_clock_step(
+    host: &mut HostAlerts,
+    rules: &RulePack,
+    (at, step): (UnixMillis, DurationMs),
+    new_id: NewAlertId<'_>,
+) -> Vec<AlertChange> {
+    let Some(rule) = single(rules, |kind| matches!(kind, RuleKind::ClockStep { .. })) else {
+        return Vec::new();
+    };
+    let RuleKind::ClockStep { above, clear_after } = rule.kind else {
+        return Vec::new();
+    };
+    let size = DurationMs(step.0.saturating_abs());
+    if size <= above {
+        return Vec::new();
+    }
+    let way = if step.0 < 0 { "back" } else { "ahead" };
+    let detail = format!("the wall clock jumped {way} by {}", text::duration(size));
+    let passing = Passing {
+        entry: (EntryKind::ClockStep, CheckKey::clock()),
+        at,
+        clear_after,
+        detail: &detail,
+    };
+    raise_for_a_while(host, &rule, passing, new_id)
+}
+
+/// Something that happened once, whose alert time alone ends.
+struct Passing<'a> {
+    entry: (EntryKind, CheckKey),
+    at: UnixMillis,
+    clear_after: DurationMs,
+    detail: &'a str,
+}
+
+fn raise_for_a_while(
+    host: &mut HostAlerts,
+    rule: &Arc<Rule>,
+    passing: Passing<'_>,
+    new_id: NewAlertId<'_>,
+) -> Vec<AlertChange> {
+    let (kind, check) = passing.entry;
+    let i = host.other(kind, &rule.id, &check);
     let entry = &mut host.others[i];
-    let ends_at = reboot.at + clear_after;
+    let ends_at = passing.at + passing.clear_after;
     if entry.ends_at.is_some_and(|before| before >= ends_at) {
         return Vec::new();
     }
     host.changed.0 = true;
     let mut changes = Vec::new();
     if entry.alert().is_none() {
-        let told = format!("{}: {}", rule.name, reboot.detail);
+        let told = format!("{}: {}", rule.name, passing.detail);
         let evidence = AlertEvidence {
-            detail: Some(reboot.detail.to_owned()),
+            detail: Some(passing.detail.to_owned()),
             ..AlertEvidence::default()
         };
         let told = (told, evidence);
-        changes.push(raised(&rule, entry, reboot.at, told, new_id));
+        changes.push(raised(rule, entry, passing.at, told, new_id));
     }
     if let AlertState::Firing { clearing_since, .. } = &mut entry.state {
-        *clearing_since = Some(reboot.at);
+        *clearing_since = Some(passing.at);
     }
     entry.ends_at = Some(ends_at);
     changes
+}
+
+/// Something that holds until it is said to be over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The agent can't do all that it should.
+    AgentTrouble,
+    /// Two machines use the host's identity.
+    ClonedIdentity,
+}
+
+/// Says whether a condition holds: `detail` tells people what is wrong, `None` that all is well.
+/// Nothing follows while it stays as it is.
+pub fn set_condition(
+    host: &mut HostAlerts,
+    rules: &RulePack,
+    (condition, at, detail): (Condition, UnixMillis, Option<&str>),
+    new_id: NewAlertId<'_>,
+) -> Vec<AlertChange> {
+    let (kind, check) = match condition {
+        Condition::AgentTrouble => (EntryKind::AgentTrouble, CheckKey::agent()),
+        Condition::ClonedIdentity => (EntryKind::ClonedIdentity, CheckKey::identity()),
+    };
+    let known = host.others.iter().position(|entry| entry.kind == kind);
+    let Some(detail) = detail else {
+        let Some(i) = known else {
+            return Vec::new();
+        };
+        let reason = match condition {
+            Condition::AgentTrouble => "the agent reports no trouble any more",
+            Condition::ClonedIdentity => "the host has a new key",
+        };
+        let change = host.others[i].clear(at, None, reason);
+        host.changed.0 = true;
+        host.drop_well();
+        return change.into_iter().collect();
+    };
+    if known.is_some() {
+        return Vec::new();
+    }
+    let Some(rule) = single(rules, |rule| kind.judges(rule)) else {
+        return Vec::new();
+    };
+    let i = host.other(kind, &rule.id, &check);
+    host.changed.0 = true;
+    let told = format!("{}: {detail}", rule.name);
+    let evidence = AlertEvidence {
+        detail: Some(detail.to_owned()),
+        ..AlertEvidence::default()
+    };
+    let entry = &mut host.others[i];
+    vec![raised(&rule, entry, at, (told, evidence), new_id)]
 }
 
 /// Judges the machine's clock. A measurement not later than the last one changes nothing.

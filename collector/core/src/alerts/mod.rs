@@ -29,7 +29,10 @@ use crate::{
 
 pub use self::{
     entry::AlertState,
-    host::{Reboot, Silence, Skew, clear_silent, evaluate_skew, raise_reboot, set_silent},
+    host::{
+        Condition, Reboot, Silence, Skew, clear_silent, evaluate_skew, raise_clock_step,
+        raise_reboot, set_condition, set_silent,
+    },
     logs::{LogMatches, record_log_matches},
     services::{ServiceBeat, evaluate_services},
     values::{Sample, evaluate_values},
@@ -226,6 +229,7 @@ pub fn tick(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
         if entry.ends_at.is_some_and(|ends_at| ends_at <= at) {
             let reason = match entry.kind {
                 EntryKind::Reboot => "the machine has run on since the reboot",
+                EntryKind::ClockStep => "the clock has run evenly since",
                 _ => "no more lines matched",
             };
             changes.extend(entry.clear(at, None, reason));

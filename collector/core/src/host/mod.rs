@@ -8,6 +8,7 @@
 //!
 //! It does not judge: whether a break was a reboot or a stopped agent is the ledger's business.
 
+mod clock;
 mod place;
 mod seen;
 mod take;
@@ -20,11 +21,12 @@ use watchkeep_shared::{
     DurationMs, HostId, UnixMillis,
     wire::{
         heartbeat::{GoodbyeReason, Service},
-        policy::Refusal,
+        policy::{Refusal, Trouble},
     },
 };
 
 use crate::evidence::{Evidence, EvidenceKind, FrameMark};
+pub use clock::{ClockOffset, Pause};
 pub use seen::Seen;
 pub use take::{Arrival, BatchTaken, FrameTaken, Outcome, Placed, take_batch};
 
@@ -57,6 +59,12 @@ pub struct HostState {
     pub policy_version: u64,
     /// Policy items that the customer's configuration refuses.
     pub refused: Vec<Refusal>,
+    /// What keeps the agent from doing all that it should.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
+    /// How the running boot's wall clock stands to its boot clock.
+    #[serde(default)]
+    pub clock: Option<ClockOffset>,
 }
 
 /// An open chain of live frames; its end is [`HostState::last`].
@@ -89,14 +97,23 @@ impl HostState {
     }
 
     /// When the host becomes overdue: `silent_after` past the last arrival, longer for hosts that
-    /// beat slowly. `None` once it is overdue, or before its first frame.
-    pub fn silence_deadline(&self, silent_after: DurationMs) -> Option<UnixMillis> {
+    /// beat slowly, and `announced` after a goodbye for a shutdown or an upgrade, which are over
+    /// soon if all goes well. `None` once it is overdue, or before its first frame.
+    pub fn silence_deadline(
+        &self,
+        silent_after: DurationMs,
+        announced: DurationMs,
+    ) -> Option<UnixMillis> {
         let last = self.last?;
         if self.overdue {
             return None;
         }
         let slow = DurationMs(unbroken_ms(self.interval_ms));
-        Some(last.arrived_at + silent_after.max(slow))
+        let patience = match self.goodbye {
+            Some(GoodbyeReason::Shutdown | GoodbyeReason::Upgrade) => announced,
+            Some(GoodbyeReason::Stop | GoodbyeReason::Other) | None => DurationMs(0),
+        };
+        Some(last.arrived_at + silent_after.max(slow).max(patience))
     }
 
     /// Folds a stored frame of the tail back in, in arrival order. By construction such a frame

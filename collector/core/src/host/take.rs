@@ -1,12 +1,16 @@
 //! Folding a batch of frames into a host's state.
 
 use watchkeep_shared::{
-    BootId, HostId, InstanceId, UnixMillis,
-    wire::heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason, RejectReason},
+    BootId, DurationMs, HostId, InstanceId, UnixMillis,
+    wire::{
+        heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason, RejectReason},
+        limits::MAX_TROUBLES,
+    },
 };
 
 use super::{
     Chain, HostState, chain_evidence,
+    clock::{self, Pause},
     place::{check_limits, place},
     seen::Known,
     unbroken_ms,
@@ -41,6 +45,10 @@ pub struct BatchTaken {
     pub durable: bool,
     /// The host was overdue and a live frame ended that.
     pub back: bool,
+    /// The wall clock was set by so much since the batch before.
+    pub clock_step: Option<DurationMs>,
+    /// The machine slept before the newest frame.
+    pub pause: Option<Pause>,
 }
 
 /// What became of one frame.
@@ -191,6 +199,9 @@ impl Take<'_> {
     /// A live frame that is the newest of its host: it extends the open chain or breaks it.
     fn live(&mut self, frame: &Frame, mark: FrameMark) {
         let step_ms = unbroken_ms(frame.interval_ms);
+        if let Some(last) = &self.state.last {
+            self.out.pause = clock::pause(last, &mark).or(self.out.pause);
+        }
         let extends = self.state.last.is_some_and(|last| {
             let allowed = step_ms.max(unbroken_ms(self.state.interval_ms));
             self.state.chain.is_some()
@@ -351,6 +362,23 @@ impl Take<'_> {
     }
 
     fn report(&mut self, batch: &Batch) {
+        // A batch that was overtaken by a newer process is history.
+        if self
+            .state
+            .last
+            .is_some_and(|last| last.instance == batch.instance)
+        {
+            self.out.clock_step =
+                clock::take_reading(&mut self.state.clock, batch.boot, batch.sent);
+            self.out.durable |= self.out.clock_step.is_some();
+        }
+        if let Some(troubles) = &batch.troubles
+            && *troubles != self.state.troubles
+        {
+            self.state.troubles.clone_from(troubles);
+            self.state.troubles.truncate(MAX_TROUBLES);
+            self.out.durable = true;
+        }
         if batch.policy_version != self.state.policy_version {
             self.state.policy_version = batch.policy_version;
             self.out.durable = true;

@@ -6,7 +6,11 @@ use uuid::Uuid;
 use watchkeep_shared::{
     BootId, DurationMs, HostId, InstanceId, UnixMillis,
     ids::SchemaId,
-    wire::heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason, PreviousBoot, RejectReason},
+    wire::{
+        heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason, PreviousBoot, RejectReason},
+        limits::MAX_TROUBLES,
+        policy::Trouble,
+    },
 };
 
 use super::{HostState, Outcome, StoredFrame, take_batch, take_silence};
@@ -60,6 +64,7 @@ fn batch(sent_boot_ms: i64, frames: Vec<Frame>) -> Batch {
         },
         policy_version: 0,
         refused: None,
+        troubles: None,
         schemas: Vec::new(),
         frames,
     }
@@ -167,7 +172,10 @@ fn a_cut_line_gives_a_break_and_then_its_late_frames() {
     }
     let silent = take_silence(&mut state, host(), at(55_000));
     assert_eq!(kinds(&silent), ["live", "overdue"]);
-    assert_eq!(state.silence_deadline(DurationMs(25_000)), None);
+    assert_eq!(
+        state.silence_deadline(DurationMs(25_000), DurationMs(0)),
+        None
+    );
     // Back at 100 s: the newest frame first, then the six spooled ones.
     let back = take(&mut state, &batch(100_000, vec![frame(10, 100_000)]), 0);
     assert!(back.back && back.durable);
@@ -303,7 +311,7 @@ proptest! {
                 }
                 Step::Resend { .. } => continue,
                 Step::Silence => {
-                    let due = state.silence_deadline(DurationMs(25_000));
+                    let due = state.silence_deadline(DurationMs(25_000), DurationMs(0));
                     if due.is_some_and(|due| due <= at(now)) {
                         take_silence(&mut state, host(), at(now));
                         written = state.clone();
@@ -359,4 +367,79 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_announced_shutdown_is_given_time_and_a_stopped_agent_is_not() {
+    let (usual, announced) = (DurationMs(25_000), DurationMs(300_000));
+    for (reason, patience) in [
+        (GoodbyeReason::Shutdown, announced),
+        (GoodbyeReason::Upgrade, announced),
+        (GoodbyeReason::Stop, usual),
+    ] {
+        let mut state = HostState::default();
+        let mut last = frame(1, 10_000);
+        last.events.push(Event::Goodbye { reason });
+        take(&mut state, &batch(10_000, vec![last]), 0);
+        let due = state.silence_deadline(usual, announced).unwrap();
+        assert_eq!(due, at(10_000) + patience, "{reason:?}");
+        // Once it is heard again everything is as usual.
+        take(&mut state, &batch(20_000, vec![frame(2, 20_000)]), 0);
+        let due = state.silence_deadline(usual, announced).unwrap();
+        assert_eq!(due, at(20_000) + usual);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_is_told_once_and_a_sleep_is_no_step() {
+    let mut state = HostState::default();
+    let send = |state: &mut HostState, n: u64, wall_off: i64, slept: i64| {
+        let boot_ms = n as i64 * 10_000 + slept;
+        let mut frame = frame(n, boot_ms);
+        frame.clocks.mono_ms -= slept;
+        let mut batch = batch(boot_ms, vec![frame]);
+        batch.sent.wall_ms += wall_off;
+        batch.sent.mono_ms -= slept;
+        let taken = take(state, &batch, 40);
+        (
+            taken.clock_step.map(|step| step.0),
+            taken.pause.map(|pause| pause.slept.0),
+        )
+    };
+    assert_eq!(send(&mut state, 1, 0, 0), (None, None));
+    assert_eq!(send(&mut state, 2, 900, 0), (None, None), "a slow reading");
+    assert_eq!(send(&mut state, 3, -7_200_000, 0), (Some(-7_200_000), None));
+    assert_eq!(
+        send(&mut state, 4, -7_200_000, 0),
+        (None, None),
+        "told once"
+    );
+    let asleep = 3_600_000;
+    assert_eq!(
+        send(&mut state, 5, -7_200_000, asleep),
+        (None, Some(asleep))
+    );
+    assert_eq!(send(&mut state, 6, -7_200_000, asleep), (None, None));
+    assert_eq!(send(&mut state, 7, 0, asleep), (Some(7_200_000), None));
+}
+
+#[test]
+fn troubles_stay_until_the_agent_takes_them_back() {
+    let mut state = HostState::default();
+    let send = |state: &mut HostState, n: u64, troubles: Option<Vec<Trouble>>| {
+        let mut batch = batch(n as i64 * 10_000, vec![frame(n, n as i64 * 10_000)]);
+        batch.troubles = troubles;
+        take(state, &batch, 0).durable
+    };
+    let one = Trouble {
+        item: "spool".to_owned(),
+        detail: "the disk refuses".to_owned(),
+    };
+    send(&mut state, 1, Some(Vec::new()));
+    assert!(send(&mut state, 2, Some(vec![one.clone(); 40])));
+    assert_eq!(state.troubles, vec![one; MAX_TROUBLES], "bounded");
+    assert!(!send(&mut state, 3, None));
+    assert!(!state.troubles.is_empty());
+    assert!(send(&mut state, 4, Some(Vec::new())));
+    assert!(state.troubles.is_empty());
 }

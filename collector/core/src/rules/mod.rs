@@ -54,7 +54,7 @@ impl fmt::Debug for RuleId {
 }
 
 /// One thing watched on a host: a metric's name, `service:KEY`, `log:RULE`, `host` (silence,
-/// reboots) or `clock`. With contract and host it is the key of an automatic ticket.
+/// reboots), `clock`, `agent` or `identity`. With contract and host it is the key of an automatic ticket.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CheckKey(pub String);
@@ -78,6 +78,16 @@ impl CheckKey {
     /// The check of the machine as a whole: silence and reboots.
     pub fn host() -> Self {
         Self("host".to_owned())
+    }
+
+    /// The check of the agent itself: what keeps it from doing all that it should.
+    pub fn agent() -> Self {
+        Self("agent".to_owned())
+    }
+
+    /// The check of the host's identity: one machine, one certificate.
+    pub fn identity() -> Self {
+        Self("identity".to_owned())
     }
 
     /// The check of the machine's wall clock.
@@ -302,6 +312,17 @@ pub enum RuleKind {
         /// How long the machine must run on before the alert clears.
         clear_after: DurationMs,
     },
+    /// The machine's wall clock jumped.
+    ClockStep {
+        /// By more than this, either way.
+        above: DurationMs,
+        /// How long it must run on evenly before the alert clears.
+        clear_after: DurationMs,
+    },
+    /// The agent reports that something keeps it from doing all that it should.
+    AgentTrouble,
+    /// One identity is used by two machines; the host is quarantined.
+    ClonedIdentity,
     /// The machine's wall clock is wrong.
     ClockSkew {
         /// A skew larger than this, either way, is a breach.
@@ -323,6 +344,9 @@ impl RuleKind {
             Self::Silent => "silent",
             Self::UnexpectedReboot { .. } => "unexpected_reboot",
             Self::ClockSkew { .. } => "clock_skew",
+            Self::ClockStep { .. } => "clock_step",
+            Self::AgentTrouble => "agent_trouble",
+            Self::ClonedIdentity => "cloned_identity",
         }
     }
 }

@@ -254,7 +254,7 @@ impl Pipeline {
             let app = &self.app;
             let silent = entry
                 .state
-                .silence_deadline(app.config.silence.after())
+                .silence_deadline(app.config.silence.after(), app.config.silence.announced())
                 .is_some_and(|deadline| deadline.max(self.grace_until) <= now);
             let mut context = Context {
                 rules: &app.config.rules,
@@ -323,7 +323,9 @@ fn queue_deadline(
     app: &App,
     grace_until: UnixMillis,
 ) {
-    let silence = entry.state.silence_deadline(app.config.silence.after());
+    let silence = entry
+        .state
+        .silence_deadline(app.config.silence.after(), app.config.silence.announced());
     let silence = silence.map(|deadline| deadline.max(grace_until));
     let timed = alerts::next_deadline(&entry.alerts);
     if let Some(at) = silence.into_iter().chain(timed).min() {

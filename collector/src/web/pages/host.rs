@@ -9,7 +9,7 @@ use serde::Deserialize;
 use watchkeep_core::ledger::{Interval, ObservedState};
 use watchkeep_shared::{
     DurationMs, HostId, UnixMillis,
-    wire::heartbeat::{Event, Service, ServiceStatus},
+    wire::heartbeat::{Event, GoodbyeReason, Service, ServiceStatus},
 };
 
 use crate::{
@@ -65,6 +65,7 @@ struct HostPage {
     services: Vec<ServiceRow>,
     strip: Option<Strip>,
     logs: Vec<LogRow>,
+    clock: Vec<LogRow>,
     tickets: TicketRows,
     ranges: Vec<Range>,
     span_ms: i64,
@@ -83,6 +84,8 @@ struct Facts {
     policy_version: String,
     skew: String,
     refused: Vec<(String, String)>,
+    troubles: Vec<(String, String)>,
+    goodbye: &'static str,
     rejected: u64,
 }
 
@@ -149,7 +152,8 @@ pub(crate) async fn page(
             .collect(),
         services: now.as_ref().map_or_else(Vec::new, services),
         strip: strip(&ctx, id).await?,
-        logs: logs(&ctx, id).await?,
+        logs: events(&ctx, id, ["log_match", "log_gap"]).await?,
+        clock: events(&ctx, id, ["clock_step", "slept"]).await?,
         tickets: TicketRows {
             tickets: tickets
                 .iter()
@@ -227,6 +231,17 @@ fn facts(ctx: &Ctx, now: &HostNow) -> Facts {
             .iter()
             .map(|one| (one.item.clone(), one.reason.clone()))
             .collect(),
+        troubles: now
+            .troubles
+            .iter()
+            .map(|one| (one.item.clone(), one.detail.clone()))
+            .collect(),
+        goodbye: match now.goodbye {
+            None => "",
+            Some(GoodbyeReason::Stop | GoodbyeReason::Other) => "Its agent was stopped.",
+            Some(GoodbyeReason::Shutdown) => "It announced a shutdown or reboot.",
+            Some(GoodbyeReason::Upgrade) => "Its agent is being upgraded.",
+        },
         rejected: now.rejected,
     }
 }
@@ -276,9 +291,8 @@ fn service_state(status: ServiceStatus) -> Pill {
     }
 }
 
-async fn logs(ctx: &Ctx, id: HostId) -> Result<Vec<LogRow>, WebError> {
+async fn events(ctx: &Ctx, id: HostId, kinds: [&str; 2]) -> Result<Vec<LogRow>, WebError> {
     let since = ctx.now - LOG_SPAN;
-    let kinds = ["log_match", "log_gap"];
     let events = views::host_events(&ctx.web.app.store, id, since, kinds, LOG_EVENTS).await?;
     let rows = events
         .iter()
@@ -286,7 +300,31 @@ async fn logs(ctx: &Ctx, id: HostId) -> Result<Vec<LogRow>, WebError> {
     Ok(rows.collect())
 }
 
+/// What the collector itself saw in a host's clocks.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum ClockEvent {
+    ClockStep { ms: i64 },
+    Slept { ms: i64 },
+}
+
 fn log_row(detail: &str, at: Time) -> Option<LogRow> {
+    if let Ok(event) = serde_json::from_str(detail) {
+        let span = |ms: i64| format::span(DurationMs(ms.abs()));
+        let title = match event {
+            ClockEvent::ClockStep { ms } if ms < 0 => {
+                format!("The wall clock was set back by {}", span(ms))
+            }
+            ClockEvent::ClockStep { ms } => format!("The wall clock was set ahead by {}", span(ms)),
+            ClockEvent::Slept { ms } => format!("The machine slept for {}", span(ms)),
+        };
+        return Some(LogRow {
+            at,
+            title,
+            path: String::new(),
+            lines: Vec::new(),
+        });
+    }
     match serde_json::from_str(detail).ok()? {
         Event::LogMatch {
             rule,

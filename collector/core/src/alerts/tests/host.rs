@@ -25,6 +25,22 @@ priority = "P4"
 above = "30s"
 clear_below = "10s"
 raise_for = "20s"
+
+[[rule]]
+id = "step"
+name = "Clock jumped"
+kind = "clock_step"
+severity = "info"
+priority = "P4"
+above = "5s"
+clear_after = "1h"
+
+[[rule]]
+id = "agent"
+name = "Agent impaired"
+kind = "agent_trouble"
+severity = "warning"
+priority = "P3"
 "#;
 
 const NONE: [&str; 0] = [];
@@ -132,4 +148,54 @@ fn a_wrong_clock_fires_either_way_and_clears_within_the_lower_level() {
     assert_eq!(brief(&measure(40, 20)), NONE, "between the levels");
     assert_eq!(brief(&measure(40, 0)), NONE, "repeated");
     assert_eq!(brief(&measure(50, 9)), ["cleared clock clock"]);
+}
+
+#[test]
+fn a_condition_fires_once_and_ends_when_it_is_taken_back() {
+    let rules = pack(PACK);
+    let mut ids = ids();
+    let mut host = HostAlerts::default();
+    let mut say = |secs, detail| {
+        let told = (Condition::AgentTrouble, at(secs), detail);
+        let changes = set_condition(&mut host, &rules, told, &mut ids);
+        host = stored(&host);
+        changes
+    };
+    assert_eq!(say(0, None), []);
+    let changes = say(1, Some("spool: the disk refuses"));
+    let [AlertChange::Raised(raised)] = &changes[..] else {
+        panic!("not one alert raised: {changes:?}");
+    };
+    assert_eq!(raised.summary, "Agent impaired: spool: the disk refuses");
+    assert_eq!(say(2, Some("spool: the disk refuses")), []);
+    assert_eq!(say(3, Some("config: wrong")), [], "the same condition");
+    assert_eq!(brief(&say(4, None)), ["cleared agent agent"]);
+    assert_eq!(say(5, None), []);
+    assert_eq!(brief(&say(6, Some("again"))), ["raised agent agent"]);
+    // A pack without such a rule raises nothing.
+    let told = (Condition::ClonedIdentity, at(7), Some("two machines"));
+    assert_eq!(set_condition(&mut host, &rules, told, &mut ids), []);
+}
+
+#[test]
+fn a_jump_of_the_clock_fires_beyond_its_level_and_ends_by_time() {
+    let rules = pack(PACK);
+    let mut ids = ids();
+    let mut host = HostAlerts::default();
+    let mut jump = |secs, ms| {
+        let step = (at(secs), DurationMs(ms));
+        raise_clock_step(&mut host, &rules, step, &mut ids)
+    };
+    assert_eq!(jump(0, 5_000), []);
+    let changes = jump(1, -3_600_000);
+    let [AlertChange::Raised(raised)] = &changes[..] else {
+        panic!("not one alert raised: {changes:?}");
+    };
+    assert_eq!(
+        raised.summary,
+        "Clock jumped: the wall clock jumped back by 1 h"
+    );
+    assert_eq!(jump(61, 3_600_000), [], "the time starts anew");
+    assert_eq!(tick(&mut host, at(3_660)), []);
+    assert_eq!(brief(&tick(&mut host, at(3_661))), ["cleared step clock"]);
 }

@@ -161,7 +161,7 @@ impl World {
             self.exchange(phase);
         }
         let heard_out = self.now >= self.collector_since + GRACE_SECS;
-        let deadline = self.state.silence_deadline(SILENT_AFTER);
+        let deadline = self.state.silence_deadline(SILENT_AFTER, SILENT_AFTER);
         if phase.collector && heard_out && deadline.is_some_and(|deadline| deadline <= at(self.now))
         {
             let rows = take_silence(&mut self.state, HOST, at(self.now));
@@ -220,6 +220,7 @@ impl World {
                 sent: self.clocks(),
                 policy_version: 0,
                 refused: None,
+                troubles: None,
                 schemas: Vec::new(),
                 frames,
             };

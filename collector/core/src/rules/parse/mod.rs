@@ -126,7 +126,12 @@ fn read_pack(table: &DeTable<'_>, problems: &mut Problems<'_>) -> Vec<Rule> {
 const fn is_single(kind: &RuleKind) -> bool {
     matches!(
         kind,
-        RuleKind::Silent | RuleKind::UnexpectedReboot { .. } | RuleKind::ClockSkew { .. }
+        RuleKind::Silent
+            | RuleKind::UnexpectedReboot { .. }
+            | RuleKind::ClockSkew { .. }
+            | RuleKind::ClockStep { .. }
+            | RuleKind::AgentTrouble
+            | RuleKind::ClonedIdentity
     )
 }
 
@@ -168,13 +173,16 @@ fn read_rule(mut fields: Fields<'_, '_, '_>) -> Option<Rule> {
     })
 }
 
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 9] = [
     "threshold",
     "service_state",
     "log_count",
     "silent",
     "unexpected_reboot",
     "clock_skew",
+    "clock_step",
+    "agent_trouble",
+    "cloned_identity",
 ];
 
 fn read_kind(fields: &mut Fields<'_, '_, '_>, word: &str) -> Option<RuleKind> {
@@ -187,6 +195,16 @@ fn read_kind(fields: &mut Fields<'_, '_, '_>, word: &str) -> Option<RuleKind> {
             .duration("clear_after", DurationMs::from_mins(15))
             .map(|clear_after| RuleKind::UnexpectedReboot { clear_after }),
         "clock_skew" => read_skew(fields),
+        "clock_step" => {
+            let above = fields.duration("above", DurationMs::from_secs(5));
+            let clear_after = fields.duration("clear_after", DurationMs::from_hours(1));
+            Some(RuleKind::ClockStep {
+                above: above?,
+                clear_after: clear_after?,
+            })
+        }
+        "agent_trouble" => Some(RuleKind::AgentTrouble),
+        "cloned_identity" => Some(RuleKind::ClonedIdentity),
         _ => None,
     }
 }

@@ -42,6 +42,9 @@ fn the_default_pack_covers_each_kind() {
         "silent",
         "unexpected_reboot",
         "clock_skew",
+        "clock_step",
+        "agent_trouble",
+        "cloned_identity",
     ] {
         assert!(
             rules.iter().any(|rule| rule.kind.as_str() == kind),
@@ -88,7 +91,8 @@ fn each_fault_is_named_with_its_line_key_and_remedy() {
         (
             ("threshold", "treshold"),
             "line 5: rule[1].kind: \"treshold\" is not known; did you mean \"threshold\"? \
-             (threshold, service_state, log_count, silent, unexpected_reboot, clock_skew)",
+             (threshold, service_state, log_count, silent, unexpected_reboot, clock_skew, \
+             clock_step, agent_trouble, cloned_identity)",
         ),
         (
             ("80.5", "91"),
