@@ -8,7 +8,7 @@ use std::{
 
 use watchkeep_shared::wire::{
     limits::{DEFAULT_INTERVAL_MS, MAX_INTERVAL_MS, MAX_SERVICES_PER_FRAME, MIN_INTERVAL_MS},
-    policy::{Item, LogCheck, Policy, Refusal, ServiceCheck},
+    policy::{Item, JournalFilter, LogCheck, Policy, Refusal, ServiceCheck},
 };
 
 use crate::{
@@ -119,8 +119,20 @@ impl Effective {
 
     fn log(&mut self, check: &LogCheck, limits: &Limits) {
         let item = format!("log:{}", check.path);
-        if let Err(reason) = allowed_log(&check.path, limits) {
+        let allowed = match &check.journal {
+            Some(filter) => allowed_journal(&check.path, filter, limits),
+            None => allowed_log(&check.path, limits),
+        };
+        if let Err(reason) = allowed {
             self.refuse(item, reason);
+            return;
+        }
+        if let Some(Err(error)) = check
+            .record_start
+            .as_deref()
+            .map(crate::logs::check_pattern)
+        {
+            self.refuse(item, format!("record_start: {error}"));
             return;
         }
         let mut rules = Vec::new();
@@ -140,8 +152,8 @@ impl Effective {
         }
         if !rules.is_empty() {
             self.logs.push(LogCheck {
-                path: check.path.clone(),
                 rules,
+                ..check.clone()
             });
         }
     }
@@ -246,6 +258,23 @@ pub fn address_of(url: &str) -> Option<String> {
     Some(format!("{host}:{}", url.port_or_known_default()?))
 }
 
+/// Whether the customer allows what a policy wants of the journal.
+fn allowed_journal(path: &str, filter: &JournalFilter, limits: &Limits) -> Result<(), String> {
+    if path != "journal" {
+        return Err("the path of a log with \"journal\" is \"journal\"".to_owned());
+    }
+    match &limits.journal_units {
+        None => Ok(()),
+        Some(allowed)
+            if !filter.units.is_empty()
+                && filter.units.iter().all(|unit| allowed.contains(unit)) =>
+        {
+            Ok(())
+        }
+        Some(_) => Err("not only units of the local limits.journal_units".to_owned()),
+    }
+}
+
 /// Whether the customer allows a policy's path or glob. A glob is allowed if its own text matches
 /// an allowed one, or if everything below its fixed part is; each file that it finds is checked
 /// again, after symbolic links are followed.
@@ -309,158 +338,4 @@ pub fn store(state_dir: &Path, policy: &Policy) {
 }
 
 #[cfg(test)]
-mod tests {
-    use watchkeep_shared::wire::policy::LogRule;
-
-    use super::*;
-    use crate::config::AllowedPath;
-
-    fn limits() -> Limits {
-        Limits {
-            log_paths: vec![AllowedPath::new("/var/log/**").unwrap()],
-            min_interval_ms: 1_000,
-            processes: Some(vec!["nginx".to_owned()]),
-            units: Some(vec![AllowedPath::new("web-*.service").unwrap()]),
-            failed_units: true,
-            probe_ca: None,
-            insecure_probes: Vec::new(),
-            certificate_paths: vec![AllowedPath::new("/etc/ssl/**").unwrap()],
-            tcp: vec!["db.example:5432".to_owned()],
-        }
-    }
-
-    fn tcp(address: &str) -> Item<ServiceCheck> {
-        Item::Known(ServiceCheck::Tcp {
-            address: address.to_owned(),
-        })
-    }
-
-    fn http(url: &str) -> Item<ServiceCheck> {
-        Item::Known(ServiceCheck::Http {
-            url: url.to_owned(),
-            status: Vec::new(),
-            contains: None,
-            timeout_ms: None,
-        })
-    }
-
-    fn certificate(path: &str) -> Item<ServiceCheck> {
-        let path = path.to_owned();
-        Item::Known(ServiceCheck::Certificate { path })
-    }
-
-    fn unit(unit: &str) -> Item<ServiceCheck> {
-        let unit = unit.to_owned();
-        Item::Known(ServiceCheck::Systemd { unit })
-    }
-
-    fn keys(effective: &Effective) -> Vec<String> {
-        effective.services.iter().map(ServiceCheck::key).collect()
-    }
-
-    fn log(path: &str, pattern: &str) -> LogCheck {
-        LogCheck {
-            path: path.to_owned(),
-            rules: vec![LogRule {
-                name: "r".to_owned(),
-                pattern: pattern.to_owned(),
-            }],
-        }
-    }
-
-    #[test]
-    fn what_the_customer_allows_is_done_and_the_rest_is_refused_with_a_reason() {
-        let process = |name: &str| Item::Known(ServiceCheck::process(name));
-        let policy = Policy {
-            version: 7,
-            interval_ms: 200,
-            services: vec![
-                process("nginx"),
-                process("secretd"),
-                unit("web-1.service"),
-                unit("sshd.service"),
-                unit("web-1"),
-                tcp("127.0.0.1:80"),
-                tcp("[::1]:80"),
-                tcp("localhost:81"),
-                tcp("db.example:5432"),
-                tcp("192.0.2.1:80"),
-                tcp("example.com"),
-                Item::Unknown(serde_json::json!({ "type": "mqtt" })),
-                http("http://127.0.0.1/health"),
-                http("https://db.example:5432/"),
-                http("https://www.example/"),
-                http("http://root:secret@127.0.0.1/"),
-                http("file:///etc/shadow"),
-                certificate("/etc/ssl/www.pem"),
-                certificate("/etc/ssl/../shadow"),
-                tcp("localhost:81"),
-            ],
-            logs: vec![
-                log("/var/log/nginx/*.log", "error"),
-                log("/etc/shadow", "root"),
-                log("/var/log/../../etc/shadow", "root"),
-                log("relative.log", "x"),
-                log("/var/log/a", "("),
-            ],
-        };
-        let effective = Effective::new(&policy, &limits(), &|ip| ip.is_loopback());
-        assert_eq!(effective.interval_ms, 1_000);
-        assert_eq!(
-            keys(&effective),
-            [
-                "process:nginx",
-                "systemd:web-1.service",
-                "tcp:127.0.0.1:80",
-                "tcp:[::1]:80",
-                "tcp:localhost:81",
-                "tcp:db.example:5432",
-                "http:http://127.0.0.1/health",
-                "http:https://db.example:5432/",
-                "certificate:/etc/ssl/www.pem",
-            ]
-        );
-        assert_eq!(effective.logs, [log("/var/log/nginx/*.log", "error")]);
-        let refused: Vec<&str> = effective.refused.iter().map(|r| r.item.as_str()).collect();
-        assert_eq!(
-            refused,
-            [
-                "interval",
-                "process:secretd",
-                "systemd:sshd.service",
-                "systemd:web-1",
-                "tcp:192.0.2.1:80",
-                "tcp:example.com",
-                "services",
-                "http:https://www.example/",
-                "http:http://root:secret@127.0.0.1/",
-                "http:file:///etc/shadow",
-                "certificate:/etc/ssl/../shadow",
-                "log:/etc/shadow",
-                "log:/var/log/../../etc/shadow",
-                "log:relative.log",
-                "log:/var/log/a",
-            ]
-        );
-    }
-
-    #[test]
-    fn any_process_and_only_own_addresses_by_default() {
-        let config = crate::config::Config::parse("", "x", &|_| None).unwrap();
-        let policy = Policy {
-            version: 1,
-            interval_ms: 10_000,
-            services: vec![
-                ServiceCheck::process("anything").into(),
-                tcp("192.0.2.1:80"),
-            ],
-            logs: vec![log("/var/log/syslog", "x")],
-        };
-        let effective = Effective::new(&policy, &config.limits, &|_| false);
-        assert_eq!(keys(&effective), ["process:anything"]);
-        assert_eq!(effective.refused.len(), 1);
-        assert_eq!(effective.logs.len(), 1);
-        assert!(is_local("127.0.0.1".parse().unwrap()));
-        assert!(!is_local("192.0.2.1".parse().unwrap()));
-    }
-}
+mod tests;

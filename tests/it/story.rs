@@ -125,7 +125,10 @@ async fn every_log_line_counts_once(kind: DatabaseKind) -> Result<()> {
             rules: vec![LogRule {
                 name: "errors".to_owned(),
                 pattern: "ERROR [0-9]+".to_owned(),
+                lines_per_minute: None,
             }],
+            record_start: None,
+            journal: None,
         }],
         ..Settings::default()
     };

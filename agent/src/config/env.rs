@@ -28,7 +28,7 @@ const fn variable(name: &'static str, env: &'static str, set: Setter) -> Variabl
 }
 
 /// All of them.
-pub const VARIABLES: [Variable; 16] = [
+pub const VARIABLES: [Variable; 17] = [
     variable("state_dir", "WATCHKEEP_STATE_DIR", |raw, text| {
         raw.state_dir = text.into();
         Ok(())
@@ -58,6 +58,14 @@ pub const VARIABLES: [Variable; 16] = [
                 .trim()
                 .parse()
                 .map_err(|_| format!("\"{text}\" is not true or false"))?;
+            Ok(())
+        },
+    ),
+    variable(
+        "journal_units",
+        "WATCHKEEP_LIMITS__JOURNAL_UNITS",
+        |raw, text| {
+            raw.limits.journal_units = Some(list(text));
             Ok(())
         },
     ),

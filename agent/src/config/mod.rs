@@ -91,6 +91,8 @@ pub struct Limits {
     pub min_interval_ms: u32,
     /// Process names that may be watched; `None`: any.
     pub processes: Option<Vec<String>>,
+    /// Units whose entries in the systemd journal may be read; `None`: the whole journal may.
+    pub journal_units: Option<Vec<String>>,
     /// Units of systemd that may be watched or reported as failed; `None`: any.
     pub units: Option<Vec<AllowedPath>>,
     /// Whether failed units are reported though the policy does not name them.
@@ -273,6 +275,7 @@ fn check_limits(raw: RawLimits, problems: &mut Vec<String>) -> Limits {
         processes: raw.processes,
         units: raw.units.map(|globs| allowed_units(&globs, problems)),
         failed_units: raw.failed_units,
+        journal_units: raw.journal_units,
         tcp: raw.tcp,
         probe_ca: raw.probe_ca,
         insecure_probes: raw.insecure_probes,

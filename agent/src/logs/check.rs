@@ -14,16 +14,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use regex::bytes::RegexSet;
 use watchkeep_shared::wire::heartbeat::LogGapReason;
 
 use super::{
     Reading,
     find::Pattern,
-    pending::Pending,
+    framing::{Found, without_end},
     remember::{Remembered, SavedCheck, find_content, find_renamed},
     rotation::{adopt_copy, is_rotated_name, open_allowed},
-    tail::{FileId, Found, Position, SETTLED, Tail},
+    rules::{Rules, Sink},
+    tail::{FileId, Position, SETTLED, Tail},
 };
 
 /// Most files that one check follows at once.
@@ -37,8 +37,7 @@ const RETIRED_FOR_MS: i64 = 60_000;
 pub(super) struct Check {
     path: String,
     pattern: Pattern,
-    set: RegexSet,
-    names: Vec<String>,
+    rules: Rules,
     tails: Vec<Tail>,
     remembered: Vec<Remembered>,
     /// Before its first scan ever: files that exist are followed from their end.
@@ -50,41 +49,12 @@ pub(super) struct Check {
     old_unreadable: HashSet<PathBuf>,
 }
 
-/// Where lines go.
-struct Sink<'a> {
-    set: &'a RegexSet,
-    names: &'a [String],
-    pending: &'a mut Pending,
-    path: &'a Path,
-}
-
-impl Sink<'_> {
-    /// Returns whether there is room for more.
-    fn take(&mut self, found: &Found<'_>) -> bool {
-        match found {
-            Found::Line(line) => {
-                if self.set.is_match(line) {
-                    for rule in &self.set.matches(line) {
-                        self.pending.matched(&self.names[rule], self.path, line);
-                    }
-                }
-            }
-            Found::Skipped(bytes) => {
-                self.pending
-                    .gap(self.path, LogGapReason::LineTooLong, Some(*bytes));
-            }
-        }
-        !self.pending.is_full()
-    }
-}
-
 impl Check {
     pub(super) fn new(path: &str, saved: Option<SavedCheck>) -> Self {
         Self {
             path: path.to_owned(),
             pattern: Pattern::new(path),
-            set: RegexSet::empty(),
-            names: Vec::new(),
+            rules: Rules::default(),
             tails: Vec::new(),
             first_scan_ever: saved.is_none(),
             first_scan: true,
@@ -106,13 +76,17 @@ impl Check {
         self.path == path
     }
 
-    pub(super) fn set_rules(&mut self, set: RegexSet, names: Vec<String>) {
-        self.set = set;
-        self.names = names;
+    pub(super) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// Whether lines wait for the rest of their record, which may never come.
+    pub(super) fn record_waits(&self) -> bool {
+        self.tails.iter().any(Tail::record_waits)
     }
 
     pub(super) fn saved(&self) -> SavedCheck {
-        let open = self.tails.iter().map(Tail::committed);
+        let open = self.tails.iter().flat_map(Tail::kept);
         let closed = self
             .remembered
             .iter()
@@ -157,7 +131,7 @@ impl Check {
 
     /// The contents that a restart would know.
     fn contents(&self) -> HashSet<u64> {
-        let open = self.tails.iter().map(Tail::committed);
+        let open = self.tails.iter().flat_map(Tail::kept);
         let closed = self.remembered.iter().map(|known| &known.committed);
         open.chain(closed)
             .filter(|position| position.copy_of.is_none())
@@ -264,7 +238,9 @@ impl Check {
                 known.now = None;
                 self.remembered.push(known);
             }
-            self.tails.extend(found);
+            for tail in found {
+                self.push_instead_of_its_like(tail);
+            }
         }
     }
 
@@ -277,25 +253,22 @@ impl Check {
             }
             reading.structure_changed = true;
             let before = self.tails[at].position().clone();
-            let committed = self.tails[at].committed_of_content();
+            let committed = self.tails[at].committed().clone();
             let rest = self.tails[at].restart().unwrap_or_default();
             if let Some(copy) = adopt_copy(&before, &committed, reading) {
-                self.tails[at].begin_anew();
                 self.push_instead_of_its_like(copy);
                 continue;
             }
-            let stale = self.tails[at].committed().clone();
-            self.tails[at].keep_committed(stale);
+            self.tails[at].supersede(committed);
             let mut sink = Sink {
-                set: &self.set,
-                names: &self.names,
+                rules: &self.rules,
                 pending: reading.pending,
                 path: &before.path,
             };
             if let Some(skipped) = before.skipping {
                 sink.take(&Found::Skipped(skipped));
             } else if !rest.is_empty() {
-                sink.take(&Found::Line(&rest));
+                sink.take(&Found::Text(without_end(&rest)));
             }
             reading
                 .pending
@@ -320,17 +293,21 @@ impl Check {
             return;
         };
         reading.structure_changed = true;
-        let known: Vec<Remembered> = self
+        let known = self
             .remembered
-            .extract_if(.., |remembered| remembered.is(id))
+            .extract_if(.., |remembered| remembered.is(id));
+        // Of a file that was empty nothing is known, and nothing was read.
+        let known: Vec<(Position, Position)> = known
+            .filter_map(|Remembered { now, committed }| Some((now?, committed)))
+            .filter(|(position, _)| !position.head.is_empty())
             .collect();
-        let mut stale = None;
-        for Remembered { now, committed } in known {
-            // Of a file that was empty nothing is known, and nothing was read.
-            let Some(position) = now.filter(|position| !position.head.is_empty()) else {
-                continue;
-            };
-            if position.head.fits(&file) && position.offset <= size {
+        let (mut fitting, others): (Vec<_>, Vec<_>) = known
+            .into_iter()
+            .partition(|(position, _)| position.head.fits(&file) && position.offset <= size);
+        fitting.sort_by_key(|(position, _)| position.copy_of.is_none());
+        let superseded = self.find_superseded(others, reading);
+        let taken_up = match fitting.pop() {
+            Some((position, committed)) => {
                 let position = Position {
                     path: path.to_owned(),
                     done: false,
@@ -340,31 +317,42 @@ impl Check {
                 let mut tail = Tail::at(file, position, reading.now_ms);
                 tail.resume_from(&committed);
                 tail.set_copy(copy_of);
-                self.tails.push(tail);
-                return;
+                Ok(tail)
             }
-            if position.done || position.copy_of.is_some() {
-                continue;
-            }
-            // The same inode with other content: the one that is remembered was truncated, or
-            // deleted and its inode used again.
-            if let Some(copy) = adopt_copy(&position, &committed, reading) {
-                self.push_instead_of_its_like(copy);
-            } else {
-                let reason = LogGapReason::Truncated;
-                reading.pending.gap(&position.path, reason, None);
-                stale = Some(committed);
-            }
-        }
-        match self.begin(file, path, size, reading.now_ms) {
+            None => self.begin(file, path, size, reading.now_ms),
+        };
+        match taken_up {
             Ok(mut tail) => {
-                if let Some(stale) = stale {
-                    tail.keep_committed(stale);
+                for committed in superseded {
+                    tail.supersede(committed);
                 }
                 self.tails.push(tail);
             }
             Err(error) => tracing::debug!(path = %path.display(), %error, "gone again"),
         }
+    }
+
+    /// The same inode had other contents: it was truncated, or deleted and used again. Copies are
+    /// followed; returns those that are gone, which is a gap.
+    fn find_superseded(
+        &mut self,
+        others: Vec<(Position, Position)>,
+        reading: &mut Reading<'_>,
+    ) -> Vec<Position> {
+        let mut gone = Vec::new();
+        for (position, committed) in others {
+            if position.done || position.copy_of.is_some() {
+                continue;
+            }
+            if let Some(copy) = adopt_copy(&position, &committed, reading) {
+                self.push_instead_of_its_like(copy);
+            } else {
+                let reason = LogGapReason::Truncated;
+                reading.pending.gap(&position.path, reason, None);
+                gone.push(committed);
+            }
+        }
+        gone
     }
 
     /// Whether a content is known still, so that a copy of it need not be read. If not, a crash
@@ -435,17 +423,18 @@ impl Check {
             let path = tail.position().path.clone();
             let head = tail.position().head;
             let mut sink = Sink {
-                set: &self.set,
-                names: &self.names,
+                rules: &self.rules,
                 pending: reading.pending,
                 path: &path,
             };
-            match tail.read(reading.budget, &mut |found| sink.take(&found)) {
+            let start = self.rules.record_start.as_ref();
+            match tail.read(reading.budget, start, reading.now_ms, &mut |found| {
+                sink.take(&found)
+            }) {
                 Ok(0) => {}
                 Ok(bytes) => {
                     reading.budget -= bytes;
                     reading.moved = true;
-                    tail.grown_ms = reading.now_ms;
                     // Without its first bytes it could not be told from a successor.
                     reading.structure_changed |= tail.position().head != head;
                 }
@@ -476,16 +465,20 @@ impl Check {
             let mut tail = self.tails.swap_remove(at);
             let path = tail.position().path.clone();
             let mut sink = Sink {
-                set: &self.set,
-                names: &self.names,
+                rules: &self.rules,
                 pending: reading.pending,
                 path: &path,
             };
             tail.finish(&mut |found| sink.take(&found));
-            self.remembered.push(Remembered {
-                now: Some(tail.position().clone()),
-                committed: tail.committed().clone(),
-            });
+            let mut kept = tail.kept().cloned();
+            let now = Some(tail.position().clone());
+            self.remembered
+                .extend(kept.next().map(|committed| Remembered { now, committed }));
+            // Until the gaps are handed over.
+            self.remembered.extend(kept.map(|committed| Remembered {
+                now: None,
+                committed,
+            }));
             reading.structure_changed = true;
         }
     }

@@ -8,10 +8,13 @@
 
 mod check;
 mod find;
+mod framing;
+mod journal;
 mod pending;
 mod redact;
 mod remember;
 mod rotation;
+mod rules;
 mod tail;
 
 use std::{
@@ -20,43 +23,27 @@ use std::{
     sync::Arc,
 };
 
-use regex::bytes::{RegexBuilder, RegexSetBuilder};
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::wire::{
     heartbeat::{Event, LogGapReason},
     policy::LogCheck,
 };
 
-pub use self::redact::Redactor;
-use self::{check::Check, pending::Pending, remember::SavedCheck};
+use self::{check::Check, journal::Journal, pending::Pending, remember::SavedCheck, rules::Rules};
+pub use self::{journal::Launcher, redact::Redactor, rules::check_pattern};
 use crate::config::AllowedPath;
 
-/// Most memory that one pattern may compile to, bytes.
-const PATTERN_BYTES: usize = 1 << 20;
-/// Most memory that the patterns of one check may compile to together, bytes.
-const SET_BYTES: usize = 16 << 20;
 /// Most bytes that one scan reads, so that the loop stays responsive.
 const SCAN_BYTES: usize = 4 << 20;
 /// Most directories that are worth watching for changes.
 const MAX_DIRECTORIES: usize = 64;
-
-/// Whether a rule's pattern can be used; the text of the error is for people.
-pub fn check_pattern(pattern: &str) -> Result<(), String> {
-    RegexBuilder::new(pattern)
-        .size_limit(PATTERN_BYTES)
-        .build()
-        .map(drop)
-        .map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => "the pattern is too large".to_owned(),
-            error => error.to_string().lines().last().unwrap_or("").to_owned(),
-        })
-}
 
 /// The followed logs.
 #[derive(Debug)]
 pub struct LogWatcher {
     allowed: Vec<AllowedPath>,
     checks: Vec<Check>,
+    journal: Journal,
     /// Positions from before the restart of checks that the policy does not name (yet).
     saved: Vec<SavedCheck>,
     pending: Pending,
@@ -70,6 +57,9 @@ pub struct LogWatcher {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Saved {
     checks: Vec<SavedCheck>,
+    /// Cursor of the last entry of the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    journal: Option<String>,
 }
 
 /// What one check reads with: the scan's budget and the place where findings go.
@@ -94,6 +84,7 @@ impl LogWatcher {
         Self {
             allowed,
             checks: Vec::new(),
+            journal: Journal::new(saved.journal),
             saved: saved.checks,
             pending: Pending::new(redactor),
             structure_changed: false,
@@ -111,17 +102,18 @@ impl LogWatcher {
         self.saved.extend(closed.iter().map(Check::saved));
     }
 
+    /// How the journal is read; without that it is not.
+    pub fn read_journal_with(&mut self, launcher: Launcher) {
+        self.journal.launch_with(launcher);
+    }
+
     /// Follows these from now on. A check that stays keeps its positions.
     pub fn set(&mut self, logs: &[LogCheck]) {
         let mut before = std::mem::take(&mut self.checks);
+        let mut journal = Vec::new();
         for log in logs {
-            let patterns = log.rules.iter().map(|rule| rule.pattern.as_str());
-            let built = RegexSetBuilder::new(patterns)
-                .size_limit(SET_BYTES)
-                .dfa_size_limit(1 << 20)
-                .build();
-            let set = match built {
-                Ok(set) => set,
+            let rules = match Rules::new(log) {
+                Ok(rules) => rules,
                 Err(error) => {
                     tracing::warn!(path = log.path, %error, "the log's rules can't be used together");
                     self.pending
@@ -129,15 +121,19 @@ impl LogWatcher {
                     continue;
                 }
             };
-            let names = log.rules.iter().map(|rule| rule.name.clone()).collect();
+            if let Some(filter) = &log.journal {
+                journal.push((filter.clone(), rules));
+                continue;
+            }
             let kept = before.iter().position(|check| check.is_for(&log.path));
             let mut check = match kept {
                 Some(at) => before.swap_remove(at),
                 None => Check::new(&log.path, self.take_saved(&log.path)),
             };
-            check.set_rules(set, names);
+            check.set_rules(rules);
             self.checks.push(check);
         }
+        self.journal.set(journal);
         // A check may come back with a later policy.
         self.saved.extend(before.iter().map(Check::saved));
         self.saved.truncate(64);
@@ -154,13 +150,20 @@ impl LogWatcher {
             structure_changed: false,
             moved: false,
         };
+        reading.pending.at(now_ms);
         for check in &mut self.checks {
             check.scan(&mut reading);
         }
+        self.journal.scan(&mut reading);
         self.structure_changed |= reading.structure_changed;
         self.moved |= reading.moved;
         let more = reading.budget == 0;
         more && !self.pending.is_full()
+    }
+
+    /// Whether lines wait for the rest of their record: look again soon, even without a notice.
+    pub fn record_waits(&self) -> bool {
+        self.checks.iter().any(Check::record_waits)
     }
 
     /// Whether there is something to report.
@@ -204,6 +207,7 @@ impl LogWatcher {
         for check in &mut self.checks {
             check.commit();
         }
+        self.journal.commit();
     }
 
     /// The committed positions.
@@ -213,6 +217,7 @@ impl LogWatcher {
         let checks = self.checks.iter().map(Check::saved);
         let saved = Saved {
             checks: checks.chain(self.saved.iter().cloned()).collect(),
+            journal: self.journal.committed().map(str::to_owned),
         };
         serde_json::to_string(&saved).expect("positions have string keys only")
     }

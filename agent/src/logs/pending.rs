@@ -1,11 +1,12 @@
 //! What was found and not yet reported: matches counted per rule and file with a few redacted
 //! lines, and gaps. Bounded: when it is full, reading waits for the next frame.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use watchkeep_shared::wire::{
     heartbeat::{Event, LogGapReason},
     limits::{MAX_EVENTS_PER_FRAME, MAX_TEXT_BYTES},
+    policy::LogRule,
 };
 
 use super::redact::Redactor;
@@ -16,6 +17,8 @@ const ENOUGH_EVENTS: usize = 100;
 const MAX_EVENTS: usize = MAX_EVENTS_PER_FRAME - 8;
 /// Lines that are shown of one rule's matches in one file.
 const SHOWN_LINES: usize = 5;
+/// Lines of one rule that leave the machine in a minute, if the rule says nothing else.
+const DEFAULT_LINES_PER_MINUTE: u32 = 60;
 /// Longest shown line, bytes, after redaction.
 const SHOWN_BYTES: usize = 1_024;
 /// Most text of lines in one frame, bytes.
@@ -26,6 +29,15 @@ pub(super) struct Pending {
     redactor: Arc<Redactor>,
     events: Vec<Event>,
     shown_bytes: usize,
+    now_ms: i64,
+    /// Lines of each rule that were shown in the minute that began then.
+    shown: HashMap<String, Minute>,
+}
+
+#[derive(Debug)]
+struct Minute {
+    began_ms: i64,
+    lines: u32,
 }
 
 impl Pending {
@@ -34,6 +46,8 @@ impl Pending {
             redactor,
             events: Vec::new(),
             shown_bytes: 0,
+            now_ms: 0,
+            shown: HashMap::new(),
         }
     }
 
@@ -55,10 +69,17 @@ impl Pending {
         std::mem::take(&mut self.events)
     }
 
-    pub(super) fn matched(&mut self, rule: &str, path: &Path, line: &[u8]) {
+    /// The time; it only has to run on.
+    pub(super) fn at(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+        self.shown
+            .retain(|_, minute| now_ms - minute.began_ms < 60_000);
+    }
+
+    pub(super) fn matched(&mut self, rule: &LogRule, path: &Path, line: &[u8]) {
         let shown = shown_path(path);
         let known = self.events.iter().position(|event| {
-            matches!(event, Event::LogMatch { rule: r, path: p, .. } if r == rule && *p == shown)
+            matches!(event, Event::LogMatch { rule: r, path: p, .. } if *r == rule.name && *p == shown)
         });
         if known.is_none() && self.events.len() >= MAX_EVENTS {
             self.gap(path, LogGapReason::RateLimited, None);
@@ -66,7 +87,7 @@ impl Pending {
         }
         let at = known.unwrap_or_else(|| {
             self.events.push(Event::LogMatch {
-                rule: rule.to_owned(),
+                rule: rule.name.clone(),
                 path: shown,
                 count: 0,
                 lines: Vec::new(),
@@ -77,11 +98,22 @@ impl Pending {
             return;
         };
         *count += 1;
-        if lines.len() < SHOWN_LINES && self.shown_bytes < SHOWN_TOTAL_BYTES {
+        if lines.len() >= SHOWN_LINES || self.shown_bytes >= SHOWN_TOTAL_BYTES {
+            return;
+        }
+        let limit = rule.lines_per_minute.unwrap_or(DEFAULT_LINES_PER_MINUTE);
+        let minute = self.shown.entry(rule.name.clone()).or_insert(Minute {
+            began_ms: self.now_ms,
+            lines: 0,
+        });
+        minute.lines = minute.lines.saturating_add(1);
+        if minute.lines <= limit {
             let mut text = self.redactor.redact(&String::from_utf8_lossy(line));
             text.truncate(text.floor_char_boundary(SHOWN_BYTES));
             self.shown_bytes += text.len();
             lines.push(text);
+        } else if minute.lines == limit.saturating_add(1) {
+            self.gap(path, LogGapReason::RateLimited, None);
         }
     }
 

@@ -15,7 +15,10 @@ const REDACTED: &str = "[redacted]";
 /// Pattern and replacement, in the order in which they are applied.
 /// Classes are ASCII where that will do: Unicode ones compile to many times the size.
 const BUILT_IN: [(&str, &str); 9] = [
-    (r"-----BEGIN[A-Z ]*PRIVATE KEY-----.*", REDACTED),
+    (
+        r"(?s)-----BEGIN[A-Z ]*PRIVATE KEY-----.*?(?:-----END[A-Z ]*PRIVATE KEY-----|\z)",
+        REDACTED,
+    ),
     (r"(?i)((?:set-)?cookie[ \t]*[:=][ \t]*).*", "${1}[redacted]"),
     (
         r"(?i)(bearer|basic|digest|negotiate)[ \t]+[A-Za-z0-9._~+/=-]{6,}",
@@ -206,6 +209,14 @@ mod tests {
                 "connect postgres://[redacted]@db/x",
             ),
             ("-----BEGIN RSA PRIVATE KEY-----MIIE", "[redacted]"),
+            (
+                "key -----BEGIN PRIVATE KEY-----\nMIIE\nabc=\n-----END PRIVATE KEY-----\nread",
+                "key [redacted]\nread",
+            ),
+            (
+                "a\n-----BEGIN EC PRIVATE KEY-----\nMIIE\nabc=",
+                "a\n[redacted]",
+            ),
             (
                 "mail from jo.doe+x@mail.example.org failed",
                 "mail from [e-mail] failed",

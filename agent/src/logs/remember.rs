@@ -58,7 +58,7 @@ pub(super) fn find_content(
         .and_then(|(file, path)| Tail::new(file, path, 0, now_ms).ok())
         .map(|mut tail| {
             if copy.is_none() {
-                tail.keep_committed(known.committed.clone());
+                tail.supersede(known.committed.clone());
             }
             tail.retired_ms = Some(now_ms);
             tail

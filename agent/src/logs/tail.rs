@@ -8,13 +8,18 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+use regex::bytes::Regex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::framing::{self, Found, Framing};
+
 /// First bytes of a file that tell it from another with the same inode.
 const HEAD_BYTES: u64 = 1_024;
-/// Longest line that is matched whole, bytes.
-pub(super) const MAX_LINE_BYTES: usize = 16 << 10;
+/// Contents of one file that came and went since something was handed over.
+const MAX_SUPERSEDED: usize = 16;
+/// How long a record waits for more lines before it is taken as complete.
+const RECORD_QUIET_MS: i64 = 1_000;
 /// In place of the content that a copy is of: it was handed over, and need not be known any more.
 pub(super) const SETTLED: u64 = 0;
 const CHUNK_BYTES: usize = 64 << 10;
@@ -73,15 +78,6 @@ pub(super) struct Position {
     pub(super) copy_of: Option<u64>,
 }
 
-/// What a read brought.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
-    /// A line, without its end.
-    Line(&'a [u8]),
-    /// An overlong line ended, so many bytes of which were not looked at.
-    Skipped(u64),
-}
-
 /// A file that is open.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -89,10 +85,10 @@ pub(super) struct Tail {
     position: Position,
     /// The position that a restart would begin with: everything before it has been handed over.
     committed: Position,
-    /// The file was truncated since, so that `committed` speaks of content that is gone; a restart
-    /// would find that out again, and report it again.
-    stale: bool,
-    /// Bytes from `position.offset` on that have no line end yet.
+    /// Where contents that the file had before were committed up to, until what became of them has
+    /// been handed over: a restart would have to find it out again.
+    superseded: Vec<Position>,
+    /// Bytes from `position.offset` on that are no whole line or record yet.
     partial: Vec<u8>,
     /// When it last grew.
     pub(super) grown_ms: i64,
@@ -141,7 +137,7 @@ impl Tail {
         Self {
             file,
             committed: position.clone(),
-            stale: false,
+            superseded: Vec::new(),
             position,
             partial: Vec::new(),
             grown_ms: now_ms,
@@ -177,35 +173,21 @@ impl Tail {
         &self.committed
     }
 
-    /// Where the content that the file has now was committed up to.
-    pub(super) fn committed_of_content(&self) -> Position {
-        if self.stale {
-            Position {
-                offset: 0,
-                skipping: None,
-                ..self.position.clone()
-            }
-        } else {
-            self.committed.clone()
-        }
+    /// Everything that a restart must know.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Position> {
+        std::iter::once(&self.committed).chain(&self.superseded)
     }
 
     /// Everything that was read has been handed over.
     pub(super) fn commit(&mut self) {
         self.committed.clone_from(&self.position);
-        self.stale = false;
+        self.superseded.clear();
     }
 
-    /// A restart would begin with `committed`, which speaks of other content than the file has now.
-    pub(super) fn keep_committed(&mut self, committed: Position) {
-        self.committed = committed;
-        self.stale = true;
-    }
-
-    /// A restart would begin where reading begins now.
-    pub(super) fn begin_anew(&mut self) {
-        if !self.stale {
-            self.committed.clone_from(&self.position);
+    /// What became of this content, which the file had before, is not handed over yet.
+    pub(super) fn supersede(&mut self, committed: Position) {
+        if self.superseded.len() < MAX_SUPERSEDED {
+            self.superseded.push(committed);
         }
     }
 
@@ -250,18 +232,30 @@ impl Tail {
         self.position.skipping = None;
         self.position.content = rand::random();
         self.position.head = Head::of(&self.file)?;
+        self.committed.clone_from(&self.position);
         Ok(std::mem::take(&mut self.partial))
     }
 
+    /// Whether lines wait for the rest of their record.
+    pub(super) fn record_waits(&self) -> bool {
+        self.partial.contains(&b'\n')
+    }
+
     /// Reads up to `budget` bytes and gives what they bring to `found`, until that says stop.
-    /// Returns how many bytes were read.
+    /// `start`: what the first line of a record looks like. Returns how many bytes were read.
     pub(super) fn read(
         &mut self,
         budget: usize,
+        start: Option<&Regex>,
+        now_ms: i64,
         found: &mut dyn FnMut(Found<'_>) -> bool,
     ) -> io::Result<usize> {
         let mut total = 0;
         let mut chunk = Vec::new();
+        let mut framing = Framing {
+            start,
+            flush: false,
+        };
         while total < budget {
             chunk.resize(CHUNK_BYTES.min(budget - total), 0);
             let at = self.position.offset + self.partial.len() as u64;
@@ -271,19 +265,23 @@ impl Tail {
             }
             total += n;
             self.partial.extend_from_slice(&chunk[..n]);
-            if !self.take_lines(found) {
+            if !self.take_found(framing, found) {
                 // What was read and not taken is read again.
                 self.partial.clear();
                 break;
             }
         }
+        if total > 0 {
+            self.grown_ms = now_ms;
+        } else if self.record_waits() && now_ms - self.grown_ms >= RECORD_QUIET_MS {
+            framing.flush = true;
+            self.take_found(framing, found);
+        }
         // Not if it was truncated and written anew just now: that must still be noticed.
         if total > 0 && self.position.head.bytes < HEAD_BYTES && self.position.head.fits(&self.file)
         {
             self.position.head = Head::of(&self.file)?;
-            if !self.stale {
-                self.committed.head = self.position.head;
-            }
+            self.committed.head = self.position.head;
         }
         Ok(total)
     }
@@ -294,42 +292,19 @@ impl Tail {
         if let Some(skipped) = self.position.skipping.take() {
             found(Found::Skipped(skipped + rest.len() as u64));
         } else if !rest.is_empty() {
-            found(Found::Line(&rest));
+            found(Found::Text(framing::without_end(&rest)));
         }
         self.position.offset += rest.len() as u64;
         self.position.done = true;
     }
 
-    fn take_lines(&mut self, found: &mut dyn FnMut(Found<'_>) -> bool) -> bool {
-        let mut taken = 0;
-        let mut go_on = true;
-        while go_on {
-            let rest = &self.partial[taken..];
-            let end = rest.iter().position(|byte| *byte == b'\n');
-            match (end, self.position.skipping) {
-                (Some(end), Some(skipped)) => {
-                    self.position.skipping = None;
-                    go_on = found(Found::Skipped(skipped + end as u64));
-                    taken += end + 1;
-                }
-                (None, Some(skipped)) => {
-                    self.position.skipping = Some(skipped + rest.len() as u64);
-                    taken += rest.len();
-                    break;
-                }
-                (Some(end), None) if end <= MAX_LINE_BYTES => {
-                    let line = &rest[..end];
-                    go_on = found(Found::Line(line.strip_suffix(b"\r").unwrap_or(line)));
-                    taken += end + 1;
-                }
-                (_, None) if rest.len() > MAX_LINE_BYTES => {
-                    go_on = found(Found::Line(&rest[..MAX_LINE_BYTES]));
-                    self.position.skipping = Some(0);
-                    taken += MAX_LINE_BYTES;
-                }
-                (_, None) => break,
-            }
-        }
+    fn take_found(
+        &mut self,
+        framing: Framing<'_>,
+        found: &mut dyn FnMut(Found<'_>) -> bool,
+    ) -> bool {
+        let skipping = &mut self.position.skipping;
+        let (taken, go_on) = framing::take(&self.partial, skipping, framing, found);
         self.partial.drain(..taken);
         self.position.offset += taken as u64;
         go_on

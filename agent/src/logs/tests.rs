@@ -13,6 +13,8 @@ use watchkeep_shared::wire::policy::LogRule;
 
 use super::*;
 
+mod records;
+
 /// A watcher over a directory, with a clock and a store of positions.
 struct World {
     dir: TempDir,
@@ -34,7 +36,10 @@ impl World {
             rules: vec![LogRule {
                 name: "rule".to_owned(),
                 pattern: pattern.to_owned(),
+                lines_per_minute: None,
             }],
+            record_start: None,
+            journal: None,
         }];
         let watcher = watcher(&dir, None);
         let mut world = Self {
@@ -165,7 +170,7 @@ fn an_overlong_line_matches_by_its_beginning_and_the_rest_is_a_gap() {
     let mut world = World::new("a.log", "ERROR");
     world.scan_and_commit();
     let rest = 200_000;
-    let long = format!("ERROR{}", "x".repeat(tail::MAX_LINE_BYTES - 5 + rest));
+    let long = format!("ERROR{}", "x".repeat(framing::MAX_LINE_BYTES - 5 + rest));
     let (first, second) = long.split_at(90_000);
     world.append("a.log", first);
     world.scan_and_commit();
@@ -243,6 +248,7 @@ fn more_kinds_of_matches_than_fit_a_frame_wait_for_the_next() {
         .map(|n| LogRule {
             name: format!("r{n}"),
             pattern: format!("E{n}$"),
+            lines_per_minute: None,
         })
         .collect();
     world.watcher.set(&world.checks);
@@ -266,6 +272,7 @@ fn a_line_that_too_many_rules_match_keeps_to_the_limits_of_a_frame_and_says_so()
         .map(|n| LogRule {
             name: format!("r{n}"),
             pattern: "ERROR".to_owned(),
+            lines_per_minute: None,
         })
         .collect();
     world.watcher.set(&world.checks);

@@ -43,7 +43,7 @@ use crate::{
     config::{Config, Source},
     files,
     identity::{Identity, IdentityError},
-    logs::{LogWatcher, Redactor},
+    logs::{self, LogWatcher, Redactor},
     policy::{self, Effective},
     process::Tasks,
     sampler::Sampler,
@@ -225,13 +225,19 @@ impl Agent {
         tracing::info!(host.id = %identity.host, collector = %identity.url, "agent starts");
         let spool = Spool::open(&config.state_dir.join(SPOOL), config.spool, run);
         let uplink = Uplink::new(identity, &config.state_dir, run, config.proxy.clone())?;
-        let logs = LogWatcher::new(
+        let mut logs = LogWatcher::new(
             spool.note(),
             config.limits.log_paths.clone(),
             Arc::new(Redactor::new(config.redaction_extra.clone())),
         );
-        let (services, wakes) = Services::new(tasks, &config.limits, Place::system());
         let (notice, log_changes, config_changes) = LogNotice::new(reload.file());
+        logs.read_journal_with(logs::Launcher {
+            program: "journalctl".into(),
+            tasks: tasks.clone(),
+            changes: notice.changes(),
+            since_wall_us: now.wall_ms * 1_000,
+        });
+        let (services, wakes) = Services::new(tasks, &config.limits, Place::system());
         let start = Instant::now();
         let mut agent = Self {
             policy: Effective::without_policy(&config.limits),
@@ -276,7 +282,8 @@ impl Agent {
         }
         if self.schedule.logs_due(now) {
             let more = self.logs.scan(clock::now().boot_ms);
-            self.schedule.logs_read(now, more, self.notice.is_live());
+            let unhurried = self.notice.is_live() && !self.logs.record_waits();
+            self.schedule.logs_read(now, more, unhurried);
             self.notice.watch(self.logs.directories());
             if self.logs.has_events() {
                 self.schedule.log_matched(now);

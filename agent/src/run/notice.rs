@@ -42,6 +42,11 @@ impl LogNotice {
         (notice, receiver, config_receiver)
     }
 
+    /// Where others that follow logs say that there is something to read.
+    pub(super) fn changes(&self) -> mpsc::Sender<()> {
+        self.changes.clone()
+    }
+
     /// Whether all directories are watched.
     pub(super) fn is_live(&self) -> bool {
         self.watcher.is_some() && !self.failed

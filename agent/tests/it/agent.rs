@@ -145,7 +145,10 @@ pub(crate) fn policy(agent: &Agent, services: Vec<ServiceCheck>) -> Policy {
             rules: vec![LogRule {
                 name: "errors".to_owned(),
                 pattern: "ERROR".to_owned(),
+                lines_per_minute: None,
             }],
+            record_start: None,
+            journal: None,
         }],
     }
 }

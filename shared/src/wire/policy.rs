@@ -132,6 +132,28 @@ pub struct LogCheck {
     pub path: String,
     /// What to look for.
     pub rules: Vec<LogRule>,
+    /// For records of several lines (stack traces): a pattern that the first line of each record
+    /// matches. Rules are then matched against whole records. Absent: each line is a record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_start: Option<String>,
+    /// Entries of the systemd journal instead of files; `path` is `journal` then, which an agent
+    /// that does not know this field refuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalFilter>,
+}
+
+/// Which entries of the systemd journal are looked at: those that have all of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct JournalFilter {
+    /// Of one of these units, as in `nginx.service`; empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<String>,
+    /// With one of these syslog identifiers, as in `kernel`; empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identifiers: Vec<String>,
+    /// At least as urgent as this: 0 (emergency) to 7 (debug), as in `syslog(3)`; absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_priority: Option<u8>,
 }
 
 /// A pattern to look for in log lines.
@@ -141,6 +163,9 @@ pub struct LogRule {
     pub name: String,
     /// A regular expression (syntax of the Rust `regex` crate), matched against each line.
     pub pattern: String,
+    /// How many matching lines are shown in a minute; all are counted. Absent: 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines_per_minute: Option<u32>,
 }
 
 /// A policy item that the customer's configuration refused.

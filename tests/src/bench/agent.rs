@@ -34,7 +34,10 @@ pub(super) async fn footprint(size: Size) -> Result<Vec<Row>> {
             rules: vec![LogRule {
                 name: "errors".to_owned(),
                 pattern: "ERROR".to_owned(),
+                lines_per_minute: None,
             }],
+            record_start: None,
+            journal: None,
         }],
         ..Settings::product_defaults()
     };

@@ -119,6 +119,7 @@ impl World {
             .map(|n| LogRule {
                 name: n.to_string(),
                 pattern: format!("^k{n} [0-9]+ end$"),
+                lines_per_minute: Some(1_000),
             })
             .collect();
         let checks = vec![LogCheck {
@@ -130,6 +131,8 @@ impl World {
                 .unwrap()
                 .to_owned(),
             rules,
+            record_start: None,
+            journal: None,
         }];
         fs::create_dir(dir.path().join("outside")).unwrap();
         let mut world = Self {
