@@ -1,5 +1,7 @@
 //! The command line.
 
+mod logs;
+
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
@@ -64,6 +66,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tries log rules.
+    Logs {
+        #[command(subcommand)]
+        command: logs::LogsCommand,
+    },
     /// Says how the running agent is.
     Status {
         /// Print it as JSON.
@@ -109,6 +116,7 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
             print(&format!("the configuration is valid:\n{config:#?}\n"))?;
         }
         Command::Sample { json } => print(&sample(json)?)?,
+        Command::Logs { command } => return Ok(logs::run(&config, command)),
         Command::Status { .. } => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -16,6 +16,7 @@ mod remember;
 mod rotation;
 mod rules;
 mod tail;
+mod trial;
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +31,12 @@ use watchkeep_shared::wire::{
 };
 
 use self::{check::Check, journal::Journal, pending::Pending, remember::SavedCheck, rules::Rules};
-pub use self::{journal::Launcher, redact::Redactor, rules::check_pattern};
+pub use self::{
+    journal::Launcher,
+    redact::Redactor,
+    rules::check_pattern,
+    trial::{RuleTrial, Trial, try_rules},
+};
 use crate::config::AllowedPath;
 
 /// Most bytes that one scan reads, so that the loop stays responsive.

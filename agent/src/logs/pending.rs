@@ -108,8 +108,7 @@ impl Pending {
         });
         minute.lines = minute.lines.saturating_add(1);
         if minute.lines <= limit {
-            let mut text = self.redactor.redact(&String::from_utf8_lossy(line));
-            text.truncate(text.floor_char_boundary(SHOWN_BYTES));
+            let text = shown_text(&self.redactor, line);
             self.shown_bytes += text.len();
             lines.push(text);
         } else if minute.lines == limit.saturating_add(1) {
@@ -138,6 +137,13 @@ impl Pending {
             bytes,
         });
     }
+}
+
+/// A line or record as it leaves the machine.
+pub(super) fn shown_text(redactor: &Redactor, text: &[u8]) -> String {
+    let mut text = redactor.redact(&String::from_utf8_lossy(text));
+    text.truncate(text.floor_char_boundary(SHOWN_BYTES));
+    text
 }
 
 fn shown_path(path: &Path) -> String {
