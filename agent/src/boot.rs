@@ -10,9 +10,10 @@ use watchkeep_shared::{
     wire::heartbeat::{Clocks, Event, GoodbyeReason, PreviousBoot},
 };
 
-use crate::status::Status;
+use crate::{platform, status::Status};
 
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// What a failure to read the boot's identity is about.
+const BOOT_ID: &str = "the boot's identity";
 const WTMP: &str = "/var/log/wtmp";
 /// A hook for tests that play a reboot: a UUID that stands for the kernel's boot id.
 const TEST_BOOT_ID: &str = "WATCHKEEP_TEST_BOOT_ID";
@@ -45,7 +46,7 @@ pub fn boot_id() -> Result<BootId, BootError> {
         Ok(text) => (TEST_BOOT_ID, text),
         Err(_) => (
             BOOT_ID,
-            fs::read_to_string(BOOT_ID).map_err(|source| BootError::Read {
+            platform::boot_id().map_err(|source| BootError::Read {
                 path: BOOT_ID.into(),
                 source,
             })?,
@@ -95,11 +96,14 @@ fn last_record_before(wtmp: &[u8], limit_ms: i64) -> Option<i64> {
 
 /// Why the agent is being stopped, as far as the system shows it.
 pub fn goodbye_reason() -> GoodbyeReason {
-    let going_down = Path::new("/run/systemd/shutdown/scheduled").exists()
+    let going_down = platform::is_going_down()
+        || Path::new("/run/systemd/shutdown/scheduled").exists()
         || Path::new("/run/nologin").exists()
         || fs::read("/run/utmp").is_ok_and(|utmp| is_shutdown_runlevel(&utmp));
     if going_down {
         GoodbyeReason::Shutdown
+    } else if platform::is_replaced() {
+        GoodbyeReason::Upgrade
     } else {
         GoodbyeReason::Stop
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use watchkeep_shared::token::EnrolmentToken;
 
@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Source},
     enroll,
     identity::Identity,
-    run, sampler,
+    manual, run, sampler,
     status::Status,
 };
 
@@ -71,12 +71,36 @@ enum Command {
         #[command(subcommand)]
         command: logs::LogsCommand,
     },
+    /// Writes manual pages and the shells' completions.
+    #[command(hide = true)]
+    Manual {
+        /// Where to.
+        dir: PathBuf,
+    },
+    /// The service of Windows.
+    #[cfg(windows)]
+    Service {
+        #[command(subcommand)]
+        command: ServiceCommand,
+    },
     /// Says how the running agent is.
     Status {
         /// Print it as JSON.
         #[arg(long)]
         json: bool,
     },
+}
+
+#[cfg(windows)]
+#[derive(Debug, Subcommand)]
+enum ServiceCommand {
+    /// Makes the service, which starts with the machine. Needs an administrator.
+    Install,
+    /// Stops and removes the service; settings and state stay.
+    Remove,
+    /// What the service manager runs.
+    #[command(hide = true)]
+    Run,
 }
 
 /// Runs the command line; the whole program.
@@ -91,6 +115,11 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
+    // Made where packages are built, which is not where they run: without settings.
+    if let Command::Manual { dir } = &args.command {
+        manual::write(&Args::command(), dir)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let source = Source {
         path: args.config,
         state_dir: args.state_dir.map(std::path::absolute).transpose()?,
@@ -117,7 +146,9 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         }
         Command::Sample { json } => print(&sample(json)?)?,
         Command::Logs { command } => return Ok(logs::run(&config, command)),
-        Command::Status { .. } => {}
+        #[cfg(windows)]
+        Command::Service { command } => service(command, source, config)?,
+        Command::Status { .. } | Command::Manual { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -127,6 +158,27 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
+}
+
+#[cfg(windows)]
+fn service(command: ServiceCommand, source: Source, config: Config) -> anyhow::Result<()> {
+    use crate::platform::service;
+
+    match command {
+        ServiceCommand::Install => {
+            let settings = source.path.map(std::path::absolute).transpose()?;
+            service::install(&std::env::current_exe()?, settings.as_deref())?;
+        }
+        ServiceCommand::Remove => service::remove()?,
+        ServiceCommand::Run => service::run(Box::new(move || {
+            let set_log_level = start_log(&config);
+            let ended = runtime().map(|runtime| {
+                runtime.block_on(run::run(config.clone(), source.clone(), set_log_level))
+            });
+            matches!(ended, Ok(Ok(())))
+        }))?,
+    }
+    Ok(())
 }
 
 /// Starts the log; what it gives back sets another level.

@@ -1,13 +1,14 @@
 //! Small files written whole: a reader sees the old content or the new, never a mixture.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::platform;
 
 /// Whether a write must have reached the disk when it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum Durability {
 
 /// Makes `dir` and its parents, readable by the owner alone. An existing directory is left as it is.
 pub fn make_private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    platform::make_private_dir(dir)
 }
 
 /// Writes `bytes` to `path` by way of a temporary file and a rename, mode 0600.
@@ -40,11 +41,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8], durability: Durability) -> io
 }
 
 fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
-    let mut file = OpenOptions::new()
+    let mut file = platform::private_file()
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(0o600)
         .open(path)?;
     file.write_all(bytes)?;
     match durability {
@@ -92,7 +92,7 @@ pub fn read_virtual(path: &str) -> io::Result<String> {
 /// Makes a new or renamed entry of the parent directory survive a power cut.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        Some(parent) if !parent.as_os_str().is_empty() => platform::sync_dir(parent),
         _ => Ok(()),
     }
 }

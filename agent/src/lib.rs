@@ -17,9 +17,15 @@ pub mod enroll;
 pub mod files;
 pub mod identity;
 pub mod logs;
+pub mod manual;
+pub mod platform;
 pub mod policy;
 pub mod process;
 pub mod run;
+#[cfg(windows)]
+#[path = "platform/windows/sampler.rs"]
+pub mod sampler;
+#[cfg(unix)]
 pub mod sampler;
 pub mod services;
 pub mod spool;

@@ -20,7 +20,7 @@ pub use self::env::VARIABLES;
 use self::raw::{RawConfig, RawLimits};
 
 /// Where `run` looks when no `--config` is given.
-pub const DEFAULT_PATH: &str = "/etc/watchkeep/agent.toml";
+pub const DEFAULT_PATH: &str = crate::platform::SETTINGS;
 
 /// The configuration, checked.
 #[derive(Clone, Debug)]

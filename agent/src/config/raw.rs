@@ -60,7 +60,7 @@ pub(super) struct RawLog {
 impl Default for RawConfig {
     fn default() -> Self {
         Self {
-            state_dir: PathBuf::from("/var/lib/watchkeep-agent"),
+            state_dir: PathBuf::from(crate::platform::STATE_DIR),
             limits: RawLimits::default(),
             spool: RawSpool::default(),
             redaction: RawRedaction::default(),

@@ -12,7 +12,6 @@ use std::{collections::VecDeque, io, path::PathBuf, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
     time::timeout,
 };
 
@@ -20,6 +19,7 @@ pub use self::{
     message::{Call, Kind, Message},
     value::{Malformed, Reader, Value, Writer},
 };
+use crate::platform::{self, LocalStream};
 
 /// The bus and its own interface.
 pub const BUS: &str = "org.freedesktop.DBus";
@@ -57,7 +57,7 @@ pub enum BusError {
 /// A connection that has said hello.
 #[derive(Debug)]
 pub struct Bus {
-    stream: UnixStream,
+    stream: LocalStream,
     received: Vec<u8>,
     /// Signals that came while an answer was waited for.
     kept: VecDeque<Message>,
@@ -82,7 +82,7 @@ impl Bus {
     pub async fn connect(socket: &std::path::Path) -> Result<Self, BusError> {
         let hello = async {
             let mut bus = Self {
-                stream: UnixStream::connect(socket).await?,
+                stream: platform::connect_locally(socket).await?,
                 received: Vec::new(),
                 kept: VecDeque::new(),
                 serial: 0,
@@ -100,7 +100,7 @@ impl Bus {
     /// D-Bus Specification, "Authentication Protocol": a zero byte, then lines.
     async fn authenticate(&mut self) -> Result<(), BusError> {
         use std::fmt::Write as _;
-        let uid = rustix::process::geteuid().as_raw().to_string();
+        let uid = platform::user_id().to_string();
         let hex = uid.bytes().fold(String::new(), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");
             hex

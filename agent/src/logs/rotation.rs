@@ -4,17 +4,15 @@
 use std::{
     fs::{self, File},
     io,
-    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
-
-use rustix::fs::OFlags;
 
 use super::{
     Reading,
     find::is_archive,
     tail::{FileId, Position, Tail},
 };
+use crate::platform;
 
 /// The copy of a truncated file's old content, to be read on from where the original was left.
 pub(super) fn adopt_copy(
@@ -52,14 +50,7 @@ pub(super) fn is_rotated_name(original: &Path, path: &Path) -> bool {
 /// Opens a regular file if the customer allows what the path leads to. That is asked of the open
 /// file, so that a link which is switched in between leads nowhere else.
 pub(super) fn open_allowed(path: &Path, reading: &Reading<'_>) -> io::Result<File> {
-    // Not waiting for a writer, should it be a named pipe by now.
-    let mut options = File::options();
-    options
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-    let file = options.open(path)?;
-    let target = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        .or_else(|_| path.canonicalize())?;
+    let (file, target) = platform::open_to_read(path)?;
     if !reading
         .allowed
         .iter()

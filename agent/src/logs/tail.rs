@@ -3,7 +3,6 @@
 use std::{
     fs::{File, Metadata},
     io,
-    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::framing::{self, Found, Framing};
+use crate::platform;
 
 /// First bytes of a file that tell it from another with the same inode.
 const HEAD_BYTES: u64 = 1_024;
@@ -39,9 +39,10 @@ impl FileId {
     pub(super) fn of(metadata: &Metadata) -> Self {
         let born = metadata.created().ok();
         let since = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+        let (dev, ino) = platform::file_numbers(metadata);
         Self {
-            dev: metadata.dev(),
-            ino: metadata.ino(),
+            dev,
+            ino,
             born_us: since.and_then(|since| i64::try_from(since.as_micros()).ok()),
         }
     }
@@ -116,7 +117,7 @@ impl Head {
         let mut buffer = vec![0; limit as usize];
         let mut filled = 0;
         while filled < buffer.len() {
-            match file.read_at(&mut buffer[filled..], filled as u64)? {
+            match platform::read_at(file, &mut buffer[filled..], filled as u64)? {
                 0 => break,
                 n => filled += n,
             }
@@ -259,7 +260,7 @@ impl Tail {
         while total < budget {
             chunk.resize(CHUNK_BYTES.min(budget - total), 0);
             let at = self.position.offset + self.partial.len() as u64;
-            let n = self.file.read_at(&mut chunk, at)?;
+            let n = platform::read_at(&self.file, &mut chunk, at)?;
             if n == 0 {
                 break;
             }

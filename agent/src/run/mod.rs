@@ -18,11 +18,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use watchkeep_shared::{
     BootId, InstanceId, ids,
     wire::{
@@ -44,6 +40,7 @@ use crate::{
     files,
     identity::{Identity, IdentityError},
     logs::{self, LogWatcher, Redactor},
+    platform::{ReloadSignal, StopSignal},
     policy::{self, Effective},
     process::Tasks,
     sampler::Sampler,
@@ -143,18 +140,12 @@ pub async fn run(
     set_log_level: SetLogLevel,
 ) -> Result<(), RunError> {
     let _lock = lock_state_dir(&config.state_dir)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
+    let mut stop_signal = StopSignal::listen().map_err(RunError::Signals)?;
+    let mut hangup = ReloadSignal::listen().map_err(RunError::Signals)?;
     let tasks = Tasks::default();
     let reload = Reload::new(source, set_log_level);
     let (mut agent, mut inputs) = Agent::new(config, reload, tasks.clone())?;
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
+    let stop = stop_signal.wait();
     tokio::pin!(stop);
     loop {
         agent.turn();
@@ -162,7 +153,7 @@ pub async fn run(
         tokio::select! {
             biased;
             () = &mut stop => break,
-            Some(()) = hangup.recv() => agent.reload(Asked::BySignal),
+            () = hangup.wait() => agent.reload(Asked::BySignal),
             Some(()) = inputs.config.recv() => agent.config_changed(Instant::now()),
             answer = answer_of(&mut agent.request) => agent.answered(answer),
             Some(result) = inputs.services.probes.recv() => agent.probed(result),

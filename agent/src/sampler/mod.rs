@@ -18,21 +18,19 @@ mod processes;
 mod processor;
 mod raid;
 mod reader;
+mod sample;
 mod sensors;
 mod slow;
 mod upkeep;
 mod writer;
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use rustix::time::{ClockId, clock_gettime};
 use sysinfo::System;
-use watchkeep_shared::{
-    ids::SchemaId,
-    metric,
-    wire::{heartbeat::Clocks, limits::MAX_VALUES_PER_FRAME},
-};
+use watchkeep_shared::wire::heartbeat::Clocks;
 
+pub use self::sample::{NamedSchema, Sample};
 use self::{
     block::BlockDevices,
     disks::Disks,
@@ -41,27 +39,10 @@ use self::{
     pressure::Pressure,
     processor::Processor,
     reader::VirtualFile,
+    sample::Names,
     slow::Slow,
     writer::{Writer, share},
 };
-
-/// A list of metric names and its identifier.
-#[derive(Debug, PartialEq, Eq)]
-pub struct NamedSchema {
-    /// Identifies the names.
-    pub id: SchemaId,
-    /// The names, in the order of a sample's values.
-    pub names: Vec<String>,
-}
-
-/// The values of one cycle.
-#[derive(Clone, Debug)]
-pub struct Sample {
-    /// Which names they belong to.
-    pub schema: Arc<NamedSchema>,
-    /// The values, rounded to hundredths; `None` where a reading failed.
-    pub values: Vec<Option<f64>>,
-}
 
 /// Measures the machine; keeps the counters of the last cycle for rates.
 #[derive(Debug)]
@@ -75,9 +56,7 @@ pub struct Sampler {
     slow: Slow,
     files: Files,
     before: Option<(Clocks, i64)>,
-    schema: Option<Arc<NamedSchema>>,
-    /// The schema's names joined by newlines, to see whether they changed.
-    joined: String,
+    names: Names,
     buffer: Vec<u8>,
 }
 
@@ -102,8 +81,7 @@ impl Sampler {
             slow: Slow::new(root),
             files: Files::new(root),
             before: None,
-            schema: None,
-            joined: String::new(),
+            names: Names::default(),
             buffer: Vec::new(),
         };
         sampler.sample(now, 0);
@@ -114,9 +92,10 @@ impl Sampler {
     pub fn sample(&mut self, now: Clocks, spool_frames: usize) -> Sample {
         let own_cpu_us = own_cpu_us();
         let before = self.before.replace((now, own_cpu_us));
+        let (bytes, values) = self.names.sizes();
         let mut writer = Writer {
-            joined: String::with_capacity(self.joined.len()),
-            values: Vec::with_capacity(self.schema.as_ref().map_or(0, |s| s.names.len())),
+            joined: String::with_capacity(bytes),
+            values: Vec::with_capacity(values),
             elapsed_s: before
                 .map(|(before, _)| (now.boot_ms - before.boot_ms) as f64 / 1_000.0)
                 .filter(|seconds| *seconds > 0.0),
@@ -136,34 +115,8 @@ impl Sampler {
         writer.put("agent.cpu_pct", own_cpu);
         writer.put("agent.spool_frames", Some(spool_frames as f64));
         self.slow.write(now, &mut writer);
-        self.finish(writer)
-    }
-
-    fn finish(&mut self, writer: Writer) -> Sample {
-        let Writer {
-            joined,
-            mut values,
-            buffer,
-            ..
-        } = writer;
-        self.buffer = buffer;
-        if self.schema.is_none() || joined != self.joined {
-            let names: Vec<String> = joined
-                .split('\n')
-                .take(MAX_VALUES_PER_FRAME)
-                .map(str::to_owned)
-                .collect();
-            self.schema = Some(Arc::new(NamedSchema {
-                id: metric::schema_id(&names),
-                names,
-            }));
-            self.joined = joined;
-        }
-        values.truncate(MAX_VALUES_PER_FRAME);
-        Sample {
-            schema: self.schema.clone().expect("it was just set"),
-            values,
-        }
+        self.buffer = writer.buffer;
+        self.names.sample(writer.joined, writer.values)
     }
 }
 
@@ -213,6 +166,10 @@ pub fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use watchkeep_shared::metric;
+
     use super::*;
     use crate::clock;
 

@@ -16,12 +16,8 @@ mod probe_tests;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reqwest::Client;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustls::ClientConfig;
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::{Semaphore, mpsc, watch},
-};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use watchkeep_shared::{
     metric,
@@ -38,7 +34,7 @@ use self::{
     process::ProcessWatch,
     systemd::Wanted,
 };
-use crate::{clock, config::Limits, process::Tasks, tls};
+use crate::{clock, config::Limits, platform::ProcessEnd, process::Tasks, tls};
 
 /// Most processes whose end the kernel is asked to tell; each costs a file descriptor.
 const MAX_EXIT_NOTICES: usize = 64;
@@ -244,23 +240,18 @@ impl Services {
     }
 
     /// Asks to be told when a process ends. Returns whether that will be so.
-    #[expect(
-        deprecated,
-        reason = "unsound only for types that don't own their descriptor; its successor is unsafe"
-    )]
     fn notice_exit(&self, pid: u32) -> bool {
         let Ok(permit) = self.exit_notices.clone().try_acquire_owned() else {
             return false;
         };
-        let watched = Pid::from_raw(pid as i32)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
-            .and_then(|process| AsyncFd::with_interest(process, Interest::READABLE).ok());
-        let Some(process) = watched else { return false };
+        let Some(end) = ProcessEnd::of(pid) else {
+            return false;
+        };
         let (exits, stop) = (self.exits.clone(), self.stop_probes.clone());
         self.tasks.spawn("process-exit", async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = process.readable() => {
+                () = end.wait() => {
                     // A full channel already says it.
                     let _ = exits.try_send(());
                 }

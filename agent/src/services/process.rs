@@ -3,12 +3,12 @@
 //! twice a second. When too few of them are left, all of `/proc` is looked at again. Where the
 //! policy counts processes (`min`, `max`) all of `/proc` is looked at every half minute besides.
 
-use std::{cell::OnceCell, ffi::OsString, fs, time::Duration};
+use std::{cell::OnceCell, ffi::OsString, time::Duration};
 
 use watchkeep_shared::wire::heartbeat::ServiceStatus;
 
 use super::{Finding, restarts::Restarts};
-use crate::files;
+use crate::platform;
 
 /// Most processes that are kept for one name: where only one is needed,
 const KEPT: usize = 8;
@@ -22,8 +22,6 @@ const CHECK_NOTICED: Duration = Duration::from_secs(5);
 const CHECK_MISSING: Duration = Duration::from_secs(2);
 /// and while the kernel does not tell of some.
 const CHECK_ALONE: Duration = Duration::from_millis(500);
-/// Longest name that the kernel keeps in `comm`, bytes.
-const COMM_BYTES: usize = 15;
 
 /// A name that is watched.
 #[derive(Debug)]
@@ -115,7 +113,7 @@ impl ProcessWatch {
     }
 
     fn comm(&self) -> &str {
-        &self.name[..self.name.floor_char_boundary(COMM_BYTES)]
+        &self.name[..self.name.floor_char_boundary(platform::PROCESS_NAME_BYTES)]
     }
 }
 
@@ -137,7 +135,7 @@ pub(super) fn check(watches: &mut [ProcessWatch], notice: &dyn Fn(u32) -> bool, 
     for watch in watches.iter_mut() {
         watch
             .kept
-            .retain(|known| start_ticks_if_alive(known.pid) == Some(known.start_ticks));
+            .retain(|known| platform::start_of_process(known.pid) == Some(known.start_ticks));
     }
     if !watches.iter().any(|watch| watch.wants_scan(now_ms)) {
         return;
@@ -154,28 +152,15 @@ pub(super) fn check(watches: &mut [ProcessWatch], notice: &dyn Fn(u32) -> bool, 
 }
 
 fn scan_all(watches: &mut [ProcessWatch], notice: &dyn Fn(u32) -> bool) {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return;
-    };
-    for entry in entries.filter_map(Result::ok) {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        let Ok(comm) = fs::read(format!("/proc/{pid}/comm")) else {
-            continue;
-        };
+    platform::each_process(&mut |pid, comm| {
         let process = Process {
             pid,
-            comm: comm.strip_suffix(b"\n").unwrap_or(&comm),
+            comm,
             program: OnceCell::new(),
         };
         for watch in watches.iter_mut() {
             if watch.kept.len() < watch.keeps() && process.is_named(watch) {
-                let alive = start_ticks_if_alive(pid);
+                let alive = platform::start_of_process(pid);
                 watch.kept.extend(alive.map(|start_ticks| Known {
                     pid,
                     start_ticks,
@@ -183,7 +168,7 @@ fn scan_all(watches: &mut [ProcessWatch], notice: &dyn Fn(u32) -> bool) {
                 }));
             }
         }
-    }
+    });
 }
 
 /// A process as a look at all of `/proc` sees it.
@@ -202,31 +187,16 @@ impl Process<'_> {
             return false;
         }
         let comm_fits = self.comm == watch.comm().as_bytes();
-        if comm_fits && watch.name.len() <= COMM_BYTES {
+        if comm_fits && watch.name.len() <= platform::PROCESS_NAME_BYTES {
             return true;
         }
-        let program = self.program.get_or_init(|| {
-            let link = fs::read_link(format!("/proc/{}/exe", self.pid)).ok()?;
-            link.file_name().map(ToOwned::to_owned)
-        });
+        let program = self
+            .program
+            .get_or_init(|| platform::program_of_process(self.pid));
         match program {
             Some(program) => program.as_os_str() == watch.name.as_str(),
             // What `comm` shows has to do.
             None => comm_fits,
         }
     }
-}
-
-/// Field 22 of `/proc/PID/stat` (`proc_pid_stat(5)`); `None` if there is no such process or it is
-/// dead and only waits to be collected.
-fn start_ticks_if_alive(pid: u32) -> Option<u64> {
-    let stat = files::read_virtual(&format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything, so fields are counted from its end.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X" | "x") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
 }

@@ -49,13 +49,7 @@ pub(super) async fn connect(address: &str) -> io::Result<TcpStream> {
 pub(super) fn status_of(error: &io::Error) -> ServiceStatus {
     match error.kind() {
         io::ErrorKind::OutOfMemory | io::ErrorKind::PermissionDenied => ServiceStatus::Unknown,
-        _ if error.raw_os_error().is_some_and(|code| {
-            code == rustix::io::Errno::MFILE.raw_os_error()
-                || code == rustix::io::Errno::NFILE.raw_os_error()
-        }) =>
-        {
-            ServiceStatus::Unknown
-        }
+        _ if crate::platform::is_out_of_handles(error) => ServiceStatus::Unknown,
         _ => ServiceStatus::Stopped,
     }
 }

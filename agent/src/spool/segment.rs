@@ -8,9 +8,8 @@
 
 use std::{
     collections::HashSet,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write as _},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use watchkeep_shared::{BootId, InstanceId, wire::heartbeat::Frame};
 
-use crate::files;
+use crate::{files, platform};
 
 const FILE_MAGIC: &[u8; 8] = b"WKSPOOL1";
 const HEADER_BYTES: usize = 16;
@@ -118,10 +117,9 @@ impl SegmentWriter {
     /// and again, and must not fill with empty files.
     pub(super) fn create(dir: &Path, number: u32, nonce: [u8; 8]) -> io::Result<Self> {
         let path = segment_path(dir, number);
-        let mut file = OpenOptions::new()
+        let mut file = platform::private_file()
             .write(true)
             .create_new(true)
-            .mode(0o600)
             .open(&path)?;
         let begun = file
             .write_all(FILE_MAGIC)
@@ -155,9 +153,7 @@ impl SegmentWriter {
             frames += u32::from(matches!(record, Record::Frame(_)));
             places.push(place);
         }
-        let written = self
-            .file
-            .write_all_at(&buffer, self.bytes)
+        let written = platform::write_all_at(&self.file, &buffer, self.bytes)
             .and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             if let Err(error) = self.file.set_len(self.bytes) {
@@ -272,7 +268,7 @@ fn find_magic(bytes: &[u8], from: usize) -> Option<usize> {
 /// Reads one frame again.
 pub(super) fn read_frame(file: &File, place: Place) -> io::Result<Frame> {
     let mut bytes = vec![0; place.bytes as usize];
-    file.read_exact_at(&mut bytes, u64::from(place.offset))?;
+    platform::read_exact_at(file, &mut bytes, u64::from(place.offset))?;
     match decode(&bytes) {
         Some((Record::Frame(record), _, _)) => Ok(record.frame),
         _ => Err(io::Error::new(
@@ -290,10 +286,9 @@ pub(super) fn append_acks(
     ordinals: &[u32],
 ) -> io::Result<()> {
     let path = ack_path(dir, number);
-    let mut file = OpenOptions::new()
+    let mut file = platform::private_file()
         .append(true)
         .create(true)
-        .mode(0o600)
         .open(path)?;
     let mut buffer = Vec::with_capacity(8 + ordinals.len() * ACK_BYTES);
     if file.metadata()?.len() == 0 {

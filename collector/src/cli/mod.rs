@@ -2,13 +2,14 @@
 
 mod admin;
 mod apply;
+mod manual;
 mod quickstart;
 mod report;
 mod status;
 
 use std::{io::Write as _, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use watchkeep_shared::HostId;
 
 use crate::{boot, config::Config};
@@ -60,6 +61,12 @@ enum Command {
     Status(status::Args),
     /// The uptime report of a contract for a month.
     Report(report::Args),
+    /// Write manual pages and the shells' completions.
+    #[command(hide = true)]
+    Manual {
+        /// Where to.
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,9 +95,13 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     if let Command::Quickstart(args) = cli.command {
         return quickstart::run(args).await;
     }
+    // Made where packages are built, which is not where they run: without settings.
+    if let Command::Manual { dir } = cli.command {
+        return Ok(manual::write(&Cli::command(), &dir)?);
+    }
     let config = Config::load(&cli.config)?;
     match cli.command {
-        Command::Quickstart(_) => Ok(()),
+        Command::Quickstart(_) | Command::Manual { .. } => Ok(()),
         Command::Init => admin::init(config).await,
         Command::Serve => {
             let running = boot::start(boot::open(config).await?).await?;
