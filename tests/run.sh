@@ -4,13 +4,13 @@
 # `N passed, N failed`, the sum of all tests and checks; the exit code is 0 only if none failed.
 #
 #   tests/run.sh          everything
-#   tests/run.sh quick    without end-to-end tests, browser and packages
+#   tests/run.sh quick    without end-to-end tests, browser, packages and booted machines
 #   tests/run.sh STAGE... these stages only, as in `tests/run.sh clippy tests`
 set -euo pipefail
 # shellcheck source=packaging/lib.sh
 . "$(dirname "$0")/../packaging/lib.sh"
 
-ALL=(format scripts dependencies clippy build tests doctests docs browser packages)
+ALL=(format scripts dependencies clippy build tests doctests docs browser packages machine)
 QUICK=(format scripts dependencies clippy tests doctests docs)
 
 cd "$ROOT"
@@ -105,17 +105,22 @@ stage_clippy() { cargo clippy --workspace --all-targets --locked --keep-going --
 stage_build() { cargo build --workspace --all-targets --locked; }
 
 stage_tests() {
-    local filter=() junit code=0 tests bad
     if [ -n "${quick:-}" ]; then
-        filter=(-E 'not binary_id(watchkeep-tests::it)')
-    else
-        # The end-to-end tests start the programs.
-        stage_build || return 1
+        run_nextest -E 'not (binary_id(watchkeep-tests::it) or binary_id(watchkeep-tests::machine))'
+        return
     fi
+    # The end-to-end tests start the programs.
+    stage_build || return 1
+    run_nextest -E 'not binary_id(watchkeep-tests::machine)'
+}
+
+# run_nextest FILTER...: runs tests of the workspace and counts them.
+run_nextest() {
+    local junit code=0 tests bad
     # As .config/nextest.toml says, wherever programs are built.
     junit=$ROOT/target/nextest/ci/junit.xml
     rm -f "$junit"
-    cargo nextest run --workspace --locked --profile ci "${filter[@]}" || code=$?
+    cargo nextest run --workspace --locked --profile ci "$@" || code=$?
     if [ ! -s "$junit" ]; then
         echo "no test ran"
         return 1
@@ -160,6 +165,22 @@ stage_browser() {
 
 stage_packages() {
     packaging/build.sh --profile release && packaging/check.sh
+}
+
+# Stories on machines that are booted for them, from the packages. Only root can do that.
+stage_machine() {
+    local root
+    root=$(target_dir)/machine/root
+    if [ "$(id -u)" != 0 ]; then
+        echo "machines are booted by root only: run this stage as root"
+        return 1
+    fi
+    have systemd-nspawn || apt_install systemd-container
+    tests/machine/root.sh "$root" || return 1
+    packaging/build.sh --profile release || return 1
+    stage_build || return 1
+    WATCHKEEP_TEST_MACHINE=$root WATCHKEEP_TEST_PACKAGES=$(target_dir)/packages \
+        run_nextest -E 'binary_id(watchkeep-tests::machine)'
 }
 
 # count_lines CODE FILE SED: sums "PASSED FAILED" lines that the sed script prints. A run that

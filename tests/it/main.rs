@@ -8,4 +8,5 @@ mod crash;
 mod network;
 mod story;
 mod verdicts;
-mod views;
+
+use watchkeep_tests::views;

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod harness;
 pub mod loopback;
 pub mod store;
+pub mod views;
 
 /// A token that nobody cancels: for runs that end by themselves.
 pub fn never() -> tokio_util::sync::CancellationToken {

@@ -15,7 +15,7 @@ use super::{
 use crate::store::Store;
 
 /// The variable by which an agent believes in another boot.
-const BOOT_VARIABLE: &str = "WATCHKEEP_TEST_BOOT_ID";
+pub(super) const BOOT_VARIABLE: &str = "WATCHKEEP_TEST_BOOT_ID";
 /// How long an agent may take from its start to its first heartbeat in the store.
 const FIRST_HEARTBEAT_DEADLINE: Duration = Duration::from_mins(1);
 
@@ -88,18 +88,9 @@ impl Agent {
         Ok(())
     }
 
-    /// Waits until the store has more heartbeats of this host than `than`; returns how many.
+    /// As [`heartbeats`], of this agent.
     pub async fn heartbeats(&self, store: &Store, than: i64) -> i64 {
-        let sql = format!(
-            "SELECT COUNT(*) FROM heartbeat WHERE host_id = {}",
-            store.id(self.host.uuid())
-        );
-        let what = format!("more than {than} heartbeats of the agent are in the store");
-        wait_for(&what, FIRST_HEARTBEAT_DEADLINE, async || {
-            let count = store.int(&sql).await?;
-            Ok((count > than).then_some(count))
-        })
-        .await
+        heartbeats(store, self.host, than).await
     }
 
     /// What `status --json` says, whether all is well or not.
@@ -146,4 +137,18 @@ impl Agent {
     pub fn state(&self) -> PathBuf {
         self.dir.path().join("state")
     }
+}
+
+/// Waits until the store has more heartbeats of a host than `than`; returns how many.
+pub async fn heartbeats(store: &Store, host: HostId, than: i64) -> i64 {
+    let sql = format!(
+        "SELECT COUNT(*) FROM heartbeat WHERE host_id = {}",
+        store.id(host.uuid())
+    );
+    let what = format!("more than {than} heartbeats of the agent are in the store");
+    wait_for(&what, FIRST_HEARTBEAT_DEADLINE, async || {
+        let count = store.int(&sql).await?;
+        Ok((count > than).then_some(count))
+    })
+    .await
 }

@@ -5,25 +5,32 @@ use std::collections::HashSet;
 use anyhow::{Context, Result};
 use serde_json::Value as Json;
 use watchkeep_shared::HostId;
-use watchkeep_tests::{fleet::journal::Acknowledged, store::Store};
+
+use crate::{fleet::journal::Acknowledged, store::Store};
 
 /// An automatic ticket and the alert behind it.
 #[derive(Clone, Debug)]
-pub(crate) struct Ticket {
-    pub(crate) state: String,
-    pub(crate) touched_by_human: bool,
-    pub(crate) opened_at: i64,
-    pub(crate) raised_at: i64,
-    pub(crate) recorded_at: i64,
-    pub(crate) cleared_at: Option<i64>,
+pub struct Ticket {
+    /// Where the ticket stands.
+    pub state: String,
+    /// Whether a person acted on it.
+    pub touched_by_human: bool,
+    /// When it was opened, milliseconds.
+    pub opened_at: i64,
+    /// When the breach began, milliseconds.
+    pub raised_at: i64,
+    /// When the alert was committed, milliseconds.
+    pub recorded_at: i64,
+    /// When it cleared, milliseconds.
+    pub cleared_at: Option<i64>,
     /// JSON.
-    pub(crate) alert_evidence: Json,
+    pub alert_evidence: Json,
     /// The metric around the breach, JSON; null without one.
-    pub(crate) history: Json,
+    pub history: Json,
 }
 
 /// The tickets of one check of a host, oldest first.
-pub(crate) async fn tickets(store: &Store, host: HostId, check: &str) -> Result<Vec<Ticket>> {
+pub async fn tickets(store: &Store, host: HostId, check: &str) -> Result<Vec<Ticket>> {
     let sql = format!(
         "SELECT ticket.state, ticket.touched_by_human, ticket.opened_at, alert.raised_at, \
          alert.recorded_at, alert.cleared_at, alert.evidence, ticket_evidence.body FROM ticket \
@@ -64,7 +71,7 @@ pub(crate) async fn tickets(store: &Store, host: HostId, check: &str) -> Result<
 }
 
 /// How many matching log lines a host has reported.
-pub(crate) async fn log_matches(store: &Store, host: HostId) -> Result<u64> {
+pub async fn log_matches(store: &Store, host: HostId) -> Result<u64> {
     let sql = format!(
         "SELECT detail FROM host_event WHERE kind = 'log_match' AND host_id = {}",
         store.id(host.uuid())
@@ -80,7 +87,7 @@ pub(crate) async fn log_matches(store: &Store, host: HostId) -> Result<u64> {
 }
 
 /// Every stored heartbeat; fails if one is there twice.
-pub(crate) async fn heartbeats(store: &Store) -> Result<HashSet<Acknowledged>> {
+pub async fn heartbeats(store: &Store) -> Result<HashSet<Acknowledged>> {
     let sealed = store.int("SELECT COUNT(*) FROM chunk").await?;
     anyhow::ensure!(
         sealed == 0,
@@ -102,7 +109,7 @@ pub(crate) async fn heartbeats(store: &Store) -> Result<HashSet<Acknowledged>> {
 }
 
 /// One host's part of a report, without its days.
-pub(crate) fn host_report(report: &Json, host: HostId) -> Result<Json> {
+pub fn host_report(report: &Json, host: HostId) -> Result<Json> {
     let host = host.to_string();
     host_reports(report)?
         .into_iter()
@@ -111,7 +118,7 @@ pub(crate) fn host_report(report: &Json, host: HostId) -> Result<Json> {
 }
 
 /// All hosts of a report, without their days.
-pub(crate) fn host_reports(report: &Json) -> Result<Vec<Json>> {
+pub fn host_reports(report: &Json) -> Result<Vec<Json>> {
     let mut hosts = report["hosts"]
         .as_array()
         .context("a report has hosts")?
@@ -125,7 +132,7 @@ pub(crate) fn host_reports(report: &Json) -> Result<Vec<Json>> {
 }
 
 /// Everything that the store knows about when a host was heard, for the message of a failed test.
-pub(crate) async fn evidence(store: &Store, host: &Json) -> Result<String> {
+pub async fn evidence(store: &Store, host: &Json) -> Result<String> {
     let host: HostId = host["host"].as_str().context("a host has an id")?.parse()?;
     let sql = format!(
         "SELECT kind, valid_from, valid_to, recorded_at, detail FROM evidence \
@@ -138,14 +145,14 @@ pub(crate) async fn evidence(store: &Store, host: &Json) -> Result<String> {
 }
 
 /// How long a host was in a state, milliseconds.
-pub(crate) fn state_ms(host: &Json, state: &str) -> i64 {
+pub fn state_ms(host: &Json, state: &str) -> i64 {
     host["states_ms"][state].as_i64().unwrap_or(0)
 }
 
 /// State and cause of a host's outages, oldest first, without the moment between its enrolment and
 /// its first heartbeat, and without what goes on: on a busy machine a live heartbeat may be
 /// overdue just when a report is made.
-pub(crate) fn outages(host: &Json) -> Vec<(&str, &str)> {
+pub fn outages(host: &Json) -> Vec<(&str, &str)> {
     let outages = host["outages"].as_array();
     outages
         .into_iter()
