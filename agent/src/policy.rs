@@ -159,6 +159,11 @@ impl Effective {
     }
 }
 
+/// Whether the customer would allow this service.
+pub fn allows(check: &ServiceCheck, limits: &Limits) -> bool {
+    allowed_service(check, limits, &is_local).is_ok()
+}
+
 /// Whether a service makes sense and the customer allows it.
 fn allowed_service(
     check: &ServiceCheck,

@@ -28,7 +28,7 @@ const fn variable(name: &'static str, env: &'static str, set: Setter) -> Variabl
 }
 
 /// All of them.
-pub const VARIABLES: [Variable; 17] = [
+pub const VARIABLES: [Variable; 18] = [
     variable("state_dir", "WATCHKEEP_STATE_DIR", |raw, text| {
         raw.state_dir = text.into();
         Ok(())
@@ -53,13 +53,7 @@ pub const VARIABLES: [Variable; 17] = [
     variable(
         "failed_units",
         "WATCHKEEP_LIMITS__FAILED_UNITS",
-        |raw, text| {
-            raw.limits.failed_units = text
-                .trim()
-                .parse()
-                .map_err(|_| format!("\"{text}\" is not true or false"))?;
-            Ok(())
-        },
+        |raw, text| flag(text, &mut raw.limits.failed_units),
     ),
     variable(
         "journal_units",
@@ -72,6 +66,9 @@ pub const VARIABLES: [Variable; 17] = [
     variable("tcp", "WATCHKEEP_LIMITS__TCP", |raw, text| {
         raw.limits.tcp = list(text);
         Ok(())
+    }),
+    variable("discovery", "WATCHKEEP_LIMITS__DISCOVERY", |raw, text| {
+        flag(text, &mut raw.limits.discovery)
     }),
     variable("probe_ca", "WATCHKEEP_LIMITS__PROBE_CA", |raw, text| {
         raw.limits.probe_ca = Some(text.into());
@@ -137,6 +134,14 @@ fn number<T: FromStr>(text: &str, target: &mut T) -> Result<(), String> {
         .trim()
         .parse()
         .map_err(|_| format!("\"{text}\" is not a whole number in range"))?;
+    Ok(())
+}
+
+fn flag(text: &str, target: &mut bool) -> Result<(), String> {
+    *target = text
+        .trim()
+        .parse()
+        .map_err(|_| format!("\"{text}\" is not true or false"))?;
     Ok(())
 }
 

@@ -99,6 +99,8 @@ pub struct Limits {
     pub failed_units: bool,
     /// `HOST:PORT` endpoints that may be probed beside those on this machine's own addresses.
     pub tcp: Vec<String>,
+    /// Whether what could be watched here is told to the MSP.
+    pub discovery: bool,
     /// Certificates that HTTPS probes trust, PEM; `None`: those of the system.
     pub probe_ca: Option<PathBuf>,
     /// `HOST:PORT` of HTTPS endpoints whose certificate is not verified.
@@ -277,6 +279,7 @@ fn check_limits(raw: RawLimits, problems: &mut Vec<String>) -> Limits {
         failed_units: raw.failed_units,
         journal_units: raw.journal_units,
         tcp: raw.tcp,
+        discovery: raw.discovery,
         probe_ca: raw.probe_ca,
         insecure_probes: raw.insecure_probes,
         certificate_paths: allowed_paths(

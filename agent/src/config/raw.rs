@@ -26,6 +26,7 @@ pub(super) struct RawLimits {
     pub(super) units: Option<Vec<String>>,
     pub(super) failed_units: bool,
     pub(super) tcp: Vec<String>,
+    pub(super) discovery: bool,
     pub(super) probe_ca: Option<PathBuf>,
     pub(super) insecure_probes: Vec<String>,
     pub(super) certificate_paths: Vec<String>,
@@ -80,6 +81,7 @@ impl Default for RawLimits {
             units: None,
             failed_units: true,
             tcp: Vec::new(),
+            discovery: true,
             probe_ca: None,
             insecure_probes: Vec::new(),
             certificate_paths: [

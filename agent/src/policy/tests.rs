@@ -14,6 +14,7 @@ fn limits() -> Limits {
         units: Some(vec![AllowedPath::new("web-*.service").unwrap()]),
         failed_units: true,
         probe_ca: None,
+        discovery: true,
         insecure_probes: Vec::new(),
         certificate_paths: vec![AllowedPath::new("/etc/ssl/**").unwrap()],
         tcp: vec!["db.example:5432".to_owned()],

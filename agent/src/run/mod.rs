@@ -315,6 +315,7 @@ impl Agent {
         let mut events = self.spool.make_room(clocks);
         let (log_events, positions) = self.logs.take();
         events.extend(log_events);
+        events.extend(self.services.take_discovered());
         events.extend(last_events);
         let behind = !self.spool.is_empty() || !self.uplink.is_healthy();
         let services = self.services.snapshot();

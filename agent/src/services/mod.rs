@@ -3,6 +3,7 @@
 //! about it.
 
 mod certificate;
+mod discover;
 mod http;
 mod probe;
 mod process;
@@ -12,6 +13,8 @@ mod tcp;
 
 #[cfg(test)]
 mod probe_tests;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -22,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use watchkeep_shared::{
     metric,
     wire::{
-        heartbeat::{Service, ServiceStatus},
+        heartbeat::{Event, Service, ServiceStatus},
         limits::MAX_SERVICES_PER_FRAME,
         policy::ServiceCheck,
     },
@@ -61,6 +64,8 @@ enum Found {
     One { key: String, seen: Seen },
     /// All units of systemd, with their keys.
     Units(Vec<(String, Finding)>),
+    /// What could be watched, as the event that says so.
+    Discovered(Event),
 }
 
 /// The watched services.
@@ -71,13 +76,15 @@ pub struct Services {
     states: BTreeMap<String, Finding>,
     /// Values that go along as metrics, by the service's key: the metric's name and its value.
     values: BTreeMap<String, (String, Option<f64>)>,
-    limits: Limits,
+    limits: watch::Sender<Limits>,
     results: mpsc::Sender<ProbeResult>,
     exits: mpsc::Sender<()>,
     exit_notices: Arc<Semaphore>,
     generation: u64,
     stop_probes: CancellationToken,
     units: watch::Sender<Wanted>,
+    /// What was found last, and whether it is still to be told.
+    discovered: Option<(Event, bool)>,
 }
 
 /// What wakes the loop.
@@ -106,6 +113,8 @@ impl Services {
             stop: tasks.stop_token(),
         };
         tasks.spawn("systemd", follower.run());
+        let (customer, current) = watch::channel(limits.clone());
+        discover::start(&tasks, current, results.clone());
         let (exits, exit_wakes) = mpsc::channel(1);
         let services = Self {
             stop_probes: tasks.stop_token().child_token(),
@@ -113,12 +122,13 @@ impl Services {
             processes: Vec::new(),
             states: BTreeMap::new(),
             values: BTreeMap::new(),
-            limits: limits.clone(),
+            limits: customer,
             results,
             exits,
             exit_notices: Arc::new(Semaphore::new(MAX_EXIT_NOTICES)),
             generation: 0,
             units,
+            discovered: None,
         };
         let wakes = Wakes {
             probes,
@@ -127,8 +137,9 @@ impl Services {
         (services, wakes)
     }
 
-    /// The customer allows this of units from now on.
+    /// The customer allows this from now on: of units at once, of probes with the next [`Self::set`].
     pub fn set_limits(&mut self, limits: &Limits) {
+        self.limits.send_replace(limits.clone());
         self.units.send_modify(|wanted| {
             wanted.failed = limits.failed_units;
             wanted.allowed.clone_from(&limits.units);
@@ -193,6 +204,16 @@ impl Services {
 
     /// Takes a probe's result. Returns whether a state changed.
     pub fn apply(&mut self, result: ProbeResult) -> bool {
+        if let Found::Discovered(event) = result.found {
+            let is_new = self
+                .discovered
+                .as_ref()
+                .is_none_or(|(last, _)| *last != event);
+            if is_new {
+                self.discovered = Some((event, true));
+            }
+            return false;
+        }
         // A result of a probe that the policy has since ended means nothing.
         if result.generation != self.generation {
             return false;
@@ -205,6 +226,7 @@ impl Services {
                 set_state(&mut self.states, key, seen.finding)
             }
             Found::Units(units) => self.set_units(units),
+            Found::Discovered(_) => false,
         }
     }
 
@@ -232,6 +254,12 @@ impl Services {
                 detail: finding.detail.clone(),
             })
             .collect()
+    }
+
+    /// What could be watched here, if that is news; once.
+    pub fn take_discovered(&mut self) -> Option<Event> {
+        let (event, is_news) = self.discovered.as_mut()?;
+        std::mem::take(is_news).then(|| event.clone())
     }
 
     /// What the probes measured, by names of metrics; `None` where the last look gave no value.
@@ -267,8 +295,8 @@ impl Services {
             ServiceCheck::Tcp { address } => Ok(Target::Tcp(address.clone())),
             ServiceCheck::Http { url, .. } => {
                 let insecure = crate::policy::address_of(url)
-                    .is_some_and(|address| self.limits.insecure_probes.contains(&address));
-                let client = clients.http(&self.limits, !insecure)?;
+                    .is_some_and(|address| self.limits.borrow().insecure_probes.contains(&address));
+                let client = clients.http(&self.limits.borrow(), !insecure)?;
                 let check = http::Check::new(check).ok_or("not an HTTP check")?;
                 Ok(Target::Http(check, client))
             }
@@ -366,103 +394,4 @@ fn set_state(states: &mut BTreeMap<String, Finding>, key: String, finding: Findi
     let changed = before != Some(finding.status);
     states.insert(key, finding);
     changed
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    fn status(services: &Services, key: &str) -> ServiceStatus {
-        let found = services.snapshot().into_iter().find(|s| s.key == key);
-        found.unwrap().status
-    }
-
-    fn watching(tasks: &Tasks) -> (Services, Wakes) {
-        let config = crate::config::Config::parse("", "x", &|_| None).unwrap();
-        let nowhere = Place {
-            socket: "/nonexistent".into(),
-            booted: "/nonexistent".into(),
-        };
-        Services::new(tasks.clone(), &config.limits, nowhere)
-    }
-
-    #[tokio::test]
-    async fn a_process_that_dies_and_comes_back_is_seen_even_as_a_zombie() {
-        let tasks = Tasks::default();
-        let (mut services, mut wakes) = watching(&tasks);
-        let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("wk-test-sleeper");
-        std::fs::copy("/bin/sleep", &program).unwrap();
-        let key = "process:wk-test-sleeper";
-        services.set(&[ServiceCheck::process("wk-test-sleeper")], 10_000);
-        assert_eq!(status(&services, key), ServiceStatus::Stopped);
-
-        let mut child = Command::new(&program).arg("600").spawn().unwrap();
-        // `spawn` returns when the new program runs, so its name is right at once.
-        assert!(services.check_processes());
-        assert_eq!(status(&services, key), ServiceStatus::Running);
-        assert!(!services.check_processes());
-
-        // Killed and not waited for: a zombie, whose name is still there.
-        child.kill().unwrap();
-        tokio::time::timeout(Duration::from_secs(20), wakes.exits.recv())
-            .await
-            .unwrap();
-        assert!(services.check_processes());
-        assert_eq!(status(&services, key), ServiceStatus::Stopped);
-        child.wait().unwrap();
-        tasks.stop().await;
-    }
-
-    #[tokio::test]
-    async fn an_endpoint_is_running_while_something_listens() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let key = format!("tcp:{address}");
-        let tasks = Tasks::default();
-        let (mut services, mut wakes) = watching(&tasks);
-        services.set(&[ServiceCheck::Tcp { address }], 1_000);
-        assert_eq!(status(&services, &key), ServiceStatus::Unknown);
-        let deadline = Duration::from_secs(20);
-        for (expected, listener) in [
-            (ServiceStatus::Running, Some(listener)),
-            (ServiceStatus::Stopped, None),
-        ] {
-            tokio::time::timeout(deadline, async {
-                while status(&services, &key) != expected {
-                    let result = wakes.probes.recv().await.unwrap();
-                    services.apply(result);
-                }
-            })
-            .await
-            .unwrap();
-            drop(listener);
-        }
-        tasks.stop().await;
-    }
-
-    #[tokio::test]
-    async fn results_of_an_older_policy_are_ignored() {
-        let tasks = Tasks::default();
-        let (mut services, _wakes) = watching(&tasks);
-        let address = "127.0.0.1:1".to_owned();
-        services.set(&[ServiceCheck::Tcp { address }], 1_000);
-        let stale = ProbeResult {
-            generation: services.generation,
-            found: Found::One {
-                key: "tcp:127.0.0.1:1".to_owned(),
-                seen: Finding {
-                    status: ServiceStatus::Running,
-                    detail: None,
-                }
-                .into(),
-            },
-        };
-        services.set(&[], 1_000);
-        assert!(!services.apply(stale));
-        assert!(services.snapshot().is_empty());
-        tasks.stop().await;
-    }
 }

@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 use watchkeep_collector::{
     live::Hint,
-    store::{people, tickets as rows, views},
+    store::{people, record, tickets as rows, views},
     tickets,
     web::{self, password},
 };
@@ -22,7 +22,7 @@ use watchkeep_core::{
     rules::{CheckKey, Priority, RuleId, Severity},
     tickets::{NewTicket, open},
 };
-use watchkeep_shared::DurationMs;
+use watchkeep_shared::{DurationMs, UnixMillis};
 
 use crate::support::{Bench, NOW, Place, both, place};
 
@@ -35,6 +35,7 @@ both!(
     changes_need_the_sessions_token_and_our_own_pages,
     every_page_answers_empty_and_full,
     a_block_comes_without_the_page_around_it,
+    what_an_agent_found_is_proposed_as_it_stands_now,
     people_act_on_tickets_and_it_is_written_down,
     what_a_ticket_does_not_allow_is_refused,
     the_queue_pages_show_each_ticket_once,
@@ -463,6 +464,37 @@ async fn a_block_comes_without_the_page_around_it(bench: Bench) {
     let request = stranger.request("GET", "/").header("hx-request", "true");
     let answer = stranger.send(request.body(Body::empty()).unwrap()).await;
     assert_eq!(answer.headers.get("hx-redirect").unwrap(), "/login");
+}
+
+async fn what_an_agent_found_is_proposed_as_it_stands_now(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    let found = |id: i64, unit: &str| {
+        let proposals = serde_json::json!([
+            { "check": { "type": "systemd", "unit": unit }, "detail": "enabled <b>" },
+            { "check": { "type": "of a newer agent", "x": 1 } },
+        ]);
+        record::NewEvent {
+            id,
+            host: place.host,
+            kind: "discovered",
+            detail: serde_json::json!({ "type": "discovered", "proposals": proposals }).to_string(),
+            at: UnixMillis(NOW.0 + id),
+            recorded_at: UnixMillis(NOW.0 + id),
+        }
+    };
+    let events = [found(1, "old.service"), found(2, "new.service")];
+    let mut tx = bench.app.store.begin().await.unwrap();
+    record::insert_events(&mut tx, &events).await.unwrap();
+    tx.commit().await.unwrap();
+    let page = browser.get(&format!("/hosts/{}", place.host)).await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.text);
+    assert!(page.text.contains("Found here, not watched"));
+    assert!(page.text.contains("new.service"));
+    let line = "{ type = &#34;systemd&#34;, unit = &#34;new.service&#34; },";
+    assert!(page.text.contains(line), "{}", page.text);
+    assert!(!page.text.contains("old.service"));
+    assert!(!page.text.contains("enabled <b>"));
 }
 
 async fn people_act_on_tickets_and_it_is_written_down(bench: Bench) {

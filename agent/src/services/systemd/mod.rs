@@ -167,9 +167,7 @@ impl Watch {
     /// Looks at control groups until the bus is to be tried again or something else is wanted.
     async fn poll(&mut self, tracked: &mut Tracked, until: Instant) {
         loop {
-            tracked.polled(|unit, group, before| {
-                poll::look(unit, group, before, "the system bus is away")
-            });
+            tracked.polled(|unit, before| poll::look(unit, before, "the system bus is away"));
             self.tell(tracked).await;
             let next = until.min(Instant::now() + POLL);
             tokio::select! {

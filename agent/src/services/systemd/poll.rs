@@ -13,16 +13,35 @@ const ROOTS: [&str; 3] = [
     "/sys/fs/cgroup/systemd",
 ];
 
-/// Looks at a unit. `group` is its control group as systemd named it, if it did.
-pub(super) fn look(unit: &str, group: &str, before: &Finding, why: &str) -> Finding {
+/// What was known of a unit before.
+pub(super) struct Before<'a> {
+    /// Its control group as systemd named it; empty if it did not.
+    pub(super) group: &'a str,
+    /// Whether it had processes while systemd could be asked.
+    pub(super) had_processes: bool,
+    pub(super) status: ServiceStatus,
+}
+
+/// Looks at a unit.
+pub(super) fn look(unit: &str, before: &Before<'_>, why: &str) -> Finding {
     let usual = format!("/system.slice/{unit}");
-    let group = if group.is_empty() { &usual } else { group };
-    let ran = before.status == ServiceStatus::Running;
-    let (status, seen) = match has_processes(group) {
+    let group = if before.group.is_empty() {
+        &usual
+    } else {
+        before.group
+    };
+    told(has_processes(group), before, why)
+}
+
+fn told(has_processes: Option<bool>, before: &Before<'_>, why: &str) -> Finding {
+    let (status, seen) = match has_processes {
         Some(true) => (ServiceStatus::Running, "it has processes"),
-        Some(false) if unit.ends_with(".service") && ran => {
+        // A fault that systemd told stays one while nothing runs.
+        Some(false) if before.status.is_fault() => (before.status, "it has no processes"),
+        Some(false) if before.had_processes => {
             (ServiceStatus::Stopped, "it has no processes any more")
         }
+        // A job between its runs has none either.
         Some(false) | None => (ServiceStatus::Unknown, "not told by its processes"),
     };
     Finding {
@@ -42,4 +61,31 @@ fn has_processes(group: &str) -> Option<bool> {
     }
     let processes = fs::read_to_string(group.join("cgroup.procs"));
     Some(processes.is_ok_and(|text| !text.trim().is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_had_processes_is_stopped_for_lack_of_them() {
+        use ServiceStatus::{Failed, Running, Stopped, Unknown};
+        let cases = [
+            (Some(true), false, Failed, Running),
+            (Some(false), true, Running, Stopped),
+            (Some(false), true, Stopped, Stopped),
+            (Some(false), false, Running, Unknown),
+            (Some(false), false, Failed, Failed),
+            (None, true, Running, Unknown),
+        ];
+        for (has_processes, had_processes, status, expected) in cases {
+            let before = Before {
+                group: "",
+                had_processes,
+                status,
+            };
+            let finding = told(has_processes, &before, "x");
+            assert_eq!(finding.status, expected, "{has_processes:?} {status:?}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use watchkeep_shared::wire::heartbeat::ServiceStatus;
 use super::{
     super::{Finding, restarts::Restarts},
     classify::{GRACE_MS, Look, STUCK_MS, classify},
+    poll,
     query::Answer,
 };
 
@@ -26,6 +27,8 @@ struct Unit {
     restarts: Restarts,
     restart_count: Option<u32>,
     control_group: String,
+    /// Whether it had processes when it was last seen.
+    had_processes: bool,
     shown: Finding,
     settling: bool,
     failed_ms: i64,
@@ -45,6 +48,7 @@ impl Unit {
             restarts: Restarts::default(),
             restart_count: None,
             control_group: String::new(),
+            had_processes: false,
             shown: Finding {
                 status: ServiceStatus::Unknown,
                 detail: Some("not looked at yet".to_owned()),
@@ -104,16 +108,20 @@ impl Tracked {
                 return;
             }
         };
-        if let (Some(before), Some(after)) = (unit.restart_count, answer.restarts)
-            && after > before
-        {
-            unit.restarts.note(now_ms, after - before);
+        match (unit.restart_count, answer.restarts) {
+            (Some(before), Some(after)) if after > before => {
+                unit.restarts.note(now_ms, after - before);
+            }
+            // Someone started it by hand or reset it: what was before is done with.
+            (Some(before), Some(after)) if after < before => unit.restarts = Restarts::default(),
+            _ => {}
         }
         unit.restart_count = answer.restarts;
         if !answer.id.is_empty() {
             unit.id = answer.id;
         }
         unit.control_group = answer.control_group;
+        unit.had_processes = answer.facts.active == "active" && answer.facts.sub == "running";
         match classify(&answer.facts, &unit.restarts, now_ms) {
             Look::Settling => unit.settling = true,
             Look::Is(finding) => {
@@ -140,10 +148,15 @@ impl Tracked {
     }
 
     /// Takes what was seen without the bus.
-    pub(super) fn polled(&mut self, look: impl Fn(&str, &str, &Finding) -> Finding) {
+    pub(super) fn polled(&mut self, look: impl Fn(&str, &poll::Before<'_>) -> Finding) {
         for (name, unit) in self.units.iter_mut().filter(|(_, unit)| unit.asked) {
             unit.settling = false;
-            unit.shown = look(name, &unit.control_group, &unit.shown);
+            let before = poll::Before {
+                group: &unit.control_group,
+                had_processes: unit.had_processes,
+                status: unit.shown.status,
+            };
+            unit.shown = look(name, &before);
         }
     }
 

@@ -9,7 +9,10 @@ use serde::Deserialize;
 use watchkeep_core::ledger::{Interval, ObservedState};
 use watchkeep_shared::{
     DurationMs, HostId, UnixMillis,
-    wire::heartbeat::{Event, GoodbyeReason, Service, ServiceStatus},
+    wire::{
+        heartbeat::{Event, GoodbyeReason, Service, ServiceStatus},
+        policy::ServiceCheck,
+    },
 };
 
 use crate::{
@@ -63,6 +66,8 @@ struct HostPage {
     facts: Option<Facts>,
     alerts: Vec<AlertRow>,
     services: Vec<ServiceRow>,
+    proposals: Vec<ProposalRow>,
+    snippet: String,
     strip: Option<Strip>,
     logs: Vec<LogRow>,
     clock: Vec<LogRow>,
@@ -94,6 +99,13 @@ struct ServiceRow {
     kind: &'static str,
     detail: String,
     state: Pill,
+}
+
+/// Something that could be watched and is not.
+struct ProposalRow {
+    name: String,
+    kind: &'static str,
+    detail: String,
 }
 
 struct LogRow {
@@ -140,7 +152,10 @@ pub(crate) async fn page(
         .iter()
         .find(|(name, _)| *name == wanted.range)
         .unwrap_or(&RANGES[0]);
+    let (proposals, snippet) = proposals(&ctx, id, now.as_ref()).await?;
     let page = HostPage {
+        proposals,
+        snippet,
         layout: ctx.layout("fleet").await?,
         state: state(&host, now.as_ref()),
         retired: host.retired_at.map(|at| ctx.time(at)),
@@ -256,15 +271,7 @@ fn services(now: &HostNow) -> Vec<ServiceRow> {
             let (kind, name) = one.key.split_once(':').unwrap_or(("service", &one.key));
             ServiceRow {
                 name: name.to_owned(),
-                kind: match kind {
-                    "process" => "process",
-                    "tcp" => "TCP port",
-                    "systemd" => "systemd unit",
-                    "http" => "web page",
-                    "tls" => "TLS certificate",
-                    "certificate" => "certificate file",
-                    _ => "service",
-                },
+                kind: kind_word(kind),
                 detail: one.detail.clone().unwrap_or_default(),
                 // A silent host's services are as it last said.
                 state: if now.silent {
@@ -275,6 +282,69 @@ fn services(now: &HostNow) -> Vec<ServiceRow> {
             }
         })
         .collect()
+}
+
+fn kind_word(kind: &str) -> &'static str {
+    match kind {
+        "process" => "process",
+        "tcp" => "TCP port",
+        "systemd" => "systemd unit",
+        "http" => "web page",
+        "tls" => "TLS certificate",
+        "certificate" => "certificate file",
+        _ => "service",
+    }
+}
+
+/// What the agent found and nobody watches, and the lines that a policy would need for it.
+async fn proposals(
+    ctx: &Ctx,
+    id: HostId,
+    now: Option<&HostNow>,
+) -> Result<(Vec<ProposalRow>, String), WebError> {
+    let kinds = ["discovered", "discovered"];
+    let events = views::host_events(&ctx.web.app.store, id, UnixMillis(0), kinds, 1).await?;
+    let newest = events
+        .first()
+        .map(|event| serde_json::from_str(&event.detail));
+    let Some(Ok(Event::Discovered { proposals, .. })) = newest else {
+        return Ok((Vec::new(), String::new()));
+    };
+    let watched = now.map_or(&[][..], |now| &now.services);
+    let (mut rows, mut snippet) = (Vec::new(), String::new());
+    for proposal in proposals {
+        let Some((key, line)) = proposal.check.known().and_then(policy_line) else {
+            continue;
+        };
+        if watched.iter().any(|service| service.key == key) {
+            continue;
+        }
+        let (kind, name) = key.split_once(':').unwrap_or(("", &key));
+        rows.push(ProposalRow {
+            name: name.to_owned(),
+            kind: kind_word(kind),
+            detail: proposal.detail.unwrap_or_default(),
+        });
+        snippet.push_str(&line);
+        snippet.push('\n');
+    }
+    Ok((rows, snippet))
+}
+
+/// The key of a check and its line in the collector's settings.
+fn policy_line(check: &ServiceCheck) -> Option<(String, String)> {
+    let (kind, field, value) = match check {
+        ServiceCheck::Systemd { unit } => ("systemd", "unit", unit),
+        ServiceCheck::Tcp { address } => ("tcp", "address", address),
+        ServiceCheck::Certificate { path } => ("certificate", "path", path),
+        ServiceCheck::Process { .. } | ServiceCheck::Http { .. } | ServiceCheck::Tls { .. } => {
+            return None;
+        }
+    };
+    // A JSON text is a TOML one too.
+    let value = serde_json::to_string(value).ok()?;
+    let line = format!("{{ type = \"{kind}\", {field} = {value} }},");
+    Some((check.key(), line))
 }
 
 fn service_state(status: ServiceStatus) -> Pill {
