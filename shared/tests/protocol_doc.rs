@@ -15,6 +15,7 @@ use watchkeep_shared::{
     wire::{
         enroll::{EnrollRequest, Enrolled, RenewRequest, Renewed},
         heartbeat::{Ack, Batch, Event, RejectReason},
+        host::Want,
         limits, paths,
         policy::Policy,
         problem::{Problem, ProblemType},
@@ -127,7 +128,7 @@ fn the_example_batch_is_one_that_a_collector_takes() {
 }
 
 /// How many kinds of events there are.
-const KINDS: usize = 6;
+const KINDS: usize = 8;
 
 /// A new kind does not compile here until [`KINDS`] and the page know it.
 const fn kind(event: &Event) -> &'static str {
@@ -138,6 +139,8 @@ const fn kind(event: &Event) -> &'static str {
         Event::LogGap { .. } => "log_gap",
         Event::SpoolLoss { .. } => "spool_loss",
         Event::Discovered { .. } => "discovered",
+        Event::HostFacts(_) => "host_facts",
+        Event::Processes(_) => "processes",
         // The page has no such row, which the test notices.
         Event::Other => "other",
     }
@@ -154,7 +157,9 @@ fn the_acknowledgement_fits_its_batch() {
     );
     let policy: Policy = ack.policy.unwrap();
     assert_ne!(policy.version, batch.policy_version);
-    let asked: Ack = parse(&acks[1]);
+    let wanted: Ack = parse(&acks[1]);
+    assert_eq!(wanted.want, [Want::Processes]);
+    let asked: Ack = parse(&acks[2]);
     assert_eq!(asked.unknown_schemas, [batch.schemas[0].id]);
 }
 
@@ -200,7 +205,7 @@ fn every_reason_of_refusal_is_in_the_table() {
 #[test]
 fn limits_and_paths_are_those_of_the_code() {
     let (shortest, longest) = (limits::MIN_INTERVAL_MS, limits::MAX_INTERVAL_MS);
-    let rows: [(&str, String); 15] = [
+    let rows: [(&str, String); 17] = [
         (
             "request body as sent",
             format!("{} bytes", limits::MAX_BODY_BYTES),
@@ -230,6 +235,14 @@ fn limits_and_paths_are_those_of_the_code() {
             show(limits::MAX_LINES_PER_LOG_MATCH),
         ),
         ("proposals in an event", show(limits::MAX_PROPOSALS)),
+        (
+            "parts of a machine said to be unseen",
+            show(limits::MAX_UNSEEN),
+        ),
+        (
+            "processes in each list of an event",
+            show(limits::MAX_PROCESSES_LISTED),
+        ),
         ("any text", format!("{} bytes", limits::MAX_TEXT_BYTES)),
         ("interval", format!("{shortest} to {longest} ms")),
         (

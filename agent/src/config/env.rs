@@ -63,6 +63,16 @@ pub const VARIABLES: [Variable; 18] = [
             Ok(())
         },
     ),
+    variable(
+        "busiest_processes",
+        "WATCHKEEP_LIMITS__BUSIEST_PROCESSES",
+        |raw, text| {
+            raw.limits.busiest_processes = text
+                .parse()
+                .map_err(|_| format!("\"{text}\" is neither true nor false"))?;
+            Ok(())
+        },
+    ),
     variable("tcp", "WATCHKEEP_LIMITS__TCP", |raw, text| {
         raw.limits.tcp = list(text);
         Ok(())

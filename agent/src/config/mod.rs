@@ -97,6 +97,8 @@ pub struct Limits {
     pub units: Option<Vec<AllowedPath>>,
     /// Whether failed units are reported though the policy does not name them.
     pub failed_units: bool,
+    /// Whether names and sizes of the busiest processes may be told when an alert opens.
+    pub busiest_processes: bool,
     /// `HOST:PORT` endpoints that may be probed beside those on this machine's own addresses.
     pub tcp: Vec<String>,
     /// Whether what could be watched here is told to the MSP.
@@ -278,6 +280,7 @@ fn check_limits(raw: RawLimits, problems: &mut Vec<String>) -> Limits {
         units: raw.units.map(|globs| allowed_units(&globs, problems)),
         failed_units: raw.failed_units,
         journal_units: raw.journal_units,
+        busiest_processes: raw.busiest_processes,
         tcp: raw.tcp,
         discovery: raw.discovery,
         probe_ca: raw.probe_ca,

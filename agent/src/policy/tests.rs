@@ -7,6 +7,7 @@ use crate::config::AllowedPath;
 
 fn limits() -> Limits {
     Limits {
+        busiest_processes: true,
         log_paths: vec![AllowedPath::new("/var/log/**").unwrap()],
         min_interval_ms: 1_000,
         processes: Some(vec!["nginx".to_owned()]),

@@ -11,7 +11,7 @@ use watchkeep_shared::{
     },
 };
 
-use crate::sampler::{NamedSchema, Sample, Sampler};
+use crate::sampler::{Busiest, Facts, NamedSchema, Sample, Sampler};
 
 /// Every so many frames carry the services even without a change.
 const SERVICES_EVERY: u64 = 30;
@@ -23,6 +23,8 @@ pub(super) struct FrameMaker {
     sampler: Sampler,
     seq: u64,
     started: Option<Event>,
+    facts: Facts,
+    busiest: Busiest,
     sent_services: Vec<Service>,
     last: Option<(Clocks, Sample)>,
     /// The sampler's schema and ours, which has the probes' names besides.
@@ -49,6 +51,8 @@ impl FrameMaker {
             sampler,
             seq: 0,
             started: Some(started),
+            facts: Facts::default(),
+            busiest: Busiest::default(),
             sent_services: Vec::new(),
             last: None,
             joined: None,
@@ -60,11 +64,18 @@ impl FrameMaker {
         self.seq
     }
 
+    /// The collector asks for the busiest processes, which the customer allows or not.
+    pub(super) fn ask_for_processes(&mut self, now: Clocks, allowed: bool) {
+        self.busiest.ask(now, allowed);
+    }
+
     pub(super) fn make(&mut self, input: Input) -> (Frame, Arc<NamedSchema>) {
         self.seq += 1;
         let sample = self.measure(input.clocks, input.spool_frames);
         let sample = self.with_values(sample, &input.values);
         let mut events: Vec<Event> = self.started.take().into_iter().collect();
+        events.extend(self.facts.news(input.clocks));
+        events.extend(self.busiest.answer(input.clocks));
         events.extend(input.events);
         let with_services = self.seq == 1
             || input.behind

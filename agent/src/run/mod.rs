@@ -23,6 +23,7 @@ use watchkeep_shared::{
     BootId, InstanceId, ids,
     wire::{
         heartbeat::{Clocks, Event, Frame},
+        host::Want,
         policy::{Policy, Trouble},
     },
 };
@@ -338,6 +339,7 @@ impl Agent {
         let clocks = clock::now();
         let Effects {
             policy,
+            want,
             persist,
             reconnected,
         } = self.uplink.answered(
@@ -358,6 +360,10 @@ impl Agent {
                 now,
                 Duration::from_millis(rand::random_range(0..=interval_ms)),
             );
+        }
+        if want.contains(&Want::Processes) {
+            let allowed = self.config.limits.busiest_processes;
+            self.frames.ask_for_processes(clocks, allowed);
         }
         if let Some(policy) = policy {
             policy::store(&self.config.state_dir, &policy);

@@ -8,8 +8,10 @@
 //! Nothing here runs a command or waits for anyone.
 
 mod block;
+mod busiest;
 mod container;
 mod disks;
+mod facts;
 mod memory;
 mod mounts;
 mod network;
@@ -30,7 +32,6 @@ use rustix::time::{ClockId, clock_gettime};
 use sysinfo::System;
 use watchkeep_shared::wire::heartbeat::Clocks;
 
-pub use self::sample::{NamedSchema, Sample};
 use self::{
     block::BlockDevices,
     disks::Disks,
@@ -42,6 +43,11 @@ use self::{
     sample::Names,
     slow::Slow,
     writer::{Writer, share},
+};
+pub use self::{
+    busiest::Busiest,
+    facts::Facts,
+    sample::{NamedSchema, Sample},
 };
 
 /// Measures the machine; keeps the counters of the last cycle for rates.
@@ -70,7 +76,12 @@ struct Files {
 impl Sampler {
     /// Takes the first reading of all counters.
     pub fn new(now: Clocks) -> Self {
-        let root = Path::new("/");
+        Self::of(Path::new("/"), now)
+    }
+
+    /// Measures the machine whose `/proc`, `/sys` and so on lie below `root`. Only which file
+    /// systems are mounted comes from this machine all the same.
+    pub fn of(root: &Path, now: Clocks) -> Self {
         let mut sampler = Self {
             processor: Processor::new(root),
             memory: Memory::new(root),

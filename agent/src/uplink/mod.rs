@@ -27,6 +27,7 @@ use watchkeep_shared::{
     wire::{
         self,
         heartbeat::{Ack, Batch, Clocks, Schema},
+        host::Want,
         limits::MAX_SCHEMAS_PER_BATCH,
         paths,
         policy::{Policy, Refusal, Trouble},
@@ -122,6 +123,8 @@ pub struct Moment {
 pub struct Effects {
     /// Run this policy from now on.
     pub policy: Option<Policy>,
+    /// Send these once.
+    pub want: Vec<Want>,
     /// The frames could not be delivered: put them on disk.
     pub persist: bool,
     /// The collector is back after failures in a row.
@@ -215,8 +218,7 @@ impl Uplink {
         Ok(())
     }
 
-    /// When [`Uplink::start`] may have something to do; `None` if only a new frame or an answer
-    /// can change that.
+    /// When [`Uplink::start`] may have work; `None`: only a new frame or an answer can change that.
     pub fn next_attempt(&self, spool: &Spool) -> Option<Instant> {
         if self.in_flight.is_some() || spool.is_empty() {
             return None;
@@ -408,13 +410,13 @@ impl Uplink {
         }
         Effects {
             policy: ack.policy,
-            persist: false,
+            want: ack.want,
             reconnected,
+            ..Effects::default()
         }
     }
 
-    /// The collector does not know a schema, which happens when it was restored from a backup: no
-    /// frame was taken, and all go again at once, with their schemas.
+    /// A collector that was restored from a backup lacks a schema: all frames go again, with them.
     fn schemas_wanted(&mut self, ack: Ack, now: Instant) -> Effects {
         for schema in &ack.unknown_schemas {
             self.known_schemas.remove(schema);

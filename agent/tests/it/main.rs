@@ -7,5 +7,6 @@ mod agent;
 mod disk;
 mod fake;
 mod hostile;
+mod machine;
 mod reload;
 mod stories;

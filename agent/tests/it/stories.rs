@@ -67,7 +67,11 @@ fn assert_first_heartbeat(first: &Arrival) {
         clean_stop: None,
         previous_boot: None,
     };
-    assert_eq!(frame.events, [started]);
+    assert_eq!(frame.events[0], started);
+    let facts = frame.events.get(1);
+    let complete =
+        matches!(facts, Some(Event::HostFacts(f)) if f.kernel.is_some() && f.os.is_some());
+    assert!(complete && frame.events.len() == 2, "{:?}", frame.events);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use watchkeep_shared::{
     DurationMs, UnixMillis,
     wire::{
         heartbeat::{Ack, Batch, Event, Frame, GoodbyeReason, Rejected, Service},
+        host::Want,
         policy::Policy,
     },
 };
@@ -25,6 +26,18 @@ use crate::store::{heartbeats::NewHeartbeat, record::NewEvent};
 /// Log matches count for alerts if they are not older than this: a line that was spooled for a few
 /// minutes still wakes someone, one of yesterday does not.
 const LOG_MATCH_FRESH: DurationMs = DurationMs::from_mins(15);
+
+/// Families of metrics that rise because of some process.
+const FAMILIES_OF_PROCESSES: [&str; 8] = [
+    "cpu.",
+    "load.",
+    "mem.",
+    "swap.",
+    "psi.",
+    "container.",
+    "system.fds_",
+    "system.threads_",
+];
 
 /// What all decisions share.
 pub(super) struct Context<'a> {
@@ -110,10 +123,25 @@ pub(super) fn decide(
     }
     service_events(entry, &services_before, at, context, &mut decision);
     decision.durable |= entry.alerts.take_changed();
+    decision.ack.want = wanted(&decision.changes);
     if batch.policy_version != context.policy.version {
         decision.ack.policy = Some(context.policy.clone());
     }
     decision
+}
+
+/// What makes the evidence of an alert complete: of one about what processes use up, the busiest.
+fn wanted(changes: &[AlertChange]) -> Vec<Want> {
+    let by_processes = changes.iter().any(|change| match change {
+        AlertChange::Raised(raised) => FAMILIES_OF_PROCESSES
+            .iter()
+            .any(|family| raised.check.0.starts_with(family)),
+        AlertChange::Cleared(_) => false,
+    });
+    by_processes
+        .then_some(Want::Processes)
+        .into_iter()
+        .collect()
 }
 
 /// Decides on a host whose deadline has passed: silence, or time-driven ends of alerts.
@@ -372,6 +400,8 @@ const fn event_kind(event: &Event) -> &'static str {
         Event::LogGap { .. } => "log_gap",
         Event::SpoolLoss { .. } => "spool_loss",
         Event::Discovered { .. } => "discovered",
+        Event::HostFacts(_) => "host_facts",
+        Event::Processes(_) => "processes",
         Event::Other => "other",
     }
 }

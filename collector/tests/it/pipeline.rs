@@ -14,7 +14,10 @@ use watchkeep_collector::{
 use watchkeep_core::tickets::TicketState;
 use watchkeep_shared::{
     BootId, HostId, InstanceId, UnixMillis, metric,
-    wire::heartbeat::{Ack, Batch, Clocks, Frame, Schema, Service, ServiceStatus},
+    wire::{
+        heartbeat::{Ack, Batch, Clocks, Frame, Schema, Service, ServiceStatus},
+        host::Want,
+    },
 };
 
 use crate::support::{Bench, NOW, both, place};
@@ -22,7 +25,8 @@ use crate::support::{Bench, NOW, both, place};
 both!(
     acknowledged_is_committed_and_a_repeat_is_a_no_op,
     a_restart_knows_what_was_taken_and_what_fires,
-    an_unknown_schema_is_asked_for
+    an_unknown_schema_is_asked_for,
+    an_alert_about_memory_asks_for_the_busiest_processes_once
 );
 
 /// A running pipeline.
@@ -195,5 +199,28 @@ async fn an_unknown_schema_is_asked_for(bench: Bench) {
             .unwrap()
             .is_empty()
     );
+    rig.stop().await;
+}
+
+async fn an_alert_about_memory_asks_for_the_busiest_processes_once(bench: Bench) {
+    let place = place(&bench.app).await;
+    let rig = Rig::start(&bench).await;
+    let names = vec!["mem.oom_kills".to_owned()];
+    let mut asked = Vec::new();
+    for (seq, kills) in [(1, 0.0), (2, 1.0), (3, 1.0)] {
+        let mut frame = frame(seq, ServiceStatus::Running);
+        frame.schema = metric::schema_id(&names);
+        frame.values = vec![Some(kills)];
+        let (at, mut batch) = batch(vec![frame]);
+        batch.schemas[0] = Schema {
+            id: metric::schema_id(&names),
+            names: names.clone(),
+        };
+        asked.push(rig.send(place.host, at, batch).await.want);
+    }
+    assert_eq!(asked, [vec![], vec![Want::Processes], vec![]]);
+    // A service that is down is not about what others use up.
+    let (at, failed) = batch(vec![frame(4, ServiceStatus::Failed)]);
+    assert_eq!(rig.send(place.host, at, failed).await.want, []);
     rig.stop().await;
 }

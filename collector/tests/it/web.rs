@@ -12,7 +12,11 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 use watchkeep_collector::{
     live::Hint,
-    store::{people, record, tickets as rows, views},
+    store::{
+        people,
+        record::{self, NewEvent},
+        tickets as rows, views,
+    },
     tickets,
     web::{self, password},
 };
@@ -22,7 +26,13 @@ use watchkeep_core::{
     rules::{CheckKey, Priority, RuleId, Severity},
     tickets::{NewTicket, open},
 };
-use watchkeep_shared::{DurationMs, UnixMillis};
+use watchkeep_shared::{
+    DurationMs, UnixMillis,
+    wire::{
+        heartbeat::Event,
+        host::{HostFacts, Process, Processes},
+    },
+};
 
 use crate::support::{Bench, NOW, Place, both, place};
 
@@ -36,6 +46,7 @@ both!(
     every_page_answers_empty_and_full,
     a_block_comes_without_the_page_around_it,
     what_an_agent_found_is_proposed_as_it_stands_now,
+    what_the_agent_told_of_its_machine_is_shown,
     people_act_on_tickets_and_it_is_written_down,
     what_a_ticket_does_not_allow_is_refused,
     the_queue_pages_show_each_ticket_once,
@@ -474,7 +485,7 @@ async fn what_an_agent_found_is_proposed_as_it_stands_now(bench: Bench) {
             { "check": { "type": "systemd", "unit": unit }, "detail": "enabled <b>" },
             { "check": { "type": "of a newer agent", "x": 1 } },
         ]);
-        record::NewEvent {
+        NewEvent {
             id,
             host: place.host,
             kind: "discovered",
@@ -495,6 +506,75 @@ async fn what_an_agent_found_is_proposed_as_it_stands_now(bench: Bench) {
     assert!(page.text.contains(line), "{}", page.text);
     assert!(!page.text.contains("old.service"));
     assert!(!page.text.contains("enabled <b>"));
+}
+
+/// Stores an event as the pipeline does.
+async fn told(bench: &Bench, place: &Place, id: i64, event: &Event) {
+    let kind = match event {
+        Event::HostFacts(_) => "host_facts",
+        _ => "processes",
+    };
+    let at = NOW + DurationMs::from_secs(10 * id);
+    let row = NewEvent {
+        id,
+        host: place.host,
+        kind,
+        detail: serde_json::to_string(event).unwrap(),
+        at,
+        recorded_at: at,
+    };
+    let mut tx = bench.app.store.begin().await.unwrap();
+    record::insert_events(&mut tx, &[row]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn what_the_agent_told_of_its_machine_is_shown(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    ticket(&bench, &place, "cpu.busy_pct", Priority::P1).await;
+    let page = browser.get("/tickets/1001").await;
+    assert!(!page.text.contains("Busiest processes"));
+    let process = |name: &str| Process {
+        pid: 4_711,
+        name: name.to_owned(),
+        cpu_pct: 187.5,
+        rss_bytes: 700 << 20,
+    };
+    let busiest = |name: &str| {
+        Event::Processes(Processes {
+            by_cpu: vec![process(name)],
+            by_memory: vec![process("<b>large</b>")],
+            refused: false,
+        })
+    };
+    told(&bench, &place, 1, &busiest("spinner")).await;
+    told(&bench, &place, 2, &busiest("later")).await;
+    let page = browser.get("/tickets/1001").await.text;
+    for text in ["Busiest processes", "spinner", "188 %", "700 MiB", "4711"] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(!page.contains("<b>large"), "it is escaped");
+    assert!(
+        !page.contains("later"),
+        "the first list is the one of the breach"
+    );
+    let facts = Event::HostFacts(HostFacts {
+        os: Some("Debian GNU/Linux 12".to_owned()),
+        cpus: Some(2),
+        container: Some("lxc".to_owned()),
+        unseen: vec!["other users' processes".to_owned()],
+        ..HostFacts::default()
+    });
+    told(&bench, &place, 3, &facts).await;
+    let page = browser.get(&format!("/hosts/{}", place.host)).await.text;
+    for text in [
+        "Debian GNU/Linux 12",
+        "2 processors",
+        "a container (lxc)",
+        "processes</dd>",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
 }
 
 async fn people_act_on_tickets_and_it_is_written_down(bench: Bench) {

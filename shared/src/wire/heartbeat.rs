@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Item, Policy, Refusal, ServiceCheck, Trouble};
+use super::{
+    host::{HostFacts, Processes, Want},
+    policy::{Item, Policy, Refusal, ServiceCheck, Trouble},
+};
 use crate::ids::{BootId, InstanceId, SchemaId};
 
 /// The agent's three clocks, read together.
@@ -210,6 +213,11 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "is_zero")]
         left_out: u32,
     },
+    /// What the machine is. With the first frame of an agent process, when it has changed, and
+    /// once a day.
+    HostFacts(HostFacts),
+    /// The busiest processes, because the collector asked for them ([`Ack::want`]).
+    Processes(Processes),
     /// A kind of event that this version does not know.
     #[serde(other)]
     Other,
@@ -308,6 +316,9 @@ pub struct Ack {
     /// was taken; send it again with `schemas`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown_schemas: Vec<SchemaId>,
+    /// What the agent shall send with its next heartbeat, once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub want: Vec<Want>,
 }
 
 /// A frame that was refused, and why.

@@ -22,6 +22,10 @@ pub const MAX_LINES_PER_LOG_MATCH: usize = 10;
 pub const MAX_PROPOSALS: usize = 200;
 /// Most troubles that an agent reports about itself.
 pub const MAX_TROUBLES: usize = 16;
+/// Most processes in each list of a `processes` event.
+pub const MAX_PROCESSES_LISTED: usize = 5;
+/// Most things that an agent says it can't see.
+pub const MAX_UNSEEN: usize = 16;
 /// Longest text field (a log line, a path, a detail), bytes.
 pub const MAX_TEXT_BYTES: usize = 2_048;
 /// Shortest heartbeat interval a policy may ask for, milliseconds.

@@ -7,6 +7,7 @@
 pub mod codec;
 pub mod enroll;
 pub mod heartbeat;
+pub mod host;
 pub mod limits;
 pub mod policy;
 pub mod problem;

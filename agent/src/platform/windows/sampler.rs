@@ -8,7 +8,10 @@ mod sample;
 #[path = "../../sampler/writer.rs"]
 mod writer;
 
-use watchkeep_shared::wire::heartbeat::Clocks;
+use watchkeep_shared::wire::{
+    heartbeat::{Clocks, Event},
+    host::HostFacts,
+};
 use winsafe::{
     FILETIME, GetComputerName, GetDiskFreeSpaceEx, GetDriveType, GetLogicalDriveStrings,
     GetPerformanceInfo, GetSystemTimes, GlobalMemoryStatusEx, HPROCESS, co,
@@ -19,6 +22,43 @@ use self::{
     sample::Names,
     writer::{Writer, share},
 };
+
+/// Tells what the machine is, once a process, as far as the standard library knows it.
+#[derive(Debug, Default)]
+pub struct Facts {
+    told: bool,
+}
+
+impl Facts {
+    /// What is to be told now, if anything.
+    pub fn news(&mut self, _: Clocks) -> Option<Event> {
+        let first = !std::mem::replace(&mut self.told, true);
+        first.then(|| {
+            Event::HostFacts(HostFacts {
+                os: Some("Windows".to_owned()),
+                arch: Some(std::env::consts::ARCH.to_owned()),
+                cpus: std::thread::available_parallelism()
+                    .ok()
+                    .and_then(|n| u32::try_from(n.get()).ok()),
+                ..HostFacts::default()
+            })
+        })
+    }
+}
+
+/// The busiest processes: not told on Windows yet, a request stays without an answer.
+#[derive(Debug, Default)]
+pub struct Busiest;
+
+impl Busiest {
+    /// The collector asks.
+    pub fn ask(&mut self, _: Clocks, _allowed: bool) {}
+
+    /// Nothing.
+    pub fn answer(&mut self, _: Clocks) -> Option<Event> {
+        None
+    }
+}
 
 /// Ticks of 100 ns in a second.
 const TICKS_PER_S: f64 = 1e7;

@@ -107,6 +107,24 @@ fn is_over_limit(event: &Event) -> bool {
                         || one.check.known().is_some_and(|check| is_long(&check.key()))
                 })
         }
+        Event::HostFacts(facts) => {
+            let texts = [
+                &facts.os,
+                &facts.kernel,
+                &facts.arch,
+                &facts.hypervisor,
+                &facts.container,
+            ];
+            facts.unseen.len() > limits::MAX_UNSEEN
+                || texts
+                    .into_iter()
+                    .flatten()
+                    .chain(&facts.unseen)
+                    .any(|text| is_long(text))
+        }
+        Event::Processes(list) => [&list.by_cpu, &list.by_memory].into_iter().any(|list| {
+            list.len() > limits::MAX_PROCESSES_LISTED || list.iter().any(|one| is_long(&one.name))
+        }),
         Event::AgentStarted { .. }
         | Event::Goodbye { .. }
         | Event::SpoolLoss { .. }

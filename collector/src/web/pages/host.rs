@@ -24,7 +24,7 @@ use crate::{
         context::{Ctx, Layout, html},
         error::WebError,
         format,
-        pages::{AlertRow, fleet::Health},
+        pages::{AlertRow, fleet::Health, machine},
         parts::{Pill, TicketRow, TicketRows, Time, pill},
     },
 };
@@ -64,6 +64,7 @@ struct HostPage {
     enrolled: Time,
     agent_version: String,
     facts: Option<Facts>,
+    machine: Vec<(&'static str, String)>,
     alerts: Vec<AlertRow>,
     services: Vec<ServiceRow>,
     proposals: Vec<ProposalRow>,
@@ -161,6 +162,7 @@ pub(crate) async fn page(
         retired: host.retired_at.map(|at| ctx.time(at)),
         enrolled: ctx.time(host.enrolled_at),
         facts: now.as_ref().map(|now| facts(&ctx, now)),
+        machine: machine::told(&ctx, id).await?,
         alerts: alerts
             .iter()
             .map(|alert| AlertRow::of(alert, ctx.now))
@@ -433,6 +435,8 @@ fn log_row(detail: &str, at: Time) -> Option<LogRow> {
         | Event::Goodbye { .. }
         | Event::SpoolLoss { .. }
         | Event::Discovered { .. }
+        | Event::HostFacts(_)
+        | Event::Processes(_)
         | Event::Other => None,
     }
 }

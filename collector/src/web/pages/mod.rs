@@ -6,6 +6,7 @@ pub(crate) mod contracts;
 pub(crate) mod fleet;
 pub(crate) mod host;
 pub(crate) mod login;
+mod machine;
 pub(crate) mod ticket;
 pub(crate) mod tickets;
 mod timeline;

@@ -26,6 +26,7 @@ use crate::{
         format,
         pages::{
             AlertRow, Choice, choices,
+            machine::{self, Busiest},
             timeline::{DeliveryRow, EventRow, delivery_row, event_row},
         },
         parts::{Pill, Time, ticket_state},
@@ -56,6 +57,7 @@ struct TicketPage {
     facts: Facts,
     observed: Option<Observed>,
     chart: Option<Chart>,
+    busiest: Option<Busiest>,
     alerts: Vec<AlertRow>,
     events: Vec<EventRow>,
     deliveries: Vec<DeliveryRow>,
@@ -114,6 +116,7 @@ pub(crate) async fn page(ctx: Ctx, Path(key): Path<String>) -> Result<Response, 
         facts: facts(&ctx, &ticket).await?,
         observed: opener.map(observed),
         chart: chart(&ctx, &ticket, opener).await?,
+        busiest: machine::busiest(&ctx, &ticket).await?,
         alerts: alerts
             .iter()
             .map(|alert| AlertRow::of(alert, ctx.now))

@@ -1,0 +1,68 @@
+//! What an agent tells of its machine beside measurements: what it is, and what is busy on it.
+
+use serde::{Deserialize, Serialize};
+
+/// What the machine is. Each part is left out where it can't be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// The operating system's name for people, as in `Debian GNU/Linux 12 (bookworm)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os: Option<String>,
+    /// The kernel's release, as in `6.1.0-9-amd64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// The processor's architecture, as in `x86_64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// How many processors the agent may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Memory of the machine, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Under which hypervisor it runs, as in `kvm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hypervisor: Option<String>,
+    /// In which kind of container the agent runs, as in `docker`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// What the agent can't see from where it runs, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<String>,
+}
+
+/// The busiest processes of a machine at one time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Processes {
+    /// By processor time, the busiest first; at most [`super::limits::MAX_PROCESSES_LISTED`].
+    pub by_cpu: Vec<Process>,
+    /// By resident memory, the largest first; at most as many.
+    pub by_memory: Vec<Process>,
+    /// The customer's configuration does not let them be told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
+}
+
+/// One process. Its arguments are never told: they may hold secrets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its name as the kernel has it, on Linux at most 15 bytes.
+    pub name: String,
+    /// Processor time, percent of one processor, over the last heartbeat interval.
+    pub cpu_pct: f64,
+    /// Resident memory, bytes.
+    pub rss_bytes: u64,
+}
+
+/// What a collector asks an agent for in an acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Want {
+    /// The busiest processes, with the next heartbeat.
+    Processes,
+    /// Something that this version does not know.
+    #[serde(other)]
+    Other,
+}
