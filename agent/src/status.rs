@@ -24,6 +24,8 @@ pub enum Connection {
     Busy,
     /// The host's certificate was revoked or the host retired.
     Revoked,
+    /// Two machines use this host's identity.
+    Quarantined,
     /// The collector refused for another reason.
     Refused,
     /// What answers is not the collector that this agent trusts.
@@ -41,6 +43,7 @@ impl Connection {
             Self::Unreachable => "unreachable",
             Self::Busy => "asked to wait",
             Self::Revoked => "revoked",
+            Self::Quarantined => "quarantined",
             Self::Refused => "refused",
             Self::WrongServer => "wrong server",
             Self::Stopped => "stopped",

@@ -44,8 +44,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const LOCK_FILE: &str = "collector.lock";
 /// This collector's name among those on one store.
 const NODE_FILE: &str = "node-id";
-/// Sub-directory of the CA.
-const CA_DIR: &str = "ca";
 
 /// The parts that commands and the server share.
 #[derive(Debug)]
@@ -60,16 +58,16 @@ pub struct Opened {
 pub async fn init(config: Config) -> anyhow::Result<Opened> {
     let dir = config.data_dir.clone();
     make_private_dir(&dir)?;
-    make_private_dir(&dir.join(CA_DIR))?;
+    make_private_dir(&dir.join(identity::CA_DIR))?;
     let clock = Clock::system();
-    let ca = Ca::init(&dir.join(CA_DIR), clock.now())?;
+    let ca = Ca::init(&dir.join(identity::CA_DIR), clock.now())?;
     node_id(&dir)?;
     opened(config, clock, ca).await
 }
 
 /// Opens what `init` made.
 pub async fn open(config: Config) -> anyhow::Result<Opened> {
-    let dir = config.data_dir.join(CA_DIR);
+    let dir = config.data_dir.join(identity::CA_DIR);
     let ca = Ca::open(&dir).with_context(|| {
         format!(
             "{} holds no certificate authority: run `watchkeep-collector init` first",

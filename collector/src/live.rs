@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::broadcast;
 use uuid::Uuid;
-use watchkeep_core::evidence::Evidence;
+use watchkeep_core::{evidence::Evidence, host::Quarantine};
 use watchkeep_shared::{
     HostId, UnixMillis,
     wire::heartbeat::{GoodbyeReason, Service},
@@ -55,6 +55,8 @@ pub struct HostNow {
     pub troubles: Vec<Trouble>,
     /// The agent's goodbye, if nothing came after it.
     pub goodbye: Option<GoodbyeReason>,
+    /// Two machines use its identity.
+    pub quarantine: Option<Quarantine>,
     /// Frames refused since the collector started.
     pub rejected: u64,
     /// The host's newest heartbeat row.

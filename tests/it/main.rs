@@ -4,6 +4,7 @@
 
 mod architecture;
 mod bad_input;
+mod clones;
 mod crash;
 mod network;
 mod story;

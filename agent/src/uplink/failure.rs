@@ -40,6 +40,13 @@ impl Uplink {
                 self.backoff.after_final_refusal(random),
             ),
             Failure::Refused {
+                kind: Some(ProblemType::HostQuarantined),
+                ..
+            } => (
+                Connection::Quarantined,
+                self.backoff.after_final_refusal(random),
+            ),
+            Failure::Refused {
                 kind: Some(ProblemType::UnsupportedVersion | ProblemType::CertificateRequired),
                 ..
             } => (

@@ -1,5 +1,7 @@
 //! `init`, `token`, `user`, `host`.
 
+use std::io::Write as _;
+
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use uuid::Uuid;
@@ -171,6 +173,26 @@ pub(super) async fn revoke(config: Config, host: HostId, yes: bool) -> anyhow::R
         "{count} certificates of {} are revoked.",
         row.name
     ))
+}
+
+pub(super) async fn rekey(config: Config, host: HostId, yes: bool) -> anyhow::Result<()> {
+    let opened = boot::open(config).await?;
+    let row = known_host(&opened.app, host).await?;
+    confirm(
+        &format!(
+            "{} will be refused until one machine enrols again with the token that follows.",
+            row.name
+        ),
+        yes,
+    )?;
+    let token = identity::rekey(&opened.app, opened.ca.key_sha256(), host)
+        .await?
+        .with_context(|| format!("{} was retired", row.name))?;
+    writeln!(
+        std::io::stderr(),
+        "On the right machine: stop the agent, `watchkeep-agent enroll --force TOKEN`, start it. The token is good for one machine and 24 hours:"
+    )?;
+    say(&token.to_string())
 }
 
 pub(super) async fn retire(config: Config, host: HostId, yes: bool) -> anyhow::Result<()> {

@@ -79,6 +79,15 @@ enum HostCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Give a host a new key: revoke its certificates and print a token with which one machine
+    /// enrols again as this host. Ends the quarantine of a host whose identity was used twice.
+    Rekey {
+        /// The host's identifier, from `status`.
+        host: HostId,
+        /// Do it without asking.
+        #[arg(long)]
+        yes: bool,
+    },
     /// End a host's record and revoke its certificates.
     Retire {
         /// The host's identifier, from `status`.
@@ -114,6 +123,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Host {
             command: HostCommand::Revoke { host, yes },
         } => admin::revoke(config, host, yes).await,
+        Command::Host {
+            command: HostCommand::Rekey { host, yes },
+        } => admin::rekey(config, host, yes).await,
         Command::Host {
             command: HostCommand::Retire { host, yes },
         } => admin::retire(config, host, yes).await,

@@ -165,8 +165,19 @@ impl Ca {
     }
 }
 
-/// Which host a certificate names, and its serial number.
-pub fn read_identity(der: &CertificateDer<'_>) -> Result<(HostId, String), CaError> {
+/// Whom a certificate names.
+#[derive(Clone, Debug)]
+pub struct PeerIdentity {
+    /// The host.
+    pub host: HostId,
+    /// The certificate's serial number, lowercase hexadecimal.
+    pub serial: String,
+    /// When it was given out, to the second.
+    pub issued_at: UnixMillis,
+}
+
+/// Reads whom a certificate of this CA names.
+pub fn read_identity(der: &CertificateDer<'_>) -> Result<PeerIdentity, CaError> {
     use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
     let parse = |detail: &str| CaError::Parse(detail.to_owned());
     let (_, certificate) =
@@ -183,10 +194,12 @@ pub fn read_identity(der: &CertificateDer<'_>) -> Result<(HostId, String), CaErr
             GeneralName::URI(uri) => uri.strip_prefix(HOST_URI)?.parse().ok(),
             _ => None,
         });
-    Ok((
-        host.ok_or_else(|| parse("it names no host"))?,
-        hex(certificate.raw_serial()),
-    ))
+    let begins_ms = certificate.validity().not_before.timestamp() * 1_000;
+    Ok(PeerIdentity {
+        host: host.ok_or_else(|| parse("it names no host"))?,
+        serial: hex(certificate.raw_serial()),
+        issued_at: UnixMillis(begins_ms + BACKDATE_MS),
+    })
 }
 
 /// SHA-256 of a certificate's public key, lowercase hexadecimal.

@@ -16,11 +16,13 @@ use watchkeep_shared::{
 use super::{Ca, CaError};
 use crate::{
     app::App,
-    store::{StoreError, fleet, identity as rows, record},
+    store::{StoreError, Tx, fleet, identity as rows, record},
 };
 
 /// Longest host name taken from an enrolment, bytes.
 const MAX_HOSTNAME_BYTES: usize = 253;
+/// How long the token for a new key is good for.
+const REKEY_VALID_FOR: DurationMs = DurationMs::from_hours(24);
 
 /// Why an enrolment or renewal was refused.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,9 @@ pub enum EnrollError {
     /// The host was retired.
     #[error("the host was retired")]
     Retired,
+    /// Two machines use the host's identity.
+    #[error("the host is quarantined: two machines use its certificate")]
+    Quarantined,
     /// The CA failed, or the request is no good.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -50,25 +55,78 @@ pub async fn create_token(
     uses: i64,
     valid_for: DurationMs,
 ) -> Result<EnrolmentToken, StoreError> {
+    let mut tx = app.store.begin().await?;
+    let scope = Scope {
+        site,
+        host: None,
+        uses,
+        valid_for,
+    };
+    let token = new_token(app, ca.key_sha256(), &mut tx, &scope).await?;
+    tx.commit().await?;
+    Ok(token)
+}
+
+/// Gives a host a new key: revokes its certificates, and makes a token with which one machine
+/// enrols again as this host. `None` if there is no such host, or it was retired. An open
+/// connection is refused as soon as the running collector reads the list of revoked certificates.
+pub async fn rekey(
+    app: &App,
+    ca_key_sha256: &str,
+    host: HostId,
+) -> Result<Option<EnrolmentToken>, StoreError> {
+    let Some(row) = fleet::host(&app.store, host).await? else {
+        return Ok(None);
+    };
+    let mut tx = app.store.begin().await?;
+    if !fleet::is_active_host(&mut tx, host).await? {
+        return Ok(None);
+    }
+    rows::revoke_host(&mut tx, host, app.clock.now()).await?;
+    let scope = Scope {
+        site: SiteId(row.site_id),
+        host: Some(host),
+        uses: 1,
+        valid_for: REKEY_VALID_FOR,
+    };
+    let token = new_token(app, ca_key_sha256, &mut tx, &scope).await?;
+    tx.commit().await?;
+    tracing::info!(host.id = %host, "certificates of {} revoked, a token for a new key made", row.name);
+    Ok(Some(token))
+}
+
+/// What a token is good for.
+struct Scope {
+    site: SiteId,
+    host: Option<HostId>,
+    uses: i64,
+    valid_for: DurationMs,
+}
+
+async fn new_token(
+    app: &App,
+    ca_key_sha256: &str,
+    tx: &mut Tx,
+    scope: &Scope,
+) -> Result<EnrolmentToken, StoreError> {
     let now = app.clock.now();
     let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
     let id = Uuid::now_v7();
-    let mut tx = app.store.begin().await?;
     let token = rows::NewToken {
         id,
-        site,
+        site: scope.site,
+        host: scope.host,
         secret_sha256: Sha256::digest(secret.as_bytes()).to_vec(),
-        uses,
-        expires_at: now + valid_for,
+        uses: scope.uses,
+        expires_at: now + scope.valid_for,
         created_at: now,
     };
-    rows::insert_token(&mut tx, &token).await?;
-    tx.commit().await?;
+    rows::insert_token(tx, &token).await?;
     Ok(EnrolmentToken {
         url: app.config.agents.public_url.clone(),
         id,
         secret,
-        ca_key_sha256: ca.key_sha256().to_owned(),
+        ca_key_sha256: ca_key_sha256.to_owned(),
     })
 }
 
@@ -85,33 +143,46 @@ pub async fn enroll(app: &App, ca: &Ca, request: &EnrollRequest) -> Result<Enrol
         )));
     }
     let now = app.clock.now();
-    let host = HostId(Uuid::now_v7());
-    let validity_ms = i64::from(app.config.agents.certificate_s) * 1_000;
-    let issued = ca.sign_agent(&request.csr_pem, host, now, validity_ms)?;
     let secret = Sha256::digest(request.token_secret.as_bytes()).to_vec();
     let mut tx = app.store.begin().await?;
-    let site = rows::use_token(&mut tx, request.token_id, &secret, now)
+    let (site, known) = rows::use_token(&mut tx, request.token_id, &secret, now)
         .await?
         .ok_or(EnrollError::TokenRefused)?;
-    let new = fleet::NewHost {
-        id: host,
-        site,
-        name: hostname.to_owned(),
-        agent_version: request.agent_version.clone(),
-        enrolled_at: now,
-    };
-    fleet::insert_host(&mut tx, &new).await?;
+    let host = known.unwrap_or_else(|| HostId(Uuid::now_v7()));
+    let validity_ms = i64::from(app.config.agents.certificate_s) * 1_000;
+    let issued = ca.sign_agent(&request.csr_pem, host, now, validity_ms)?;
+    if known.is_some() {
+        if !fleet::is_active_host(&mut tx, host).await? {
+            return Err(EnrollError::Retired);
+        }
+        rows::revoke_host(&mut tx, host, now).await?;
+        fleet::set_quarantine(&mut tx, host, None).await?;
+    } else {
+        let new = fleet::NewHost {
+            id: host,
+            site,
+            name: hostname.to_owned(),
+            agent_version: request.agent_version.clone(),
+            enrolled_at: now,
+        };
+        fleet::insert_host(&mut tx, &new).await?;
+        let begun = Evidence {
+            host: Some(host),
+            kind: EvidenceKind::Enrolled,
+            valid_from: now,
+            valid_to: now,
+            recorded_at: now,
+        };
+        record::insert_evidence(&mut tx, &[(app.ids.next(now), &begun)]).await?;
+    }
     rows::insert_certificate(&mut tx, host, &issued).await?;
-    let begun = Evidence {
-        host: Some(host),
-        kind: EvidenceKind::Enrolled,
-        valid_from: now,
-        valid_to: now,
-        recorded_at: now,
-    };
-    record::insert_evidence(&mut tx, &[(app.ids.next(now), &begun)]).await?;
     tx.commit().await?;
-    tracing::info!(host.id = %host, host.name = hostname, "host {hostname} enrolled");
+    let how = if known.is_some() {
+        "has a new key"
+    } else {
+        "enrolled"
+    };
+    tracing::info!(host.id = %host, host.name = hostname, "host {hostname} {how}");
     Ok(Enrolled {
         host,
         certificate_pem: issued.pem,
@@ -132,6 +203,9 @@ pub async fn renew(
     let mut tx = app.store.begin().await?;
     if !fleet::is_active_host(&mut tx, host).await? {
         return Err(EnrollError::Retired);
+    }
+    if fleet::is_quarantined(&mut tx, host).await? {
+        return Err(EnrollError::Quarantined);
     }
     rows::insert_certificate(&mut tx, host, &issued).await?;
     tx.commit().await?;

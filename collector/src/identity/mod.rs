@@ -6,11 +6,14 @@ mod enroll;
 mod revoked;
 mod tls;
 
-pub use ca::{Ca, CaError, Issued, read_identity as peer_identity};
+pub use ca::{Ca, CaError, Issued, PeerIdentity, read_identity as peer_identity};
 pub(crate) use ca::{hex, write as write_file};
-pub use enroll::{EnrollError, create_token, enroll, renew};
+pub use enroll::{EnrollError, create_token, enroll, rekey, renew};
 pub use revoked::Revoked;
 pub use tls::{TlsError, agent_server, agents_trust_pem, web_server};
+
+/// Where the CA lies within the data directory.
+pub const CA_DIR: &str = "ca";
 
 /// The host part of `https://HOST[:PORT]`, without brackets.
 pub fn host_of(url: &str) -> Option<String> {

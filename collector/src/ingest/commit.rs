@@ -15,7 +15,7 @@ use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
 use crate::{
     app::App,
     store::{
-        StoreError, Tx, heartbeats,
+        StoreError, Tx, fleet, heartbeats,
         leases::{self, Held},
         record, tickets as rows,
     },
@@ -39,6 +39,8 @@ pub(super) struct Writes {
     pub(super) events: Vec<record::NewEvent>,
     pub(super) changes: Vec<(Subject, AlertChange)>,
     pub(super) states: Vec<heartbeats::NewState>,
+    /// Hosts whose identity turned out to be used twice, and when.
+    pub(super) quarantined: Vec<(HostId, UnixMillis)>,
     /// Renew the leases and note that the collector is alive.
     pub(super) alive: bool,
 }
@@ -51,6 +53,7 @@ impl Writes {
             && self.events.is_empty()
             && self.changes.is_empty()
             && self.states.is_empty()
+            && self.quarantined.is_empty()
             && !self.alive
     }
 }
@@ -92,6 +95,9 @@ pub(super) async fn commit(
                 touched.extend(clear(app, &mut tx, cleared, now).await?);
             }
         }
+    }
+    for (host, since) in &writes.quarantined {
+        fleet::set_quarantine(&mut tx, *host, Some(*since)).await?;
     }
     heartbeats::put_states(&mut tx, &writes.states, now).await?;
     tx.commit().await?;

@@ -7,7 +7,7 @@ use watchkeep_core::{
         Skew,
     },
     evidence::{Evidence, EvidenceKind},
-    host::{BatchTaken, Outcome, Placed, take_batch, take_silence, unbroken_ms},
+    host::{Admission, BatchTaken, Origin, Outcome, Placed, take_batch, take_silence, unbroken_ms},
     rules::RulePack,
     series,
 };
@@ -20,7 +20,10 @@ use watchkeep_shared::{
     },
 };
 
-use super::hosts::{HostEntry, Schemas};
+use super::{
+    NotTaken,
+    hosts::{HostEntry, Schemas},
+};
 use crate::store::{heartbeats::NewHeartbeat, record::NewEvent};
 
 /// Log matches count for alerts if they are not older than this: a line that was spooled for a few
@@ -59,8 +62,47 @@ pub(super) struct Decision {
     pub(super) changes: Vec<AlertChange>,
     /// The host's state must be written.
     pub(super) durable: bool,
+    /// The host's identity turned out to be used twice at this instant.
+    pub(super) quarantined: Option<UnixMillis>,
     pub(super) repeats: u64,
     pub(super) ack: Ack,
+}
+
+/// Decides whether a batch may be taken at all: not if its host's identity is used twice. `None`
+/// besides if so.
+pub(super) fn admit(
+    entry: &mut HostEntry,
+    batch: &Batch,
+    (origin, at): (Origin<'_>, UnixMillis),
+    context: &mut Context<'_>,
+) -> (Decision, Option<NotTaken>) {
+    let mut decision = Decision::default();
+    let admission = watchkeep_core::host::admit(&mut entry.state, batch, origin, at);
+    let detail = match (&admission, &entry.state.quarantine) {
+        (Admission::Welcome, _) => return (decision, None),
+        (Admission::Quarantined, _) => return (decision, Some(NotTaken::Quarantined)),
+        (Admission::Lifted | Admission::Found, quarantine) => {
+            quarantine.as_ref().map(|found| found.detail.clone())
+        }
+    };
+    decision.durable = true;
+    let told = (Condition::ClonedIdentity, at, detail.as_deref());
+    decision.changes =
+        alerts::set_condition(&mut entry.alerts, context.rules, told, context.alert_id);
+    let Some(detail) = detail else {
+        return (decision, None);
+    };
+    tracing::warn!(host.id = %entry.id, "{} is quarantined: {detail}", entry.name);
+    decision.quarantined = Some(at);
+    decision.events.push(NewEvent {
+        id: (context.row_id)(),
+        host: entry.id,
+        kind: "quarantined",
+        detail: serde_json::json!({ "type": "quarantined", "detail": detail }).to_string(),
+        at,
+        recorded_at: at,
+    });
+    (decision, Some(NotTaken::Quarantined))
 }
 
 /// Decides on a batch.

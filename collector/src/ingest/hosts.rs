@@ -84,6 +84,7 @@ impl HostEntry {
             refused: self.state.refused.clone(),
             troubles: self.state.troubles.clone(),
             goodbye: self.state.goodbye,
+            quarantine: self.state.quarantine.clone(),
             rejected: self.rejected,
             last_id: self.last_id,
             open_chain: self.state.open_evidence(self.id),

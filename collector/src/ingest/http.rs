@@ -2,7 +2,7 @@
 //! host's state, and waits for the pipeline's answer. Every refusal is a typed problem (RFC 9457).
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -20,7 +20,7 @@ use rustls::server::ServerConnection;
 use serde::Serialize;
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
 use watchkeep_shared::{
-    HostId, metric,
+    metric,
     wire::{
         CONTENT_ENCODING_ZSTD, CONTENT_TYPE_JSON, CONTENT_TYPE_PROBLEM, PROTOCOL_VERSION,
         codec::{DecodeError, Decoder},
@@ -34,7 +34,7 @@ use watchkeep_shared::{
 use super::{Arrival, Inbox, NotTaken, metrics::Metrics};
 use crate::{
     app::App,
-    identity::{self, Ca, CaError, EnrollError, Revoked},
+    identity::{self, Ca, CaError, EnrollError, PeerIdentity, Revoked},
 };
 
 /// What a busy collector asks for.
@@ -68,21 +68,21 @@ pub struct Decoders(Mutex<Vec<Decoder>>);
 /// Who is at the other end of a connection, from its certificate.
 #[derive(Clone, Debug)]
 struct Peer {
-    identity: Option<(HostId, String)>,
+    identity: Option<PeerIdentity>,
+    from: IpAddr,
 }
 
 /// A refused request.
 struct Refused(ProblemType, String);
 
 /// Notes on each connection who its certificate names.
-pub fn describe(
-    tls: &ServerConnection,
-    _peer: SocketAddr,
-    extensions: &mut axum::http::Extensions,
-) {
+pub fn describe(tls: &ServerConnection, peer: SocketAddr, extensions: &mut axum::http::Extensions) {
     let leaf = tls.peer_certificates().and_then(|chain| chain.first());
     let identity = leaf.and_then(|leaf| identity::peer_identity(leaf).ok());
-    extensions.insert(Peer { identity });
+    extensions.insert(Peer {
+        identity,
+        from: peer.ip(),
+    });
 }
 
 /// The router of the agents' port.
@@ -129,7 +129,7 @@ async fn renew(
     body: Body,
 ) -> Response {
     let answer = async {
-        let host = port.host_of(&peer)?;
+        let host = port.identity_of(&peer)?.host;
         let request: RenewRequest = parse(&read(body).await?)?;
         check_version(request.v)?;
         let renewed = identity::renew(&port.app, &port.ca, host, &request.csr_pem).await?;
@@ -144,7 +144,9 @@ async fn take_heartbeats(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Refused> {
-    let host = port.host_of(peer)?;
+    let PeerIdentity {
+        host, issued_at, ..
+    } = *port.identity_of(peer)?;
     let body = read(body).await?;
     // Busy is said before the work of reading the body's content.
     let slot = port.inbox.try_reserve().map_err(|error| match error {
@@ -158,6 +160,8 @@ async fn take_heartbeats(
     slot.send(Arrival {
         host,
         at,
+        from: peer.from.to_string(),
+        issued_at,
         batch,
         reply,
     });
@@ -168,26 +172,27 @@ async fn take_heartbeats(
             "the store can't commit now".to_owned(),
         )),
         Ok(Err(NotTaken::UnknownHost)) => Err(retired()),
+        Ok(Err(NotTaken::Quarantined)) => Err(quarantined()),
         Err(_) => Err(Refused(ProblemType::Busy, "shutting down".to_owned())),
     }
 }
 
 impl AgentPort {
-    /// The host that the certificate names, unless that was revoked since the handshake.
-    fn host_of(&self, peer: &Peer) -> Result<HostId, Refused> {
-        let Some((host, serial)) = &peer.identity else {
+    /// Whom the certificate names, unless that was revoked since the handshake.
+    fn identity_of<'a>(&self, peer: &'a Peer) -> Result<&'a PeerIdentity, Refused> {
+        let Some(identity) = &peer.identity else {
             return Err(Refused(
                 ProblemType::CertificateRequired,
                 "send the client certificate given at enrolment".to_owned(),
             ));
         };
-        if self.revoked.contains(serial) {
+        if self.revoked.contains(&identity.serial) {
             return Err(Refused(
                 ProblemType::CertificateRevoked,
                 "ask your provider for a new enrolment token".to_owned(),
             ));
         }
-        Ok(*host)
+        Ok(identity)
     }
 
     fn decode(&self, headers: &HeaderMap, body: &[u8]) -> Result<Batch, Refused> {
@@ -323,6 +328,13 @@ fn decode_problem(error: &DecodeError) -> Refused {
     Refused(kind, error.to_string())
 }
 
+fn quarantined() -> Refused {
+    Refused(
+        ProblemType::HostQuarantined,
+        "two machines use this host's certificate: ask your provider for a token for a new key, and enrol this machine with it if it is the right one".to_owned(),
+    )
+}
+
 fn retired() -> Refused {
     Refused(
         ProblemType::CertificateRevoked,
@@ -336,6 +348,7 @@ impl From<EnrollError> for Refused {
             EnrollError::TokenRefused => Self(ProblemType::TokenRefused, error.to_string()),
             EnrollError::BadRequest(detail) => Self(ProblemType::BadBody, detail),
             EnrollError::Retired => retired(),
+            EnrollError::Quarantined => quarantined(),
             EnrollError::Ca(CaError::BadRequest(detail)) => Self(ProblemType::BadCsr, detail),
             EnrollError::Ca(_) | EnrollError::Store(_) => {
                 tracing::error!("failed to enrol or renew: {error}");

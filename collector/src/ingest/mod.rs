@@ -35,6 +35,10 @@ pub struct Arrival {
     pub host: HostId,
     /// When its last byte came.
     pub at: UnixMillis,
+    /// The address that sent it.
+    pub from: String,
+    /// When the certificate that it came with was given out.
+    pub issued_at: UnixMillis,
     /// What it says.
     pub batch: Batch,
     /// Where the answer goes.
@@ -48,6 +52,8 @@ pub enum NotTaken {
     Busy,
     /// The host is unknown or retired.
     UnknownHost,
+    /// Two machines use the host's identity.
+    Quarantined,
 }
 
 /// The way into the queue.

@@ -21,12 +21,19 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 const SQLITE_CACHE_KIB: u32 = 32 * 1024;
 
 /// Name, then the SQL for SQLite and for PostgreSQL; the version is the position, from 1.
-const MIGRATIONS: [(&str, &str, &str); MIGRATIONS_LEN] = [(
-    "init",
-    include_str!("../../migrations/sqlite/0001_init.sql"),
-    include_str!("../../migrations/postgres/0001_init.sql"),
-)];
-pub(super) const MIGRATIONS_LEN: usize = 1;
+const MIGRATIONS: [(&str, &str, &str); MIGRATIONS_LEN] = [
+    (
+        "init",
+        include_str!("../../migrations/sqlite/0001_init.sql"),
+        include_str!("../../migrations/postgres/0001_init.sql"),
+    ),
+    (
+        "quarantine",
+        include_str!("../../migrations/sqlite/0002_quarantine.sql"),
+        include_str!("../../migrations/postgres/0002_quarantine.sql"),
+    ),
+];
+pub(super) const MIGRATIONS_LEN: usize = 2;
 
 /// Where the store is.
 #[derive(Clone, PartialEq, Eq)]

@@ -44,6 +44,9 @@ const UPSERT_SITE: &str = "INSERT INTO site (id, client_id, contract_id, name, c
 const SITES: &str = "SELECT site.id, site.client_id, site.contract_id, site.name, \
     client.name AS client_name FROM site JOIN client ON client.id = site.client_id \
     ORDER BY site.name";
+const SET_QUARANTINE: &str = "UPDATE host SET quarantined_at = $2 WHERE id = $1";
+const IS_QUARANTINED: &str =
+    "SELECT COUNT(*) FROM host WHERE id = $1 AND quarantined_at IS NOT NULL";
 const RETIRE_HOST: &str = "UPDATE host SET retired_at = $2 WHERE id = $1 AND retired_at IS NULL";
 
 /// A machine about to be taken in; client and contract come from its site.
@@ -168,6 +171,26 @@ pub async fn insert_host(tx: &mut Tx, host: &NewHost) -> Result<(), StoreError> 
 pub async fn is_active_host(tx: &mut Tx, host: HostId) -> Result<bool, StoreError> {
     let (count,): (i64,) =
         on_tx!(tx, c => sqlx::query_as(IS_ACTIVE).bind(host.uuid()).fetch_one(c).await)?;
+    Ok(count > 0)
+}
+
+/// Notes since when two machines use a host's identity, or that this is over.
+pub async fn set_quarantine(
+    tx: &mut Tx,
+    host: HostId,
+    since: Option<UnixMillis>,
+) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(SET_QUARANTINE)
+        .bind(host.uuid())
+        .bind(since.map(|at| at.0))
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Whether a host is in quarantine.
+pub async fn is_quarantined(tx: &mut Tx, host: HostId) -> Result<bool, StoreError> {
+    let (count,): (i64,) =
+        on_tx!(tx, c => sqlx::query_as(IS_QUARANTINED).bind(host.uuid()).fetch_one(c).await)?;
     Ok(count > 0)
 }
 

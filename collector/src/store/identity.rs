@@ -11,11 +11,12 @@ use super::{
 use crate::identity::Issued;
 
 const INSERT_TOKEN: &str = "INSERT INTO enrolment_token \
-    (id, site_id, secret_sha256, uses_left, expires_at, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+    (id, site_id, secret_sha256, uses_left, expires_at, created_at, host_id) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
 /// Takes one use, if the token is good for one: a single statement, so that two machines can't
 /// share the last use.
 const USE_TOKEN: &str = "UPDATE enrolment_token SET uses_left = uses_left - 1 \
-    WHERE id = $1 AND secret_sha256 = $2 AND expires_at > $3 AND uses_left > 0 RETURNING site_id";
+    WHERE id = $1 AND secret_sha256 = $2 AND expires_at > $3 AND uses_left > 0 RETURNING site_id, host_id";
 const INSERT_CERTIFICATE: &str = "INSERT INTO certificate \
     (serial, host_id, not_before, not_after) VALUES ($1, $2, $3, $4)";
 const REVOKE_HOST: &str =
@@ -30,6 +31,8 @@ pub struct NewToken {
     pub id: Uuid,
     /// Where its hosts stand.
     pub site: SiteId,
+    /// The one host that it gives a new key, if it is not for new ones.
+    pub host: Option<HostId>,
     /// SHA-256 of the secret.
     pub secret_sha256: Vec<u8>,
     /// How many machines it takes in.
@@ -49,23 +52,25 @@ pub async fn insert_token(tx: &mut Tx, token: &NewToken) -> Result<(), StoreErro
         .bind(token.uses)
         .bind(token.expires_at.0)
         .bind(token.created_at.0)
+        .bind(token.host.map(HostId::uuid))
         .execute(c).await.map(drop))?;
     Ok(())
 }
 
-/// Takes one use of a token; `None` if it is not good for one.
+/// Takes one use of a token; `None` if it is not good for one. Gives the site, and the host if the
+/// token is for one alone.
 pub async fn use_token(
     tx: &mut Tx,
     id: Uuid,
     secret_sha256: &[u8],
     now: UnixMillis,
-) -> Result<Option<SiteId>, StoreError> {
-    let site: Option<(Uuid,)> = on_tx!(tx, c => sqlx::query_as(USE_TOKEN)
+) -> Result<Option<(SiteId, Option<HostId>)>, StoreError> {
+    let scope: Option<(Uuid, Option<Uuid>)> = on_tx!(tx, c => sqlx::query_as(USE_TOKEN)
         .bind(id)
         .bind(secret_sha256)
         .bind(now.0)
         .fetch_optional(c).await)?;
-    Ok(site.map(|(id,)| SiteId(id)))
+    Ok(scope.map(|(site, host)| (SiteId(site), host.map(HostId))))
 }
 
 /// Stores a certificate that was given out.

@@ -104,6 +104,7 @@ fn routes() -> Router<Web> {
     Router::new()
         .route("/", get(pages::fleet::page))
         .route("/hosts/{id}", get(pages::host::page))
+        .route("/hosts/{id}/rekey", post(pages::rekey::act))
         .route("/tickets", get(pages::tickets::page))
         .route("/tickets/{id}", get(pages::ticket::page))
         .route("/tickets/{id}/act", post(pages::ticket::act))

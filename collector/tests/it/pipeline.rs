@@ -54,6 +54,8 @@ impl Rig {
         let (reply, answer) = oneshot::channel();
         self.inbox
             .send(Arrival {
+                from: "192.0.2.1".to_owned(),
+                issued_at: NOW,
                 host,
                 at,
                 batch,

@@ -19,6 +19,8 @@ pub enum ProblemType {
     CertificateRequired,
     /// The certificate was revoked, or its host was retired. 403. Final.
     CertificateRevoked,
+    /// Two machines use the host's certificate; it is believed again with a new key. 403. Final.
+    HostQuarantined,
     /// The token is unknown, its secret is wrong, it expired or is used up. 403. Final.
     TokenRefused,
     /// The CSR can't be read or its signature is wrong. 400.
@@ -35,7 +37,7 @@ pub enum ProblemType {
 
 impl ProblemType {
     /// All types, for documentation and tests.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadBody,
         Self::BadEncoding,
         Self::OverLimit,
@@ -43,6 +45,7 @@ impl ProblemType {
         Self::BodyTooLarge,
         Self::CertificateRequired,
         Self::CertificateRevoked,
+        Self::HostQuarantined,
         Self::TokenRefused,
         Self::BadCsr,
         Self::Busy,
@@ -61,6 +64,7 @@ impl ProblemType {
             Self::BodyTooLarge => "urn:watchkeep:problem:body-too-large",
             Self::CertificateRequired => "urn:watchkeep:problem:certificate-required",
             Self::CertificateRevoked => "urn:watchkeep:problem:certificate-revoked",
+            Self::HostQuarantined => "urn:watchkeep:problem:host-quarantined",
             Self::TokenRefused => "urn:watchkeep:problem:token-refused",
             Self::BadCsr => "urn:watchkeep:problem:bad-csr",
             Self::Busy => "urn:watchkeep:problem:busy",
@@ -79,7 +83,7 @@ impl ProblemType {
             | Self::UnsupportedVersion
             | Self::BadCsr => 400,
             Self::CertificateRequired => 401,
-            Self::CertificateRevoked | Self::TokenRefused => 403,
+            Self::CertificateRevoked | Self::HostQuarantined | Self::TokenRefused => 403,
             Self::NotFound => 404,
             Self::BodyTooLarge => 413,
             Self::TooManyRequests => 429,
@@ -98,6 +102,7 @@ impl ProblemType {
             Self::BodyTooLarge => "The body is too large",
             Self::CertificateRequired => "A client certificate is required",
             Self::CertificateRevoked => "The certificate is revoked",
+            Self::HostQuarantined => "The host is quarantined",
             Self::TokenRefused => "The enrolment token is refused",
             Self::BadCsr => "The certificate request can't be used",
             Self::Busy => "The collector is busy",

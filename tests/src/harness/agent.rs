@@ -68,6 +68,15 @@ impl Agent {
         })
     }
 
+    /// Enrols it again, with a token for the same host.
+    pub async fn enroll_again(&self, token: &str) -> Result<()> {
+        let mut command = Command::new(binaries::find(binaries::AGENT)?);
+        command.args(["enroll", "--force", token, "--config"]);
+        command.arg(self.dir.path().join("agent.toml"));
+        output("watchkeep-agent enroll --force", command).await?;
+        Ok(())
+    }
+
     /// Starts the agent.
     pub fn start(&mut self) -> Result<()> {
         self.start_with_boot(None)

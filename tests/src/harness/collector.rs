@@ -112,6 +112,13 @@ kind = "unexpected_reboot"
 clear_after = "10s"
 
 [[rule]]
+id = "cloned-identity"
+name = "Identity used twice"
+severity = "critical"
+priority = "P2"
+kind = "cloned_identity"
+
+[[rule]]
 id = "clock-skew"
 name = "Clock skew"
 severity = "warning"

@@ -11,6 +11,7 @@
 mod clock;
 mod place;
 mod seen;
+mod senders;
 mod take;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ use watchkeep_shared::{
 use crate::evidence::{Evidence, EvidenceKind, FrameMark};
 pub use clock::{ClockOffset, Pause};
 pub use seen::Seen;
+pub use senders::{Admission, Origin, Quarantine, Senders, admit};
 pub use take::{Arrival, BatchTaken, FrameTaken, Outcome, Placed, take_batch};
 
 /// A frame that arrives within this many intervals of being made is live, and two live frames at
@@ -62,6 +64,12 @@ pub struct HostState {
     /// What keeps the agent from doing all that it should.
     #[serde(default)]
     pub troubles: Vec<Trouble>,
+    /// The agent processes that sent lately.
+    #[serde(default)]
+    pub senders: Senders,
+    /// Two machines use the host's identity: nothing is taken until it has a new key.
+    #[serde(default)]
+    pub quarantine: Option<Quarantine>,
     /// How the running boot's wall clock stands to its boot clock.
     #[serde(default)]
     pub clock: Option<ClockOffset>,
@@ -98,14 +106,15 @@ impl HostState {
 
     /// When the host becomes overdue: `silent_after` past the last arrival, longer for hosts that
     /// beat slowly, and `announced` after a goodbye for a shutdown or an upgrade, which are over
-    /// soon if all goes well. `None` once it is overdue, or before its first frame.
+    /// soon if all goes well. `None` once it is overdue, before its first frame, and in quarantine,
+    /// which has a ticket of its own.
     pub fn silence_deadline(
         &self,
         silent_after: DurationMs,
         announced: DurationMs,
     ) -> Option<UnixMillis> {
         let last = self.last?;
-        if self.overdue {
+        if self.overdue || self.quarantine.is_some() {
             return None;
         }
         let slow = DurationMs(unbroken_ms(self.interval_ms));

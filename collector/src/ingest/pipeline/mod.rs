@@ -11,6 +11,7 @@ use uuid::Uuid;
 use watchkeep_core::{
     alerts,
     evidence::{Evidence, EvidenceKind},
+    host::Origin,
     ids::AlertId,
 };
 use watchkeep_shared::{
@@ -22,7 +23,7 @@ use super::{
     Arrival, NotTaken,
     commit::{Subject, Writes, commit},
     deadlines::Deadlines,
-    decide::{Context, Decision, decide, decide_deadline},
+    decide::{Context, Decision, admit, decide, decide_deadline},
     hosts::{HostEntry, Schemas},
     metrics::{Metrics, Reason},
     rebuild,
@@ -139,11 +140,17 @@ impl Pipeline {
             let Arrival {
                 host,
                 at,
+                from,
+                issued_at,
                 batch,
                 reply,
             } = arrival;
-            let answer = self.one(host, at, &batch, &mut writes).await;
-            if answer.is_ok() {
+            let origin = Origin {
+                from: &from,
+                issued_at,
+            };
+            let answer = self.one(host, (origin, at), &batch, &mut writes).await;
+            if matches!(answer, Ok(_) | Err(NotTaken::Quarantined)) {
                 live.push(host);
             }
             replies.push((reply, answer));
@@ -184,7 +191,7 @@ impl Pipeline {
     async fn one(
         &mut self,
         host: HostId,
-        at: UnixMillis,
+        (origin, at): (Origin<'_>, UnixMillis),
         batch: &Batch,
         writes: &mut Writes,
     ) -> Result<Ack, NotTaken> {
@@ -213,6 +220,12 @@ impl Pipeline {
             row_id: &mut || app.ids.next(at),
             alert_id: &mut || AlertId(Uuid::now_v7()),
         };
+        let (admission, refused) = admit(entry, batch, (origin, at), &mut context);
+        if let Some(refused) = refused {
+            queue_deadline(&mut self.deadlines, entry, app, self.grace_until);
+            collect(entry, admission, writes);
+            return Err(refused);
+        }
         let decision = decide(entry, batch, at, &mut context);
         queue_deadline(&mut self.deadlines, entry, app, self.grace_until);
         self.metrics.repeats.inc_by(decision.repeats);
@@ -223,6 +236,7 @@ impl Pipeline {
             self.metrics.rejected.get_or_create(&reason).inc();
         }
         let ack = decision.ack.clone();
+        collect(entry, admission, writes);
         collect(entry, decision, writes);
         Ok(ack)
     }
@@ -284,6 +298,8 @@ impl Pipeline {
 }
 
 fn collect(entry: &HostEntry, decision: Decision, writes: &mut Writes) {
+    let quarantined = decision.quarantined.map(|since| (entry.id, since));
+    writes.quarantined.extend(quarantined);
     writes.heartbeats.extend(decision.heartbeats);
     writes.evidence.extend(decision.evidence);
     writes.events.extend(decision.events);

@@ -92,6 +92,7 @@ struct Facts {
     refused: Vec<(String, String)>,
     troubles: Vec<(String, String)>,
     goodbye: &'static str,
+    quarantine: String,
     rejected: u64,
 }
 
@@ -206,6 +207,9 @@ fn state(host: &HostView, now: Option<&HostNow>) -> Pill {
     if host.retired_at.is_some() {
         return pill("idle", "info", "Retired");
     }
+    if now.is_some_and(|now| now.quarantine.is_some()) {
+        return pill("crit", "warn", "Quarantined");
+    }
     Health::of(now).pill()
 }
 
@@ -253,6 +257,11 @@ fn facts(ctx: &Ctx, now: &HostNow) -> Facts {
             .iter()
             .map(|one| (one.item.clone(), one.detail.clone()))
             .collect(),
+        quarantine: now
+            .quarantine
+            .as_ref()
+            .map(|found| found.detail.clone())
+            .unwrap_or_default(),
         goodbye: match now.goodbye {
             None => "",
             Some(GoodbyeReason::Stop | GoodbyeReason::Other) => "Its agent was stopped.",

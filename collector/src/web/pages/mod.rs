@@ -7,6 +7,7 @@ pub(crate) mod fleet;
 pub(crate) mod host;
 pub(crate) mod login;
 mod machine;
+pub(crate) mod rekey;
 pub(crate) mod ticket;
 pub(crate) mod tickets;
 mod timeline;
