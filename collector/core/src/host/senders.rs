@@ -10,7 +10,13 @@
 //! an outage or a lost state of the collector is never taken for a clone. Pure; it decides nothing.
 
 use serde::{Deserialize, Serialize};
-use watchkeep_shared::{BootId, InstanceId, UnixMillis, wire::heartbeat::Batch};
+use watchkeep_shared::{
+    BootId, InstanceId, UnixMillis,
+    wire::{
+        heartbeat::{Batch, Frame},
+        limits,
+    },
+};
 
 use super::HostState;
 
@@ -154,7 +160,7 @@ impl Senders {
         self.0.iter().filter(|other| *other != this).find_map(|other| {
             let (overlap_ms, least_ms) = if other.boot == this.boot {
                 let begin = this.first_sent_ms.max(other.first_sent_ms);
-                (this.last_sent_ms.min(other.last_sent_ms) - begin, SAME_BOOT_OVERLAP_MS)
+                (this.last_sent_ms.min(other.last_sent_ms).saturating_sub(begin), SAME_BOOT_OVERLAP_MS)
             } else {
                 let begin = this.first_at.max(other.first_at);
                 (this.last_at.min(other.last_at).since(begin).0, OTHER_BOOT_OVERLAP_MS)
@@ -175,6 +181,7 @@ impl Sender {
         let own = batch.frames.iter().filter(|frame| {
             frame.instance.is_none_or(|i| i == self.instance)
                 && frame.boot.is_none_or(|b| b == self.boot)
+                && is_plausible(frame, batch)
         });
         for frame in own {
             let (seq, boot_ms) = (frame.seq, frame.clocks.boot_ms);
@@ -198,7 +205,7 @@ impl Sender {
     }
 
     fn was_set_back(&mut self, sent_ms: i64) -> Option<String> {
-        if sent_ms >= self.last_sent_ms - SET_BACK_MS {
+        if sent_ms >= self.last_sent_ms.saturating_sub(SET_BACK_MS) {
             self.set_back = None;
             return None;
         }
@@ -210,21 +217,25 @@ impl Sender {
         (in_a_row >= SET_BACK_BATCHES).then(|| {
             format!(
                 "it runs {} s behind what it reported before, last from {}: a running machine was set back to an earlier state, or copied",
-                (self.last_sent_ms - sent_ms) / 1_000,
+                self.last_sent_ms.saturating_sub(sent_ms) / 1_000,
                 self.from
             )
         })
     }
 }
 
+/// Whether a frame may be taken by its number and clock. One that is refused is a fault of the agent
+/// that made it, and no proof of a second one.
+fn is_plausible(frame: &Frame, batch: &Batch) -> bool {
+    let age_ms = batch.sent.boot_ms.saturating_sub(frame.clocks.boot_ms);
+    frame.seq > 0 && (-limits::MAX_FRAME_AHEAD_MS..=limits::MAX_FRAME_AGE_MS).contains(&age_ms)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
-    use watchkeep_shared::{
-        ids::SchemaId,
-        wire::heartbeat::{Clocks, Frame},
-    };
+    use watchkeep_shared::{ids::SchemaId, wire::heartbeat::Clocks};
 
     use super::*;
 
@@ -444,6 +455,21 @@ mod tests {
                 now += INTERVAL_MS;
             }
             prop_assert!(found.is_some());
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_refused_proves_nothing() {
+        let mut now = 1_800_000_000_000;
+        let mut machine = Machine::new(1, now);
+        let mut senders = Senders::default();
+        let days_ms = limits::MAX_FRAME_AGE_MS + limits::MAX_FRAME_AHEAD_MS + 1;
+        for off_ms in [0, days_ms, 0, -days_ms, 0] {
+            let mut batch = machine.batch(now);
+            batch.frames[0].clocks.boot_ms += off_ms;
+            assert_eq!(senders.take(&batch, "192.0.2.1", UnixMillis(now)), None);
+            machine.spool.clear();
+            now += INTERVAL_MS;
         }
     }
 
