@@ -3,7 +3,7 @@
 # an install script for any other Linux with systemd.
 #
 #   packaging/build.sh                     what is shipped: the agent built for size (profile dist)
-#   packaging/build.sh --profile PROFILE   both from one profile, as CI does with release
+#   packaging/build.sh --profile PROFILE   both from one profile, as CI does with dev
 #
 # The packages need the C library of the machine that builds them, or a newer one: build on the
 # oldest distribution that they shall run on.
