@@ -71,15 +71,17 @@ pub fn started(before: Option<&Status>, boot: BootId, now: Clocks) -> Event {
     }
 }
 
-/// The later of the agent's own last word and the system's last log-in record before this boot.
+/// The latest of the agent's own last word and the system's last record before this boot: of a log-in, on
+/// Windows in the Event Log.
 fn last_seen(before: &Status, now: Clocks) -> i64 {
     let booted_wall_ms = now.wall_ms - now.boot_ms;
     let recorded = fs::read(WTMP)
         .ok()
         .and_then(|wtmp| last_record_before(&wtmp, booted_wall_ms));
-    recorded.map_or(before.written_wall_ms, |recorded| {
-        before.written_wall_ms.max(recorded)
-    })
+    recorded
+        .into_iter()
+        .chain(platform::last_record_before(booted_wall_ms))
+        .fold(before.written_wall_ms, i64::max)
 }
 
 /// The time of the last record of a `wtmp(5)` file that lies before `limit_ms`, milliseconds. The

@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Source},
     enroll,
     identity::Identity,
-    manual, run, sampler,
+    manual, platform, run, sampler,
     status::Status,
 };
 
@@ -167,6 +167,9 @@ fn service(command: ServiceCommand, source: Source, config: Config) -> anyhow::R
     match command {
         ServiceCommand::Install => {
             let settings = source.path.map(std::path::absolute).transpose()?;
+            crate::files::make_private_dir(&config.state_dir)
+                .and_then(|()| platform::keep_others_out(&config.state_dir))
+                .with_context(|| keep_out_failed(&config.state_dir))?;
             service::install(&std::env::current_exe()?, settings.as_deref())?;
         }
         ServiceCommand::Remove => service::remove()?,
@@ -213,6 +216,8 @@ fn enroll_here(config: &Config, token: &str, hostname: &str, force: bool) -> any
             config.state_dir.display()
         );
     }
+    platform::keep_others_out(&config.state_dir)
+        .with_context(|| keep_out_failed(&config.state_dir))?;
     let before = Identity::load(&config.state_dir).ok();
     let enrolment = enroll::enroll(&token, hostname, config.proxy.as_deref());
     let identity = runtime()?.block_on(enrolment)?;
@@ -226,6 +231,13 @@ fn enroll_here(config: &Config, token: &str, hostname: &str, force: bool) -> any
         identity.host, identity.url
     ))?;
     Ok(())
+}
+
+fn keep_out_failed(dir: &Path) -> String {
+    format!(
+        "other users can't be kept out of {}; run this as an administrator",
+        dir.display()
+    )
 }
 
 fn sample(json: bool) -> anyhow::Result<String> {

@@ -1,6 +1,8 @@
 //! What of the MSP's policy is done, and what the customer's configuration refuses. Pure but for the
 //! file that keeps the last policy over a restart.
 
+mod windows;
+
 use std::{
     net::IpAddr,
     path::{Component, Path},
@@ -119,9 +121,11 @@ impl Effective {
 
     fn log(&mut self, check: &LogCheck, limits: &Limits) {
         let item = format!("log:{}", check.path);
-        let allowed = match &check.journal {
-            Some(filter) => allowed_journal(&check.path, filter, limits),
-            None => allowed_log(&check.path, limits),
+        let allowed = match (&check.journal, &check.event_log) {
+            (Some(_), Some(_)) => Err("either \"journal\" or \"event_log\", not both".to_owned()),
+            (Some(filter), None) => allowed_journal(&check.path, filter, limits),
+            (None, Some(_)) => windows::allowed_event_log(&check.path, limits),
+            (None, None) => allowed_log(&check.path, limits),
         };
         if let Err(reason) = allowed {
             self.refuse(item, reason);
@@ -176,6 +180,7 @@ fn allowed_service(
             allowed_endpoint(address, limits, is_local)
         }
         ServiceCheck::Systemd { unit } => allowed_unit(unit, limits),
+        ServiceCheck::WindowsService { name } => windows::allowed_service(name, limits),
         ServiceCheck::Http { url, .. } => match address_of(url) {
             Some(address) => allowed_endpoint(&address, limits, is_local),
             None => Err("not http:// or https://, a host and a path, without a password"),

@@ -129,6 +129,7 @@ async fn every_log_line_counts_once(kind: DatabaseKind) -> Result<()> {
             }],
             record_start: None,
             journal: None,
+            event_log: None,
         }],
         ..Settings::default()
     };

@@ -63,7 +63,7 @@ fn test(config: &Config, command: LogsCommand) -> anyhow::Result<bool> {
         json,
     } = command;
     let name = || file.display().to_string();
-    let path = file.canonicalize().with_context(name)?;
+    let path = crate::platform::real_path(&file).with_context(name)?;
     let checks = if pattern.is_empty() {
         followed(config, &std::path::absolute(&file)?)?
     } else {
@@ -121,6 +121,7 @@ fn given(patterns: &[String], record_start: Option<String>) -> anyhow::Result<Lo
             .collect(),
         record_start,
         journal: None,
+        event_log: None,
     })
 }
 

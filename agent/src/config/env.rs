@@ -28,7 +28,7 @@ const fn variable(name: &'static str, env: &'static str, set: Setter) -> Variabl
 }
 
 /// All of them.
-pub const VARIABLES: [Variable; 19] = [
+pub const VARIABLES: [Variable; 21] = [
     variable("state_dir", "WATCHKEEP_STATE_DIR", |raw, text| {
         raw.state_dir = text.into();
         Ok(())
@@ -48,6 +48,18 @@ pub const VARIABLES: [Variable; 19] = [
     }),
     variable("units", "WATCHKEEP_LIMITS__UNITS", |raw, text| {
         raw.limits.units = Some(list(text));
+        Ok(())
+    }),
+    variable(
+        "windows_services",
+        "WATCHKEEP_LIMITS__WINDOWS_SERVICES",
+        |raw, text| {
+            raw.limits.windows_services = Some(list(text));
+            Ok(())
+        },
+    ),
+    variable("event_logs", "WATCHKEEP_LIMITS__EVENT_LOGS", |raw, text| {
+        raw.limits.event_logs = list(text);
         Ok(())
     }),
     variable(

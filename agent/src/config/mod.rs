@@ -95,6 +95,10 @@ pub struct Limits {
     pub journal_units: Option<Vec<String>>,
     /// Units of systemd that may be watched or reported as failed; `None`: any.
     pub units: Option<Vec<AllowedPath>>,
+    /// Services of Windows that may be watched, by their short names; `None`: any.
+    pub windows_services: Option<Vec<AllowedPath>>,
+    /// Channels of the Windows Event Log that log rules may read.
+    pub event_logs: Vec<String>,
     /// Whether failed units are reported though the policy does not name them.
     pub failed_units: bool,
     /// Whether names and sizes of the busiest processes may be told when an alert opens.
@@ -111,7 +115,7 @@ pub struct Limits {
     pub certificate_paths: Vec<AllowedPath>,
 }
 
-/// A glob that the customer allows for logs or units.
+/// A glob that the customer allows for logs, units or services.
 #[derive(Clone)]
 pub struct AllowedPath {
     text: String,
@@ -277,7 +281,13 @@ fn check_limits(raw: RawLimits, problems: &mut Vec<String>) -> Limits {
         log_paths: allowed_paths("limits.log_paths", &raw.log_paths, problems),
         min_interval_ms: raw.min_interval_ms,
         processes: raw.processes,
-        units: raw.units.map(|globs| allowed_units(&globs, problems)),
+        units: raw
+            .units
+            .map(|globs| allowed_names("limits.units", &globs, problems)),
+        windows_services: raw
+            .windows_services
+            .map(|globs| allowed_names("limits.windows_services", &globs, problems)),
+        event_logs: raw.event_logs,
         failed_units: raw.failed_units,
         journal_units: raw.journal_units,
         busiest_processes: raw.busiest_processes,
@@ -297,7 +307,8 @@ fn allowed_paths(key: &str, globs: &[String], problems: &mut Vec<String>) -> Vec
     let mut allowed = Vec::new();
     for glob in globs {
         match AllowedPath::new(glob) {
-            Ok(_) if !glob.starts_with('/') => {
+            // On Windows the defaults, which are Linux's, are no absolute paths.
+            Ok(_) if !glob.starts_with('/') && !Path::new(glob).is_absolute() => {
                 problems.push(format!("{key}: \"{glob}\" is not an absolute path or glob"));
             }
             Ok(path) => allowed.push(path),
@@ -307,12 +318,12 @@ fn allowed_paths(key: &str, globs: &[String], problems: &mut Vec<String>) -> Vec
     allowed
 }
 
-fn allowed_units(globs: &[String], problems: &mut Vec<String>) -> Vec<AllowedPath> {
+fn allowed_names(key: &str, globs: &[String], problems: &mut Vec<String>) -> Vec<AllowedPath> {
     let mut allowed = Vec::new();
     for glob in globs {
         match AllowedPath::new(glob) {
-            Ok(unit) => allowed.push(unit),
-            Err(error) => problems.push(format!("limits.units: \"{glob}\": {error}")),
+            Ok(name) => allowed.push(name),
+            Err(error) => problems.push(format!("{key}: \"{glob}\": {error}")),
         }
     }
     allowed

@@ -29,6 +29,12 @@ pub(super) struct Pattern {
 impl Pattern {
     /// Takes any text; one that is not a glob is a plain path.
     pub(super) fn new(text: &str) -> Self {
+        // Windows takes both.
+        let text = &if cfg!(windows) {
+            text.replace('\\', "/")
+        } else {
+            text.to_owned()
+        };
         let path = PathBuf::from(text);
         let glob = text
             .contains(META)
@@ -40,7 +46,11 @@ impl Pattern {
             .iter()
             .position(|part| part.contains(META))
             .unwrap_or(parts.len().saturating_sub(1));
-        let base = parts[..fixed].join("/");
+        let mut base = parts[..fixed].join("/");
+        if cfg!(windows) && base.ends_with(':') {
+            // Without it, it would be whatever directory of the drive is the current one.
+            base.push('/');
+        }
         let depth = if text.contains("**") {
             MAX_DEPTH
         } else {

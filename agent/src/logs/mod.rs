@@ -7,6 +7,7 @@
 //! A whole line never leaves this machine before [`redact`] has been over it.
 
 mod check;
+mod event_log;
 mod find;
 mod framing;
 mod journal;
@@ -30,8 +31,16 @@ use watchkeep_shared::wire::{
     policy::LogCheck,
 };
 
-use self::{check::Check, journal::Journal, pending::Pending, remember::SavedCheck, rules::Rules};
+use self::{
+    check::Check,
+    event_log::{Bookmarks, EventLogs},
+    journal::Journal,
+    pending::Pending,
+    remember::SavedCheck,
+    rules::Rules,
+};
 pub use self::{
+    event_log::{EventLauncher, channel_of},
     journal::Launcher,
     redact::Redactor,
     rules::check_pattern,
@@ -50,6 +59,7 @@ pub struct LogWatcher {
     allowed: Vec<AllowedPath>,
     checks: Vec<Check>,
     journal: Journal,
+    event_logs: EventLogs,
     /// Positions from before the restart of checks that the policy does not name (yet).
     saved: Vec<SavedCheck>,
     pending: Pending,
@@ -66,6 +76,9 @@ struct Saved {
     /// Cursor of the last entry of the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     journal: Option<String>,
+    /// Bookmarks of channels of the Event Log.
+    #[serde(default, skip_serializing_if = "Bookmarks::is_empty")]
+    event_logs: Bookmarks,
 }
 
 /// What one check reads with: the scan's budget and the place where findings go.
@@ -91,6 +104,7 @@ impl LogWatcher {
             allowed,
             checks: Vec::new(),
             journal: Journal::new(saved.journal),
+            event_logs: EventLogs::new(saved.event_logs),
             saved: saved.checks,
             pending: Pending::new(redactor),
             structure_changed: false,
@@ -113,10 +127,16 @@ impl LogWatcher {
         self.journal.launch_with(launcher);
     }
 
+    /// How the Event Log is read; without that it is not.
+    pub fn read_event_log_with(&mut self, launcher: EventLauncher) {
+        self.event_logs.launch_with(launcher);
+    }
+
     /// Follows these from now on. A check that stays keeps its positions.
     pub fn set(&mut self, logs: &[LogCheck]) {
         let mut before = std::mem::take(&mut self.checks);
         let mut journal = Vec::new();
+        let mut channels = Vec::new();
         for log in logs {
             let rules = match Rules::new(log) {
                 Ok(rules) => rules,
@@ -131,6 +151,11 @@ impl LogWatcher {
                 journal.push((filter.clone(), rules));
                 continue;
             }
+            if let Some(filter) = &log.event_log {
+                let channel = channel_of(&log.path).unwrap_or(&log.path);
+                channels.push((channel.to_owned(), filter.clone(), rules));
+                continue;
+            }
             let kept = before.iter().position(|check| check.is_for(&log.path));
             let mut check = match kept {
                 Some(at) => before.swap_remove(at),
@@ -140,6 +165,7 @@ impl LogWatcher {
             self.checks.push(check);
         }
         self.journal.set(journal);
+        self.event_logs.set(channels);
         // A check may come back with a later policy.
         self.saved.extend(before.iter().map(Check::saved));
         self.saved.truncate(64);
@@ -161,6 +187,7 @@ impl LogWatcher {
             check.scan(&mut reading);
         }
         self.journal.scan(&mut reading);
+        self.event_logs.scan(&mut reading);
         self.structure_changed |= reading.structure_changed;
         self.moved |= reading.moved;
         let more = reading.budget == 0;
@@ -214,6 +241,7 @@ impl LogWatcher {
             check.commit();
         }
         self.journal.commit();
+        self.event_logs.commit();
     }
 
     /// The committed positions.
@@ -224,6 +252,7 @@ impl LogWatcher {
         let saved = Saved {
             checks: checks.chain(self.saved.iter().cloned()).collect(),
             journal: self.journal.committed().map(str::to_owned),
+            event_logs: self.event_logs.committed(),
         };
         serde_json::to_string(&saved).expect("positions have string keys only")
     }

@@ -149,7 +149,9 @@ impl Tail {
     /// Follows `file` from `offset`.
     pub(super) fn new(file: File, path: PathBuf, offset: u64, now_ms: i64) -> io::Result<Self> {
         let position = Position {
-            target: path.canonicalize().ok().filter(|target| *target != path),
+            target: platform::real_path(&path)
+                .ok()
+                .filter(|target| *target != path),
             path,
             id: FileId::of(&file.metadata()?),
             head: Head::of(&file)?,

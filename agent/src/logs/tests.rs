@@ -40,6 +40,7 @@ impl World {
             }],
             record_start: None,
             journal: None,
+            event_log: None,
         }];
         let watcher = watcher(&dir, None);
         let mut world = Self {

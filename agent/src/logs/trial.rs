@@ -123,6 +123,7 @@ mod tests {
             rules: vec![rule("errors", "ERROR"), rule("none", "NEVER")],
             record_start: Some("^[0-9]".to_owned()),
             journal: None,
+            event_log: None,
         };
         let long = "x".repeat(framing::MAX_LINE_BYTES + 7);
         let log =

@@ -5,6 +5,12 @@
 //! Linux is what the agent is made for and tested on. Of Windows, docs/windows.md says what was
 //! exercised.
 
+mod events;
+mod manager;
+
+pub use events::{EventLog, EventLogError, EventRecord, EventStream};
+pub use manager::{ServiceExit, ServiceReport, ServiceRun};
+
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod system;

@@ -9,6 +9,7 @@ use std::{
         unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -23,7 +24,10 @@ use tokio::{
 };
 use watchkeep_shared::wire::heartbeat::Clocks;
 
-use crate::files;
+use crate::{
+    files,
+    platform::{EventLog, EventLogError, EventStream, ServiceReport},
+};
 
 /// The settings file that is read if it exists.
 pub const SETTINGS: &str = "/etc/watchkeep/agent.toml";
@@ -99,6 +103,11 @@ pub fn open_to_read(path: &Path) -> io::Result<(File, PathBuf)> {
     let target = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
         .or_else(|_| path.canonicalize())?;
     Ok((file, target))
+}
+
+/// Where a path leads, through all links.
+pub fn real_path(path: &Path) -> io::Result<PathBuf> {
+    path.canonicalize()
 }
 
 /// Reads at a place; how much, 0 at the end.
@@ -180,6 +189,48 @@ impl ProcessEnd {
         // An error comes with the runtime's own end.
         let _ = self.0.readable().await;
     }
+}
+
+/// Fails: there is no service manager of Windows.
+pub fn service_report(_name: &str) -> io::Result<Option<ServiceReport>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// None.
+pub fn automatic_services() -> Vec<(String, Option<String>)> {
+    Vec::new()
+}
+
+/// The Event Log: there is none.
+pub fn event_log() -> Arc<dyn EventLog> {
+    Arc::new(NoEventLog)
+}
+
+#[derive(Debug)]
+struct NoEventLog;
+
+impl EventLog for NoEventLog {
+    fn last(&self, _channel: &str) -> Result<Option<String>, EventLogError> {
+        Err(io::Error::from(io::ErrorKind::Unsupported).into())
+    }
+
+    fn follow(
+        &self,
+        _channel: &str,
+        _after: Option<&str>,
+    ) -> Result<Box<dyn EventStream>, EventLogError> {
+        Err(io::Error::from(io::ErrorKind::Unsupported).into())
+    }
+}
+
+/// `None`: records of log-ins and the journal tell it.
+pub fn last_record_before(_wall_ms: i64) -> Option<i64> {
+    None
+}
+
+/// Does nothing: modes of directories keep others out.
+pub fn keep_others_out(_dir: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// A connection to a program of this machine.

@@ -13,6 +13,8 @@ fn limits() -> Limits {
         processes: Some(vec!["nginx".to_owned()]),
         journal_units: Some(vec!["ssh.service".to_owned()]),
         units: Some(vec![AllowedPath::new("web-*.service").unwrap()]),
+        windows_services: Some(vec![AllowedPath::new("MSSQL*").unwrap()]),
+        event_logs: vec!["System".to_owned()],
         failed_units: true,
         probe_ca: None,
         discovery: true,
@@ -61,6 +63,7 @@ fn log(path: &str, pattern: &str) -> LogCheck {
         }],
         record_start: None,
         journal: None,
+        event_log: None,
     }
 }
 

@@ -41,7 +41,7 @@ use crate::{
     files,
     identity::{Identity, IdentityError},
     logs::{self, LogWatcher, Redactor},
-    platform::{ReloadSignal, StopSignal},
+    platform::{self, ReloadSignal, StopSignal},
     policy::{self, Effective},
     process::Tasks,
     sampler::Sampler,
@@ -58,6 +58,11 @@ const LOCK: &str = "lock";
 const SPOOL: &str = "spool";
 /// The first heartbeat waits so long for rates to have something to differ from.
 const FIRST_SAMPLE_AFTER: Duration = Duration::from_millis(200);
+
+/// Channels of the Event Log that nothing came in are asked again after this,
+const EVENT_LOG_POLL: Duration = Duration::from_secs(1);
+/// and those that can't be read after this.
+const EVENT_LOG_RETRY: Duration = Duration::from_secs(10);
 
 /// How long a request under way may take when the agent stops.
 const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -228,6 +233,13 @@ impl Agent {
             tasks: tasks.clone(),
             changes: notice.changes(),
             since_wall_us: now.wall_ms * 1_000,
+        });
+        logs.read_event_log_with(logs::EventLauncher {
+            source: platform::event_log(),
+            tasks: tasks.clone(),
+            changes: notice.changes(),
+            poll: EVENT_LOG_POLL,
+            retry: EVENT_LOG_RETRY,
         });
         let (services, wakes) = Services::new(tasks, &config.limits, Place::system());
         let start = Instant::now();

@@ -1,4 +1,5 @@
-//! What on this machine could be watched: enabled units, listening ports, certificates that can be read.
+//! What on this machine could be watched: enabled units, automatic services of Windows, listening ports,
+//! certificates that can be read.
 //! Only proposes: nothing is watched until the policy says so.
 //!
 //! Read from files alone, soon after the start and each hour. What can't be read is left out. The customer's settings limit it as they limit the policy, and
@@ -25,7 +26,7 @@ use watchkeep_shared::wire::{
 use x509_parser::prelude::FromDer as _;
 
 use super::{Found, ProbeResult};
-use crate::{config::Limits, policy, process::Tasks, tls};
+use crate::{config::Limits, platform, policy, process::Tasks, tls};
 
 /// What could be watched is looked for so long after the start,
 const FIRST_DISCOVERY: Duration = Duration::from_secs(10);
@@ -92,6 +93,14 @@ pub(super) fn look(root: &Path, limits: &Limits) -> Event {
     let mut proposals = Vec::new();
     for (unit, detail) in enabled_units(root) {
         propose(&mut proposals, ServiceCheck::Systemd { unit }, Some(detail));
+    }
+    for (name, shown) in platform::automatic_services() {
+        let detail = match shown {
+            Some(shown) => format!("starts automatically: {shown}"),
+            None => "starts automatically".to_owned(),
+        };
+        let check = ServiceCheck::WindowsService { name };
+        propose(&mut proposals, check, Some(detail));
     }
     for (address, owner) in listening(root) {
         let detail = match owner {

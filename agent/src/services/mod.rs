@@ -1,5 +1,5 @@
 //! Services that the policy names: processes, looked at by the loop; endpoints and certificates, probed by
-//! a task each; units of systemd, followed by one task. Tells the loop when a state changed; decides nothing
+//! a task each; units of systemd and services of Windows, followed by one task for each kind. Tells the loop when a state changed; decides nothing
 //! about it.
 
 mod certificate;
@@ -10,6 +10,7 @@ mod process;
 mod restarts;
 mod systemd;
 mod tcp;
+mod winsvc;
 
 #[cfg(test)]
 mod probe_tests;
@@ -64,6 +65,8 @@ enum Found {
     One { key: String, seen: Seen },
     /// All units of systemd, with their keys.
     Units(Vec<(String, Finding)>),
+    /// Services that the policy names, with their keys.
+    Several(Vec<(String, Finding)>),
     /// What could be watched, as the event that says so.
     Discovered(Event),
 }
@@ -83,6 +86,7 @@ pub struct Services {
     generation: u64,
     stop_probes: CancellationToken,
     units: watch::Sender<Wanted>,
+    windows: watch::Sender<winsvc::Wanted>,
     /// What was found last, and whether it is still to be told.
     discovered: Option<(Event, bool)>,
 }
@@ -113,6 +117,13 @@ impl Services {
             stop: tasks.stop_token(),
         };
         tasks.spawn("systemd", follower.run());
+        let (windows, wanted) = watch::channel(winsvc::Wanted::default());
+        let follower = winsvc::Watch {
+            wanted,
+            results: results.clone(),
+            stop: tasks.stop_token(),
+        };
+        tasks.spawn("winsvc", follower.run());
         let (customer, current) = watch::channel(limits.clone());
         discover::start(&tasks, current, results.clone());
         let (exits, exit_wakes) = mpsc::channel(1);
@@ -128,6 +139,7 @@ impl Services {
             exit_notices: Arc::new(Semaphore::new(MAX_EXIT_NOTICES)),
             generation: 0,
             units,
+            windows,
             discovered: None,
         };
         let wakes = Wakes {
@@ -154,6 +166,7 @@ impl Services {
         // They are found again at once, and the waiting for their ends begins anew.
         self.processes.clear();
         let mut units = Vec::new();
+        let mut windows = Vec::new();
         let mut clients = Clients::default();
         let mut before = std::mem::take(&mut self.states);
         self.values.clear();
@@ -165,6 +178,7 @@ impl Services {
                     continue;
                 }
                 ServiceCheck::Systemd { unit } => units.push(unit.clone()),
+                ServiceCheck::WindowsService { name } => windows.push(name.clone()),
                 _ => match self.target(check, &mut clients) {
                     Ok(target) => self.spawn_probe(&key, target, interval_ms),
                     Err(problem) => {
@@ -179,6 +193,10 @@ impl Services {
         self.units.send_modify(|wanted| {
             wanted.generation = self.generation;
             wanted.units = units;
+        });
+        self.windows.send_replace(winsvc::Wanted {
+            generation: self.generation,
+            names: windows,
         });
         self.check_processes();
     }
@@ -226,6 +244,11 @@ impl Services {
                 set_state(&mut self.states, key, seen.finding)
             }
             Found::Units(units) => self.set_units(units),
+            Found::Several(findings) => {
+                findings.into_iter().fold(false, |changed, (key, finding)| {
+                    set_state(&mut self.states, key, finding) | changed
+                })
+            }
             Found::Discovered(_) => false,
         }
     }
@@ -309,9 +332,9 @@ impl Services {
                 config: clients.tls(),
             }),
             ServiceCheck::Certificate { path } => Ok(Target::Certificate(path.clone())),
-            ServiceCheck::Process { .. } | ServiceCheck::Systemd { .. } => {
-                Err("not probed".to_owned())
-            }
+            ServiceCheck::Process { .. }
+            | ServiceCheck::Systemd { .. }
+            | ServiceCheck::WindowsService { .. } => Err("not probed".to_owned()),
         }
     }
 

@@ -149,6 +149,7 @@ pub(crate) fn policy(agent: &Agent, services: Vec<ServiceCheck>) -> Policy {
             }],
             record_start: None,
             journal: None,
+            event_log: None,
         }],
     }
 }

@@ -71,6 +71,12 @@ pub enum ServiceCheck {
         /// Its full name, as in `nginx.service` or `backup.timer`.
         unit: String,
     },
+    /// A service of Windows.
+    #[serde(rename = "winsvc")]
+    WindowsService {
+        /// Its short name, as in `Spooler`; not the one that is displayed.
+        name: String,
+    },
     /// What a web server answers to a `GET`. Redirects are not followed: they could lead to a
     /// place that the customer has not allowed.
     Http {
@@ -109,6 +115,7 @@ impl ServiceCheck {
             Self::Process { name, .. } => format!("process:{name}"),
             Self::Tcp { address } => format!("tcp:{address}"),
             Self::Systemd { unit } => format!("systemd:{unit}"),
+            Self::WindowsService { name } => format!("winsvc:{name}"),
             Self::Http { url, .. } => format!("http:{url}"),
             Self::Tls { address, .. } => format!("tls:{address}"),
             Self::Certificate { path } => format!("certificate:{path}"),
@@ -140,6 +147,26 @@ pub struct LogCheck {
     /// that does not know this field refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<JournalFilter>,
+    /// Records of a channel of the Windows Event Log instead of files; `path` is `eventlog:CHANNEL`
+    /// then, as in `eventlog:System`, which an agent that does not know this field refuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_log: Option<EventLogFilter>,
+}
+
+/// Which records of a channel of the Windows Event Log are looked at: those that have all of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EventLogFilter {
+    /// Of one of these providers, as in `Service Control Manager`; empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<String>,
+    /// With one of these identifiers, as in `7034`; empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub event_ids: Vec<u32>,
+    /// At least as urgent as this: 1 (critical), 2 (error), 3 (warning), 4 (information) or 5
+    /// (verbose); absent: any. A record without a level counts as information, one of a refused
+    /// attempt (audit failure) as a warning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_level: Option<u8>,
 }
 
 /// Which entries of the systemd journal are looked at: those that have all of these.

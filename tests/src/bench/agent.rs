@@ -38,6 +38,7 @@ pub(super) async fn footprint(size: Size) -> Result<Vec<Row>> {
             }],
             record_start: None,
             journal: None,
+            event_log: None,
         }],
         ..Settings::product_defaults()
     };

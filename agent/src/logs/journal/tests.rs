@@ -50,6 +50,7 @@ fn check(filter: JournalFilter, pattern: &str) -> LogCheck {
         }],
         record_start: None,
         journal: Some(filter),
+        event_log: None,
     }
 }
 

@@ -133,6 +133,7 @@ impl World {
             rules,
             record_start: None,
             journal: None,
+            event_log: None,
         }];
         fs::create_dir(dir.path().join("outside")).unwrap();
         let mut world = Self {

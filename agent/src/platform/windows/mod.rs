@@ -1,7 +1,14 @@
 //! Windows, by the safe wrappers of `winsafe`. What was exercised and what was not:
 //! docs/windows.md.
 
+mod events;
 pub mod service;
+mod services;
+
+pub use self::{
+    events::{event_log, last_record_before},
+    services::{automatic_services, service_report},
+};
 
 use std::{
     ffi::OsString,
@@ -15,14 +22,14 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 use watchkeep_shared::{ids::random_uuid, wire::heartbeat::Clocks};
+use watchkeep_windows::access;
 use winsafe::{
     GetTickCount64, HKEY, HPROCESS, HPROCESSLIST, QueryUnbiasedInterruptTime, RegistryValue, co,
 };
 
 /// The settings file that is read if it exists.
 pub const SETTINGS: &str = r"C:\ProgramData\Watchkeep\agent.toml";
-/// Where state is kept unless the settings say otherwise. The installer gives it to the service
-/// and administrators alone.
+/// Where state is kept unless the settings say otherwise.
 pub const STATE_DIR: &str = r"C:\ProgramData\Watchkeep\agent";
 
 /// Longest name of a process, bytes: `MAX_PATH` characters, of up to 4 bytes.
@@ -84,9 +91,27 @@ pub fn is_replaced() -> bool {
     false
 }
 
-/// Makes `dir` and its parents. Who may read them follows from the parent's access list.
+/// Makes `dir` and its parents, and keeps others out of what was made. An existing directory is left as
+/// it is.
 pub fn make_private_dir(dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir)
+    let Some(first) = dir.ancestors().take_while(|one| !one.exists()).last() else {
+        return Ok(());
+    };
+    fs::create_dir_all(dir)?;
+    access::keep_others_out(first)
+}
+
+/// Keeps everybody but the system and administrators out of a state directory, and where it is the
+/// usual one out of the settings beside it, of which a service that runs as the system is told what
+/// to do: below `C:\ProgramData` every user may make files and directories.
+///
+/// # Errors
+///
+/// If somebody else made the directory and this process is no administrator's.
+pub fn keep_others_out(state_dir: &Path) -> io::Result<()> {
+    let shared = Path::new(SETTINGS).parent();
+    let dir = shared.filter(|shared| state_dir.starts_with(shared));
+    access::keep_others_out(dir.unwrap_or(state_dir))
 }
 
 /// Options for a new file. Who may read it follows from the directory's access list.
@@ -108,8 +133,19 @@ pub fn file_numbers(metadata: &Metadata) -> (u64, u64) {
 
 /// Opens a file, and says where it is.
 pub fn open_to_read(path: &Path) -> io::Result<(File, PathBuf)> {
-    let target = path.canonicalize()?;
+    let target = real_path(path)?;
     Ok((File::open(&target)?, target))
+}
+
+/// Where a path leads, through all links, in the form that people write: Windows says it in one for
+/// programs, `\\?\C:\…`, which no glob fits.
+pub fn real_path(path: &Path) -> io::Result<PathBuf> {
+    let target = path.canonicalize()?;
+    let plain = target
+        .to_str()
+        .and_then(|text| text.strip_prefix(r"\\?\"))
+        .filter(|text| text.as_bytes().get(1) == Some(&b':'));
+    Ok(plain.map_or_else(|| target.clone(), PathBuf::from))
 }
 
 /// Reads at a place; how much, 0 at the end.

@@ -1,17 +1,19 @@
 //! Measures Windows, under the names that the same things have on Linux: processors, memory, commit
-//! charge, volumes, processes, handles, uptime. A reading that fails is `None`. Not measured yet:
-//! network, disk operations, load (which Windows does not have), temperatures.
+//! charge, volumes, network, disk operations, processes, handles, uptime, and whether a reboot is due.
+//! A reading that fails is `None`. Not measured: load (which Windows does not have), temperatures,
+//! waiting updates (asking for them takes the update service minutes).
 
+#[path = "counters.rs"]
+mod counters;
+#[path = "registry.rs"]
+mod registry;
 #[path = "../../sampler/sample.rs"]
 mod sample;
 #[expect(dead_code, reason = "the sampler of Linux uses more of it")]
 #[path = "../../sampler/writer.rs"]
 mod writer;
 
-use watchkeep_shared::wire::{
-    heartbeat::{Clocks, Event},
-    host::HostFacts,
-};
+use watchkeep_shared::wire::heartbeat::{Clocks, Event};
 use winsafe::{
     FILETIME, GetComputerName, GetDiskFreeSpaceEx, GetDriveType, GetLogicalDriveStrings,
     GetPerformanceInfo, GetSystemTimes, GlobalMemoryStatusEx, HPROCESS, co,
@@ -23,7 +25,7 @@ use self::{
     writer::{Writer, share},
 };
 
-/// Tells what the machine is, once a process, as far as the standard library knows it.
+/// Tells what the machine is, once a process.
 #[derive(Debug, Default)]
 pub struct Facts {
     told: bool,
@@ -33,16 +35,7 @@ impl Facts {
     /// What is to be told now, if anything.
     pub fn news(&mut self, _: Clocks) -> Option<Event> {
         let first = !std::mem::replace(&mut self.told, true);
-        first.then(|| {
-            Event::HostFacts(HostFacts {
-                os: Some("Windows".to_owned()),
-                arch: Some(std::env::consts::ARCH.to_owned()),
-                cpus: std::thread::available_parallelism()
-                    .ok()
-                    .and_then(|n| u32::try_from(n.get()).ok()),
-                ..HostFacts::default()
-            })
-        })
+        first.then(|| Event::HostFacts(registry::facts()))
     }
 }
 
@@ -67,6 +60,8 @@ const TICKS_PER_S: f64 = 1e7;
 #[derive(Debug)]
 pub struct Sampler {
     before: Option<Before>,
+    counters: counters::Counters,
+    reboot: registry::Reboot,
     names: Names,
 }
 
@@ -92,6 +87,8 @@ impl Sampler {
     pub fn new(now: Clocks) -> Self {
         let mut sampler = Self {
             before: None,
+            counters: counters::Counters::default(),
+            reboot: registry::Reboot::default(),
             names: Names::default(),
         };
         sampler.sample(now, 0);
@@ -117,8 +114,10 @@ impl Sampler {
         };
         processor(before, reading, &mut writer);
         memory(&mut writer);
-        volumes(&mut writer);
+        let drives = volumes(&mut writer);
+        self.counters.write(&drives, &mut writer);
         system(&mut writer);
+        writer.put("system.reboot_required", self.reboot.is_due(now.mono_ms));
         writer.put("system.uptime_s", Some(now.boot_ms as f64 / 1_000.0));
         let own = before
             .and_then(|before| writer.rate(reading.own?, before.own))
@@ -180,8 +179,9 @@ fn memory(writer: &mut Writer) {
     writer.put("swap.total_bytes", swap);
 }
 
-/// Local volumes with a drive letter.
-fn volumes(writer: &mut Writer) {
+/// Local volumes with a drive letter; which these are, as in `C:`.
+fn volumes(writer: &mut Writer) -> Vec<String> {
+    let mut found = Vec::new();
     for drive in GetLogicalDriveStrings().unwrap_or_default() {
         if GetDriveType(Some(&drive)) != co::DRIVE::FIXED {
             continue;
@@ -198,7 +198,9 @@ fn volumes(writer: &mut Writer) {
         );
         let used = sizes.map(|(total, free)| share(total - free, total));
         writer.put_of("disk.used_pct", name, used);
+        found.push(name.to_owned());
     }
+    found
 }
 
 fn system(writer: &mut Writer) {

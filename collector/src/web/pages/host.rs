@@ -300,6 +300,7 @@ fn kind_word(kind: &str) -> &'static str {
         "process" => "process",
         "tcp" => "TCP port",
         "systemd" => "systemd unit",
+        "winsvc" => "Windows service",
         "http" => "web page",
         "tls" => "TLS certificate",
         "certificate" => "certificate file",
@@ -346,6 +347,7 @@ async fn proposals(
 fn policy_line(check: &ServiceCheck) -> Option<(String, String)> {
     let (kind, field, value) = match check {
         ServiceCheck::Systemd { unit } => ("systemd", "unit", unit),
+        ServiceCheck::WindowsService { name } => ("winsvc", "name", name),
         ServiceCheck::Tcp { address } => ("tcp", "address", address),
         ServiceCheck::Certificate { path } => ("certificate", "path", path),
         ServiceCheck::Process { .. } | ServiceCheck::Http { .. } | ServiceCheck::Tls { .. } => {
