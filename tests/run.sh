@@ -3,15 +3,14 @@
 # starts a private PostgreSQL, and runs every stage even if one before it failed. The last line is
 # `N passed, N failed`, the sum of all tests and checks; the exit code is 0 only if none failed.
 #
-#   tests/run.sh          everything but the stage `machine`, which boots whole systems
-#   tests/run.sh quick    without end-to-end tests, browser and packages
+#   tests/run.sh          everything
+#   tests/run.sh quick    without end-to-end tests, browser, packages and machines
 #   tests/run.sh STAGE... these stages only, as in `tests/run.sh clippy tests`
 set -euo pipefail
 # shellcheck source=packaging/lib.sh
 . "$(dirname "$0")/../packaging/lib.sh"
 
-# `machine` boots whole systems and is asked for by name: it needs systemd-nspawn and root.
-ALL=(format scripts dependencies clippy build tests doctests docs browser packages)
+ALL=(format scripts dependencies clippy build tests doctests docs browser packages machine)
 QUICK=(format scripts dependencies clippy tests doctests docs)
 
 cd "$ROOT"
@@ -20,6 +19,7 @@ passed=0
 failed=0
 summary=()
 postgres=
+packed=
 
 cleanup() {
     [ -z "$postgres" ] || as_postgres "$postgres/pg_ctl" -D "$work/pg/db" -m immediate stop >/dev/null 2>&1 || true
@@ -166,8 +166,12 @@ stage_browser() {
 
 # Made of the programs that are built already: what is checked is how they are packed, and the
 # optimised build would take as long as all other stages together.
-stage_packages() {
-    packaging/build.sh --profile dev && packaging/check.sh
+stage_packages() { build_packages && packaging/check.sh; }
+
+# Once a run.
+build_packages() {
+    [ -z "$packed" ] || return 0
+    packaging/build.sh --profile dev && packed=yes
 }
 
 # Stories on machines that are booted for them, from the packages. Only root can do that.
@@ -180,7 +184,7 @@ stage_machine() {
     fi
     have systemd-nspawn || apt_install systemd-container
     tests/machine/root.sh "$root" || return 1
-    packaging/build.sh --profile dev || return 1
+    build_packages || return 1
     stage_build || return 1
     WATCHKEEP_TEST_MACHINE=$root WATCHKEEP_TEST_PACKAGES=$(target_dir)/packages \
         run_nextest -E 'binary_id(watchkeep-tests::machine)'

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 use watchkeep_shared::token::EnrolmentToken;
 
 use crate::{
@@ -186,16 +186,16 @@ fn service(command: ServiceCommand, source: Source, config: Config) -> anyhow::R
 
 /// Starts the log; what it gives back sets another level.
 fn start_log(config: &Config) -> run::SetLogLevel {
-    let filter = |level: &str| EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
+    let (filter, handle) = reload::Layer::new(config.log.clone());
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .with_env_filter(filter(&config.log_level))
-        .with_filter_reloading();
-    let handle = builder.reload_handle();
-    builder.init();
-    Box::new(move |level| {
-        if let Err(error) = handle.reload(filter(level)) {
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .init();
+    Box::new(move |targets| {
+        if let Err(error) = handle.reload(targets) {
             tracing::warn!(%error, "the log level could not be changed");
         }
     })

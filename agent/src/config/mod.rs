@@ -14,6 +14,7 @@ use std::{
 
 use globset::{GlobBuilder, GlobMatcher};
 use regex::Regex;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use watchkeep_shared::wire::limits;
 
 pub use self::env::VARIABLES;
@@ -35,8 +36,8 @@ pub struct Config {
     pub redaction_extra: Vec<Regex>,
     /// Proxy for connections to the collector; none by default, whatever the environment says.
     pub proxy: Option<String>,
-    /// What is logged, as in `info` or `watchkeep_agent=debug`.
-    pub log_level: String,
+    /// What is logged, of `info` or `watchkeep_agent=debug`.
+    pub log: Targets,
 }
 
 /// Where the configuration comes from, so that it can be read again.
@@ -246,12 +247,10 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
             raw.spool.memory_frames
         ));
     }
-    if tracing_subscriber::EnvFilter::try_new(&raw.log.level).is_err() {
-        problems.push(format!(
-            "log.level: \"{}\" is not a level; use error, warn, info, debug or trace",
-            raw.log.level
-        ));
-    }
+    let log = log_filter(&raw.log.level).unwrap_or_else(|problem| {
+        problems.push(problem);
+        Targets::default()
+    });
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -265,7 +264,7 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
         },
         redaction_extra,
         proxy: raw.uplink.proxy,
-        log_level: raw.log.level,
+        log,
     })
 }
 
@@ -338,6 +337,23 @@ fn patterns(texts: &[String], problems: &mut Vec<String>) -> Vec<Regex> {
         }
     }
     compiled
+}
+
+/// What is logged: a level for all, or levels by module, as in `warn,watchkeep_agent::logs=debug`.
+fn log_filter(text: &str) -> Result<Targets, String> {
+    // Without a level a word would be taken for a module of which all is logged.
+    let parts = text.split(',').map(str::trim);
+    let is_level = |part: &str| part.parse::<LevelFilter>().is_ok();
+    let unclear = parts
+        .clone()
+        .find(|part| !part.contains('=') && !is_level(part));
+    if let Some(part) = unclear {
+        return Err(format!(
+            "log.level: \"{part}\" is not a level; use error, warn, info, debug or trace, or MODULE=LEVEL"
+        ));
+    }
+    text.parse()
+        .map_err(|error| format!("log.level: \"{text}\" is not MODULE=LEVEL: {error}"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
-    io,
+    io::{self, Read as _},
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -131,8 +131,9 @@ pub fn is_out_of_handles(error: &io::Error) -> bool {
     code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
 }
 
-/// Calls `with` for each process, with its number and name, which is cut after 15 bytes.
-pub fn each_process(with: &mut dyn FnMut(u32, &[u8])) {
+/// Calls `with` for each process whose number `is_wanted`, with its number and name, which is cut
+/// after 15 bytes.
+pub fn each_process(is_wanted: &mut dyn FnMut(u32) -> bool, with: &mut dyn FnMut(u32, &[u8])) {
     let Ok(entries) = fs::read_dir("/proc") else {
         return;
     };
@@ -141,8 +142,16 @@ pub fn each_process(with: &mut dyn FnMut(u32, &[u8])) {
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        if let Ok(comm) = fs::read(format!("/proc/{pid}/comm")) {
-            with(pid, comm.strip_suffix(b"\n").unwrap_or(&comm));
+        if !is_wanted(pid) {
+            continue;
+        }
+        // With room for more than the name and its end of line, so one read tells all.
+        let mut comm = [0; PROCESS_NAME_BYTES + 2];
+        let read =
+            File::open(format!("/proc/{pid}/comm")).and_then(|mut file| file.read(&mut comm));
+        if let Ok(length) = read {
+            let comm = &comm[..length];
+            with(pid, comm.strip_suffix(b"\n").unwrap_or(comm));
         }
     }
 }

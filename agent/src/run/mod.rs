@@ -19,6 +19,7 @@ use std::{
 };
 
 use tokio::{sync::mpsc, time::Instant};
+use tracing_subscriber::filter::Targets;
 use watchkeep_shared::{
     BootId, InstanceId, ids,
     wire::{
@@ -137,7 +138,7 @@ pub fn forget_previous_host(state_dir: &Path) -> Result<(), RunError> {
 }
 
 /// Sets the level of the log while the agent runs.
-pub type SetLogLevel = Box<dyn Fn(&str)>;
+pub type SetLogLevel = Box<dyn Fn(Targets)>;
 
 /// Runs until SIGTERM or SIGINT. `source` is where `config` came from.
 pub async fn run(
@@ -320,7 +321,10 @@ impl Agent {
         self.tell_troubles();
         let interval = Duration::from_millis(u64::from(self.policy.interval_ms));
         self.schedule.beaten(now, interval);
-        self.write_status(clocks, false);
+        // While all is well the answer, which is on its way within moments, has it written.
+        if !self.uplink.is_healthy() {
+            self.write_status(clocks, false);
+        }
     }
 
     /// Makes a frame with everything that happened since the last one and puts it into the spool.

@@ -130,7 +130,7 @@ impl Agent {
                 .set_proxy(config.proxy.clone())
                 .map_err(|error| error.to_string())?;
         }
-        (self.reload.set_log_level)(&config.log_level);
+        (self.reload.set_log_level)(config.log.clone());
         // What was found under the limits before goes out now.
         self.beat(Instant::now());
         self.spool.set_limits(config.spool);

@@ -35,7 +35,7 @@ use watchkeep_shared::{
 pub use self::systemd::Place;
 use self::{
     probe::{Probe, Seen, Target},
-    process::ProcessWatch,
+    process::{Newcomers, ProcessWatch},
     systemd::Wanted,
 };
 use crate::{clock, config::Limits, platform::ProcessEnd, process::Tasks, tls};
@@ -76,6 +76,7 @@ enum Found {
 pub struct Services {
     tasks: Tasks,
     processes: Vec<ProcessWatch>,
+    newcomers: Newcomers,
     states: BTreeMap<String, Finding>,
     /// Values that go along as metrics, by the service's key: the metric's name and its value.
     values: BTreeMap<String, (String, Option<f64>)>,
@@ -131,6 +132,7 @@ impl Services {
             stop_probes: tasks.stop_token().child_token(),
             tasks,
             processes: Vec::new(),
+            newcomers: Newcomers::default(),
             states: BTreeMap::new(),
             values: BTreeMap::new(),
             limits: customer,
@@ -210,8 +212,11 @@ impl Services {
     pub fn check_processes(&mut self) -> bool {
         let mut processes = std::mem::take(&mut self.processes);
         let now_ms = clock::now().boot_ms;
-        process::check(&mut processes, &|pid| self.notice_exit(pid), now_ms);
+        let mut newcomers = std::mem::take(&mut self.newcomers);
+        let notice = |pid| self.notice_exit(pid);
+        process::check(&mut processes, &mut newcomers, &notice, now_ms);
         self.processes = processes;
+        self.newcomers = newcomers;
         let mut changed = false;
         for watch in &self.processes {
             let key = format!("process:{}", watch.name());

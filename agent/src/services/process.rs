@@ -1,9 +1,10 @@
 //! Whether a process of a name runs. A look at all of `/proc` finds the processes; from then on the
 //! kernel tells when one of those ends (`pidfd_open(2)`), or, where it can't, those few are looked at
-//! twice a second. When too few of them are left, all of `/proc` is looked at again. Where the
-//! policy counts processes (`min`, `max`) all of `/proc` is looked at every half minute besides.
+//! twice a second. When too few of them are left, `/proc` is looked at again, but only at processes
+//! that are new in it ([`Newcomers`]). Where the policy counts processes (`min`, `max`) all of
+//! `/proc` is looked at every half minute besides.
 
-use std::{cell::OnceCell, ffi::OsString, time::Duration};
+use std::{cell::OnceCell, collections::HashSet, ffi::OsString, time::Duration};
 
 use watchkeep_shared::wire::heartbeat::ServiceStatus;
 
@@ -33,6 +34,8 @@ pub(super) struct ProcessWatch {
     restarts: Restarts,
     /// When all of `/proc` was last looked at for it.
     counted_ms: Option<i64>,
+    /// Whether enough of them ran then.
+    enough_before: bool,
 }
 
 /// A process; the start time tells it from a later one with the same number.
@@ -53,6 +56,7 @@ impl ProcessWatch {
             kept: Vec::new(),
             restarts: Restarts::default(),
             counted_ms: None,
+            enough_before: false,
         }
     }
 
@@ -117,6 +121,43 @@ impl ProcessWatch {
     }
 }
 
+/// Tells the processes that a look need not repeat. While a watched process is missing, `/proc` is
+/// looked at every two seconds, and most of that time would go into names that were read before.
+#[derive(Debug, Default)]
+pub(super) struct Newcomers {
+    /// Seen in the last look,
+    last: HashSet<u32>,
+    /// and of these, those whose name was read in a look before too. A program is started by `fork`
+    /// and then `execve`, which changes the name: what was looked at just between them is looked at
+    /// once more.
+    settled: HashSet<u32>,
+    /// When all were looked at, milliseconds of the boot-time clock.
+    full_ms: Option<i64>,
+}
+
+impl Newcomers {
+    /// Begins a look. All are looked at in the first one, when asked for, and every half minute, as a
+    /// number may come to stand for another process.
+    fn begin(&mut self, now_ms: i64, all: bool) {
+        if all || self.full_ms.is_none_or(|at| now_ms - at >= RECOUNT_MS) {
+            self.full_ms = Some(now_ms);
+            self.last.clear();
+            self.settled.clear();
+        }
+    }
+
+    /// Whether the name of this one is to be read.
+    fn is_new(&self, pid: u32) -> bool {
+        !self.settled.contains(&pid)
+    }
+
+    /// Ends a look that saw these processes.
+    fn end(&mut self, seen: HashSet<u32>) {
+        self.settled = seen.intersection(&self.last).copied().collect();
+        self.last = seen;
+    }
+}
+
 /// When to look again.
 pub(super) fn check_after(watches: &[ProcessWatch]) -> Duration {
     let all_noticed = |watch: &ProcessWatch| watch.kept.iter().all(|known| known.noticed);
@@ -129,9 +170,14 @@ pub(super) fn check_after(watches: &[ProcessWatch]) -> Duration {
     }
 }
 
-/// Looks at the kept processes, and at all of `/proc` if too few of a name run. `notice` asks to be
+/// Looks at the kept processes, and at those of `/proc` if too few of a name run. `notice` asks to be
 /// told of a process's end, and returns whether that will be so. `now_ms` is of the boot-time clock.
-pub(super) fn check(watches: &mut [ProcessWatch], notice: &dyn Fn(u32) -> bool, now_ms: i64) {
+pub(super) fn check(
+    watches: &mut [ProcessWatch],
+    newcomers: &mut Newcomers,
+    notice: &dyn Fn(u32) -> bool,
+    now_ms: i64,
+) {
     for watch in watches.iter_mut() {
         watch
             .kept
@@ -141,18 +187,32 @@ pub(super) fn check(watches: &mut [ProcessWatch], notice: &dyn Fn(u32) -> bool, 
         return;
     }
     let all_gone: Vec<bool> = watches.iter().map(|watch| watch.kept.is_empty()).collect();
-    scan_all(watches, notice);
+    // One that died may have left others of its name, which were passed over while it was enough;
+    // and counting is for all.
+    let all = watches.iter().any(|watch| {
+        watch.counted_ms.is_none()
+            || watch.is_counted()
+            || watch.enough_before && !watch.has_enough()
+    });
+    newcomers.begin(now_ms, all);
+    scan(watches, newcomers, notice);
     for (watch, all_gone) in watches.iter_mut().zip(all_gone) {
         // The first look finds what runs already; after it, whatever appears was started.
         if watch.counted_ms.is_some() && all_gone && !watch.kept.is_empty() {
             watch.restarts.note(now_ms, 1);
         }
         watch.counted_ms = Some(now_ms);
+        watch.enough_before = watch.has_enough();
     }
 }
 
-fn scan_all(watches: &mut [ProcessWatch], notice: &dyn Fn(u32) -> bool) {
-    platform::each_process(&mut |pid, comm| {
+fn scan(watches: &mut [ProcessWatch], newcomers: &mut Newcomers, notice: &dyn Fn(u32) -> bool) {
+    let mut seen = HashSet::with_capacity(newcomers.last.len());
+    let mut is_wanted = |pid| {
+        seen.insert(pid);
+        newcomers.is_new(pid)
+    };
+    platform::each_process(&mut is_wanted, &mut |pid, comm| {
         let process = Process {
             pid,
             comm,
@@ -169,6 +229,7 @@ fn scan_all(watches: &mut [ProcessWatch], notice: &dyn Fn(u32) -> bool) {
             }
         }
     });
+    newcomers.end(seen);
 }
 
 /// A process as a look at all of `/proc` sees it.
@@ -198,5 +259,105 @@ impl Process<'_> {
             // What `comm` shows has to do.
             None => comm_fits,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        process::{Child, Command, Stdio},
+    };
+
+    use super::*;
+
+    /// A shell that waits to be told before it becomes `sleep` under another name.
+    struct Late {
+        child: Child,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Late {
+        fn start(name: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let program = dir.path().join(name);
+            std::fs::copy("/bin/sleep", &program).unwrap();
+            let mut child = Command::new("/bin/sh")
+                .args(["-c", "echo ready; read go; exec \"$0\" 600"])
+                .arg(&program)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap())
+                .read_line(&mut line)
+                .unwrap();
+            assert_eq!(line, "ready\n");
+            Self { child, _dir: dir }
+        }
+
+        fn rename(&mut self, name: &str) {
+            self.child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+            let comm = format!("/proc/{}/comm", self.child.id());
+            while std::fs::read_to_string(&comm).unwrap().trim_end() != name {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    /// Looks at these instants; whether it runs after each.
+    fn looks(watch: &mut [ProcessWatch], newcomers: &mut Newcomers, at_s: &[i64]) -> Vec<bool> {
+        let look = |at: &i64| {
+            check(watch, newcomers, &|_| true, at * 1_000);
+            watch[0].has_enough()
+        };
+        at_s.iter().map(look).collect()
+    }
+
+    #[test]
+    fn a_name_is_read_twice_before_it_is_passed_over_and_again_after_half_a_minute() {
+        let mut soon = [ProcessWatch::new("wk-soon", None, None)];
+        let mut newcomers = Newcomers::default();
+        assert_eq!(looks(&mut soon, &mut newcomers, &[0]), [false]);
+        let mut process = Late::start("wk-soon");
+        assert_eq!(looks(&mut soon, &mut newcomers, &[2]), [false]);
+        process.rename("wk-soon");
+        assert_eq!(looks(&mut soon, &mut newcomers, &[4]), [true]);
+
+        let mut late = [ProcessWatch::new("wk-late", None, None)];
+        let mut newcomers = Newcomers::default();
+        let mut process = Late::start("wk-late");
+        assert_eq!(looks(&mut late, &mut newcomers, &[0, 2]), [false, false]);
+        process.rename("wk-late");
+        let found = looks(&mut late, &mut newcomers, &[4, 29, 30]);
+        assert_eq!(found, [false, false, true]);
+    }
+
+    #[test]
+    fn another_of_the_name_takes_the_place_of_one_that_died() {
+        let name = "wk-again";
+        let mut watch = [ProcessWatch::new(name, None, None)];
+        let mut newcomers = Newcomers::default();
+        let start = |_| {
+            let mut process = Late::start(name);
+            process.rename(name);
+            process
+        };
+        let mut others: Vec<Late> = (0..=KEPT).map(start).collect();
+        assert_eq!(looks(&mut watch, &mut newcomers, &[0, 2]), [true, true]);
+        let kept: Vec<u32> = watch[0].kept.iter().map(|known| known.pid).collect();
+        assert_eq!(kept.len(), KEPT);
+        others.retain(|other| !kept.contains(&other.child.id()));
+        assert_eq!(others.len(), 1);
+        // The one that was passed over, at the first look after.
+        assert_eq!(looks(&mut watch, &mut newcomers, &[4]), [true]);
     }
 }

@@ -48,9 +48,7 @@ pub(super) async fn rebuild(store: &Store, rules: &RulePack) -> Result<Memory, S
         }
     }
     replay_tail(store, &mut memory).await?;
-    for entry in memory.hosts.values_mut() {
-        newest_values(store, entry).await?;
-    }
+    newest_values(store, &mut memory.hosts).await?;
     memory.max_id = heartbeats::max_id(store).await?.unwrap_or(0);
     Ok(memory)
 }
@@ -104,17 +102,26 @@ async fn replay_tail(store: &Store, memory: &mut Memory) -> Result<(), StoreErro
     }
 }
 
-async fn newest_values(store: &Store, entry: &mut HostEntry) -> Result<(), StoreError> {
-    if entry.last_id == 0 {
-        return Ok(());
+/// The values that each host sent last.
+async fn newest_values(
+    store: &Store,
+    hosts: &mut HashMap<HostId, HostEntry>,
+) -> Result<(), StoreError> {
+    let mut by_row: HashMap<i64, &mut HostEntry> = hosts
+        .values_mut()
+        .filter(|entry| entry.last_id > 0)
+        .map(|entry| (entry.last_id, entry))
+        .collect();
+    let ids: Vec<i64> = by_row.keys().copied().collect();
+    for row in heartbeats::values_of(store, &ids).await? {
+        let Some(entry) = by_row.get_mut(&row.id) else {
+            continue;
+        };
+        entry.values = series::row::decode(&row.vals)
+            .map_err(|error| StoreError::corrupt("heartbeat", "vals", row.id, error))?;
+        entry.schema = Some(SchemaId(row.schema_id as u64));
+        entry.values_at = UnixMillis(row.at);
     }
-    let Some(row) = heartbeats::values_of(store, entry.last_id).await? else {
-        return Ok(());
-    };
-    entry.values = series::row::decode(&row.vals)
-        .map_err(|error| StoreError::corrupt("heartbeat", "vals", row.id, error))?;
-    entry.schema = Some(SchemaId(row.schema_id as u64));
-    entry.values_at = UnixMillis(row.at);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{StoreError, Tx};
+use super::{StoreError, Tx, dialect::Placeholder};
 
 /// Readers on SQLite; pages and reports are short reads.
 const SQLITE_READERS: u32 = 4;
@@ -119,6 +119,14 @@ impl Store {
 
     pub(crate) fn pools(&self) -> &Pools {
         &self.pools
+    }
+
+    /// How this database writes the place of a parameter.
+    pub(super) fn placeholder(&self) -> Placeholder {
+        match &*self.pools {
+            Pools::Sqlite { .. } => Placeholder::Plain,
+            Pools::Postgres(_) => Placeholder::Numbered,
+        }
     }
 
     /// Begins a write transaction.

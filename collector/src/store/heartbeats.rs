@@ -5,7 +5,7 @@ use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
 
 use super::{
     Store, StoreError, Tx,
-    dialect::insert_many,
+    dialect::{insert_many, pieces, values_sql},
     row::row,
     tx::{on_read, on_tx},
 };
@@ -26,7 +26,7 @@ const STATE_OF: &str =
 const TAIL: &str = "SELECT id, host_id, boot, instance, seq, at, recorded_at, mono_ms, boot_ms, \
     interval_ms, late FROM heartbeat WHERE id > $1 ORDER BY id LIMIT $2";
 const MAX_ID: &str = "SELECT MAX(id) FROM heartbeat";
-const NEWEST: &str = "SELECT id, at, schema_id, vals FROM heartbeat WHERE id = $1";
+const VALUES_OF: &str = "SELECT id, at, schema_id, vals FROM heartbeat WHERE id IN (";
 
 /// Rows of the tail read at a time at start.
 const TAIL_PAGE_ROWS: i64 = 20_000;
@@ -214,9 +214,24 @@ pub async fn max_id(store: &Store) -> Result<Option<i64>, StoreError> {
     Ok(id)
 }
 
-/// One heartbeat's values.
-pub async fn values_of(store: &Store, id: i64) -> Result<Option<ValuesRow>, StoreError> {
-    Ok(on_read!(store, c => sqlx::query_as(NEWEST).bind(id).fetch_optional(c).await)?)
+/// The values of these heartbeats, in any order; those that are not there are left out.
+pub async fn values_of(store: &Store, ids: &[i64]) -> Result<Vec<ValuesRow>, StoreError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for piece in pieces(ids) {
+        let sql = format!(
+            "{})",
+            values_sql(VALUES_OF, (piece.len(), 1), store.placeholder())
+        );
+        let rows: Vec<ValuesRow> = on_read!(store, c => {
+            let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+            for id in piece {
+                query = query.bind(id);
+            }
+            query.fetch_all(c).await
+        })?;
+        found.extend(rows);
+    }
+    Ok(found)
 }
 
 impl TailRow {

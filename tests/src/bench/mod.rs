@@ -45,37 +45,62 @@ pub enum Size {
     Trial,
 }
 
-/// Measures everything on these databases, telling about each step.
+/// A part of the set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// What the agent costs its machine.
+    Agent,
+    /// What heartbeats cost the collector, and how many it takes.
+    Load,
+    /// From a host's death to its ticket.
+    Detection,
+    /// From a kill to being ready over a large store.
+    Restart,
+}
+
+impl Part {
+    /// All, in the order of the table.
+    pub const ALL: [Self; 4] = [Self::Agent, Self::Load, Self::Detection, Self::Restart];
+}
+
+/// Measures these parts on these databases, telling about each step.
 pub async fn measure(
+    parts: &[Part],
     kinds: &[DatabaseKind],
     size: Size,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    tell("the agent's footprint");
-    rows.extend(
-        agent::footprint(size)
-            .await
-            .context("the agent's footprint")?,
-    );
-    for &kind in kinds {
-        tell(&format!("load on {kind}"));
-        rows.extend(
-            load::load(kind, size)
-                .await
-                .with_context(|| format!("load on {kind}"))?,
-        );
-    }
-    tell("detection");
-    rows.extend(
-        detection::silence(size)
-            .await
-            .context("detection of silence")?,
-    );
-    for &kind in kinds {
-        tell(&format!("restart on {kind}"));
-        let row = restart::restart(kind, size).await;
-        rows.extend(row.with_context(|| format!("restart on {kind}"))?);
+    for part in Part::ALL {
+        if !parts.contains(&part) {
+            continue;
+        }
+        match part {
+            Part::Agent => {
+                tell("the agent's footprint");
+                let measured = agent::footprint(size).await;
+                rows.extend(measured.context("the agent's footprint")?);
+            }
+            Part::Load => {
+                for &kind in kinds {
+                    tell(&format!("load on {kind}"));
+                    let measured = load::load(kind, size).await;
+                    rows.extend(measured.with_context(|| format!("load on {kind}"))?);
+                }
+            }
+            Part::Detection => {
+                tell("detection");
+                let measured = detection::silence(size).await;
+                rows.extend(measured.context("detection of silence")?);
+            }
+            Part::Restart => {
+                for &kind in kinds {
+                    tell(&format!("restart on {kind}"));
+                    let measured = restart::restart(kind, size).await;
+                    rows.extend(measured.with_context(|| format!("restart on {kind}"))?);
+                }
+            }
+        }
     }
     Ok(rows)
 }

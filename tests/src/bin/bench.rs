@@ -5,7 +5,7 @@ use std::{io::Write as _, process::ExitCode};
 use anyhow::Result;
 use clap::Parser;
 use watchkeep_tests::{
-    bench::{Size, measure, table},
+    bench::{Part, Size, measure, table},
     fleet,
     harness::{DatabaseKind, database::POSTGRES_VARIABLE},
 };
@@ -18,6 +18,9 @@ struct Arguments {
     /// A few seconds of everything, to see that the set works; its figures mean nothing.
     #[arg(long)]
     trial: bool,
+    /// Only this part; can be given several times.
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
 }
 
 fn main() -> ExitCode {
@@ -42,13 +45,18 @@ fn start() -> Result<()> {
     } else {
         Size::Standard
     };
+    let parts = if arguments.only.is_empty() {
+        Part::ALL.to_vec()
+    } else {
+        arguments.only
+    };
     let mut tell = |step: &str| {
         let _ = writeln!(std::io::stderr(), "measuring: {step}");
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let rows = runtime.block_on(measure(&kinds, size, &mut tell))?;
+    let rows = runtime.block_on(measure(&parts, &kinds, size, &mut tell))?;
     write!(std::io::stdout(), "{}", table(&rows))?;
     Ok(())
 }

@@ -182,12 +182,16 @@ pub fn is_out_of_handles(error: &io::Error) -> bool {
     error.raw_os_error() == Some(OUT_OF_HANDLES)
 }
 
-/// Calls `with` for each process, with its number and name: the file name of its program.
-pub fn each_process(with: &mut dyn FnMut(u32, &[u8])) {
+/// Calls `with` for each process whose number `is_wanted`, with its number and name: the file name
+/// of its program.
+pub fn each_process(is_wanted: &mut dyn FnMut(u32) -> bool, with: &mut dyn FnMut(u32, &[u8])) {
     let Ok(mut list) = HPROCESSLIST::CreateToolhelp32Snapshot(co::TH32CS::SNAPPROCESS, None) else {
         return;
     };
     for process in list.iter_processes().filter_map(Result::ok) {
+        if !is_wanted(process.th32ProcessID) {
+            continue;
+        }
         let name = process.szExeFile();
         with(process.th32ProcessID, name.as_bytes());
     }

@@ -66,6 +66,7 @@ impl Pipeline {
 
     /// Reads all states. Returns when the newest row arrived.
     pub(super) async fn load(&mut self) -> Result<Option<UnixMillis>, StoreError> {
+        let begun = self.app.clock.now();
         let Memory {
             hosts,
             schemas,
@@ -78,14 +79,13 @@ impl Pipeline {
         self.schemas = schemas;
         self.deadlines = Deadlines::default();
         self.metrics.hosts.set(self.hosts.len() as i64);
-        let now = self.app.clock.now();
         let mut live = Vec::with_capacity(self.hosts.len());
         for entry in self.hosts.values_mut() {
             queue_deadline(&mut self.deadlines, entry, &self.app, self.grace_until);
             live.push((entry.id, entry.now(&self.schemas)));
         }
         self.app.live.update(live);
-        let took_ms = self.app.clock.now().since(now).0;
+        let took_ms = self.app.clock.now().since(begun).0;
         tracing::info!(
             hosts = self.hosts.len(),
             tail.rows = tail_rows,
