@@ -6,7 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo build --release --bin watchkeep-collector --bin watchkeep-agent --bin watchkeep-bench
+cargo build --locked --release --bin watchkeep-collector --bin watchkeep-bench
+# The agent as it is packed.
+cargo build --locked --profile dist -p watchkeep-agent
 target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 mkdir -p "$target/bench"
-timeout 1200 "$target/release/watchkeep-bench" "$@" | tee "$target/bench/table.md"
+WATCHKEEP_TEST_AGENT=$target/dist/watchkeep-agent timeout 1200 "$target/release/watchkeep-bench" "$@" | tee "$target/bench/table.md"
