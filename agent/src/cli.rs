@@ -335,6 +335,8 @@ fn table(status: &Status, running: bool) -> Result<String, std::fmt::Error> {
         let days = (expires - now) / 86_400_000;
         line("certificate", &format!("{days} days left"))?;
     }
+    let trusts: Vec<String> = status.trusts.iter().map(ToString::to_string).collect();
+    line("trusts", &trusts.join(", "))?;
     let config_error = status.config_error.as_ref().map(|error| {
         format!("the configuration in force is the one before, the new one is wrong: {error}")
     });

@@ -38,7 +38,7 @@ pub enum EnrollError {
     Proxy(#[source] reqwest::Error),
     /// The server does not hold the pinned CA.
     #[error(
-        "the server at {url} is not the collector that made this token (its CA key is another): check for an intercepting proxy, or make a new token if the collector was set up anew"
+        "the server at {url} is not the collector that made this token (its CA key is another): check for an intercepting proxy, or make a new token if the collector was set up anew or replaced its certificate authority"
     )]
     WrongCa {
         /// The URL.

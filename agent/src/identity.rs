@@ -63,7 +63,7 @@ pub struct Identity {
     pub host: HostId,
     /// Base URL of the collector's agent port, without a slash at the end.
     pub url: String,
-    /// The CA that is trusted, PEM.
+    /// The CAs that are trusted, PEM; two while the collector replaces its own.
     pub ca_pem: String,
     /// The agent's certificate, PEM.
     pub cert_pem: String,
@@ -119,6 +119,11 @@ impl Identity {
         // From here on `load` prefers the new pair.
         write(state_dir, NEXT_CERT, self.cert_pem.as_bytes())?;
         promote(state_dir)
+    }
+
+    /// Replaces the CAs that are trusted, in one step.
+    pub fn store_ca(&self, state_dir: &Path) -> Result<(), IdentityError> {
+        write(state_dir, CA, self.ca_pem.as_bytes())
     }
 
     /// Reads the identity, and completes a renewal that a crash cut short.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use watchkeep_shared::{BootId, HostId, InstanceId, wire::policy::Refusal};
+use watchkeep_shared::{BootId, CaId, HostId, InstanceId, wire::policy::Refusal};
 
 use crate::files::{self, Durability};
 
@@ -96,6 +96,9 @@ pub struct Status {
     pub refused: Vec<Refusal>,
     /// When the certificate ends.
     pub certificate_expires_wall_ms: Option<i64>,
+    /// The collector's certificate authorities that are trusted.
+    #[serde(default)]
+    pub trusts: Vec<CaId>,
     /// Heartbeats that the collector will never take, with its reason; the last few.
     #[serde(default)]
     pub given_up: Vec<String>,

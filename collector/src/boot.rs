@@ -19,7 +19,7 @@ use crate::{
     app::App,
     clock::Clock,
     config::Config,
-    identity::{self, Ca, Revoked},
+    identity::{self, Authority, Cas, DoorNames, Doors, Revoked, Swappable},
     ids::RowIds,
     ingest::{Pipeline, http, metrics::Metrics, seal},
     live::Live,
@@ -32,6 +32,8 @@ use crate::{
 
 /// How often the revocations of other programs (the command line) are read.
 const REVOKED_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether the CAs changed.
+const AUTHORITY_EVERY: Duration = Duration::from_secs(1);
 /// How often the outbox, escalations and evidence are looked at when nothing tells of work.
 const WORKER_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked whether an hour can be sealed.
@@ -50,8 +52,8 @@ const NODE_FILE: &str = "node-id";
 pub struct Opened {
     /// What the parts share.
     pub app: App,
-    /// The CA.
-    pub ca: Arc<Ca>,
+    /// The CAs.
+    pub authority: Arc<Authority>,
 }
 
 /// Makes the data directory, the CA and the store, where they are missing.
@@ -60,24 +62,24 @@ pub async fn init(config: Config) -> anyhow::Result<Opened> {
     make_private_dir(&dir)?;
     make_private_dir(&dir.join(identity::CA_DIR))?;
     let clock = Clock::system();
-    let ca = Ca::init(&dir.join(identity::CA_DIR), clock.now())?;
+    let cas = Cas::init(&dir.join(identity::CA_DIR), clock.now())?;
     node_id(&dir)?;
-    opened(config, clock, ca).await
+    opened(config, clock, cas).await
 }
 
 /// Opens what `init` made.
 pub async fn open(config: Config) -> anyhow::Result<Opened> {
     let dir = config.data_dir.join(identity::CA_DIR);
-    let ca = Ca::open(&dir).with_context(|| {
+    let cas = Cas::open(&dir).with_context(|| {
         format!(
             "{} holds no certificate authority: run `watchkeep-collector init` first",
             dir.display()
         )
     })?;
-    opened(config, Clock::system(), ca).await
+    opened(config, Clock::system(), cas).await
 }
 
-async fn opened(config: Config, clock: Clock, ca: Ca) -> anyhow::Result<Opened> {
+async fn opened(config: Config, clock: Clock, cas: Cas) -> anyhow::Result<Opened> {
     let url = config.store.clone();
     let store = Store::open(&url)
         .await
@@ -97,9 +99,10 @@ async fn opened(config: Config, clock: Clock, ca: Ca) -> anyhow::Result<Opened> 
         config: Arc::new(config),
         process: Process::new(),
     };
+    let dir = app.config.data_dir.join(identity::CA_DIR);
     Ok(Opened {
         app,
-        ca: Arc::new(ca),
+        authority: Arc::new(Authority::new(dir, cas)),
     })
 }
 
@@ -108,14 +111,14 @@ async fn opened(config: Config, clock: Clock, ca: Ca) -> anyhow::Result<Opened> 
 pub struct Running {
     /// What the parts share.
     pub app: App,
-    /// The CA.
-    pub ca: Arc<Ca>,
+    /// The CAs.
+    pub authority: Arc<Authority>,
     _lock: std::fs::File,
 }
 
 /// Starts everything. Ready when it returns.
 pub async fn start(opened: Opened) -> anyhow::Result<Running> {
-    let Opened { app, ca } = opened;
+    let Opened { app, authority } = opened;
     let lock = lock(&app.config.data_dir)?;
     let metrics = Arc::new(Metrics::default());
     let revoked = Arc::new(Revoked::default());
@@ -129,18 +132,21 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     app.process.spawn_essential("pipeline", pipeline.run());
     let port = http::AgentPort {
         app: app.clone(),
-        ca: Arc::clone(&ca),
+        authority: Arc::clone(&authority),
         revoked: Arc::clone(&revoked),
         inbox,
         metrics: Arc::clone(&metrics),
         decoders: Arc::default(),
+        rates: Arc::new(http::Rates::new(&app.config.agents)),
     };
-    serve_agents(&app, &ca, agents, port)?;
-    serve_web(&app, &ca, web_listener, &metrics)?;
+    let doors = doors(&app, Arc::clone(&authority))?;
+    serve_agents(&app, doors.agents(), agents, port);
+    serve_web(&app, doors.web(), web_listener, &metrics);
+    follow_authority(&app, doors);
     spawn_workers(&app, revoked, channels);
     Ok(Running {
         app,
-        ca,
+        authority,
         _lock: lock,
     })
 }
@@ -187,17 +193,30 @@ impl Running {
     }
 }
 
-fn serve_agents(
-    app: &App,
-    ca: &Ca,
-    listener: TcpListener,
-    port: http::AgentPort,
-) -> anyhow::Result<()> {
+fn doors(app: &App, authority: Arc<Authority>) -> anyhow::Result<Doors> {
+    let (agents, web) = (&app.config.agents, &app.config.web);
+    let names = DoorNames {
+        agents: server_names(&agents.public_url, &agents.names),
+        web: server_names(&web.public_url, &[]),
+        web_files: web.certificate.clone().zip(web.key.clone()),
+    };
+    Ok(Doors::new(authority, names, app.clock.now())?)
+}
+
+/// What the command line does to the CAs reaches the running collector.
+fn follow_authority(app: &App, doors: Doors) {
+    let (here, doors) = (app.clone(), Arc::new(doors));
+    every(app, "certificate authorities", AUTHORITY_EVERY, move || {
+        let followed = doors.follow(here.clock.now());
+        std::future::ready(followed.map_err(|error| error.to_string()))
+    });
+}
+
+fn serve_agents(app: &App, tls: Swappable, listener: TcpListener, port: http::AgentPort) {
     let agents = &app.config.agents;
-    let names = server_names(&agents.public_url, &agents.names);
     let port = Port {
         name: "agents",
-        tls: identity::agent_server(ca, &names, app.clock.now())?,
+        tls,
         router: http::router(port),
         describe: http::describe,
         max_connections: agents.max_connections,
@@ -208,18 +227,10 @@ fn serve_agents(
         "agents port",
         server::serve(listener, port, app.process.clone()),
     );
-    Ok(())
 }
 
-fn serve_web(
-    app: &App,
-    ca: &Ca,
-    listener: TcpListener,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<()> {
+fn serve_web(app: &App, tls: Swappable, listener: TcpListener, metrics: &Arc<Metrics>) {
     let settings = &app.config.web;
-    let names = server_names(&settings.public_url, &[]);
-    let files = settings.certificate.as_deref().zip(settings.key.as_deref());
     let metrics = Arc::clone(metrics);
     let (alive, clock) = (Arc::clone(&metrics), app.clock.clone());
     let ready = move || alive.is_alive(clock.now());
@@ -228,7 +239,7 @@ fn serve_web(
         .route("/metrics", axum::routing::get(render));
     let port = Port {
         name: "web",
-        tls: identity::web_server(ca, files, &names, app.clock.now())?,
+        tls,
         router,
         describe: |_, peer, extensions| {
             extensions.insert(web::PeerAddr(peer));
@@ -241,7 +252,6 @@ fn serve_web(
         "web port",
         server::serve(listener, port, app.process.clone()),
     );
-    Ok(())
 }
 
 fn spawn_workers(app: &App, revoked: Arc<Revoked>, channels: Channels) {

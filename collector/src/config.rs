@@ -23,6 +23,11 @@ const DEFAULT_RAW_DAYS: u32 = 7;
 /// The rule pack that is used when the settings name none.
 pub const DEFAULT_RULES: &str = include_str!("../../config/rules/default.toml");
 
+/// Highest rate and largest burst of requests that can be set.
+const MAX_RATE: u32 = 100_000;
+/// Longest time over which agents' renewals may be spread, seconds.
+const MAX_RENEW_WITHIN_S: u32 = 7 * 24 * 3_600;
+
 /// Checked settings.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -60,12 +65,22 @@ pub struct Agents {
     pub names: Vec<String>,
     /// Validity of agents' certificates, seconds.
     pub certificate_s: u32,
+    /// While the CA is replaced, agents renew their certificates spread over this time, seconds.
+    pub renew_within_s: u32,
     /// Connections open at once.
     pub max_connections: usize,
     /// TLS handshakes under way at once.
     pub max_handshakes: usize,
     /// Batches waiting to be decided on; more are answered 503.
     pub queue_batches: usize,
+    /// Requests a second of one host; more are answered 429.
+    pub requests_per_s: u32,
+    /// Requests at once of a host that was quiet.
+    pub requests_burst: u32,
+    /// Enrolments a second from one address; more are answered 429.
+    pub enrolments_per_s: u32,
+    /// Enrolments at once from an address that was quiet.
+    pub enrolments_burst: u32,
 }
 
 /// The web port.
@@ -198,9 +213,14 @@ impl Default for Agents {
             public_url: "https://localhost:7443".to_owned(),
             names: Vec::new(),
             certificate_s: 90 * 24 * 3_600,
+            renew_within_s: 600,
             max_connections: 15_000,
             max_handshakes: 16,
             queue_batches: 4_096,
+            requests_per_s: 20,
+            requests_burst: 100,
+            enrolments_per_s: 10,
+            enrolments_burst: 200,
         }
     }
 }
@@ -358,6 +378,22 @@ fn check_ranges(raw: &RawConfig, problems: &mut Vec<String>) {
     }
     if raw.agents.certificate_s < 60 {
         problems.push("agents.certificate_s: at least 60 seconds".to_owned());
+    }
+    let rates = 1..=MAX_RATE;
+    for (key, value) in [
+        ("requests_per_s", raw.agents.requests_per_s),
+        ("requests_burst", raw.agents.requests_burst),
+        ("enrolments_per_s", raw.agents.enrolments_per_s),
+        ("enrolments_burst", raw.agents.enrolments_burst),
+    ] {
+        if !rates.contains(&value) {
+            problems.push(format!("agents.{key}: {value} is outside 1 to {MAX_RATE}"));
+        }
+    }
+    if raw.agents.renew_within_s > MAX_RENEW_WITHIN_S {
+        problems.push(format!(
+            "agents.renew_within_s: at most {MAX_RENEW_WITHIN_S} seconds"
+        ));
     }
     for (key, url) in [
         ("agents", &raw.agents.public_url),

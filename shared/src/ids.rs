@@ -66,62 +66,91 @@ uuid_newtype! {
     InstanceId
 }
 
-/// Identifies a list of metric names: the first 8 bytes of the SHA-256 of the names joined by
-/// newlines, as 16 lowercase hexadecimal digits on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SchemaId(pub u64);
-
-impl fmt::Display for SchemaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl fmt::Debug for SchemaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// The text is not 16 hexadecimal digits.
+/// The text is not an identifier of 16 hexadecimal digits.
 #[derive(Debug, thiserror::Error)]
-#[error("a schema id is 16 hexadecimal digits, as in \"00f1e2d3c4b5a697\"")]
-pub struct ParseSchemaIdError;
+#[error("this identifier is 16 hexadecimal digits, as in \"00f1e2d3c4b5a697\"")]
+pub struct ParseDigitsError;
 
-impl FromStr for SchemaId {
-    type Err = ParseSchemaIdError;
+/// Declares a newtype of the first 8 bytes of a hash, 16 lowercase hexadecimal digits on the wire.
+macro_rules! digits_newtype {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
 
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        if s.len() != 16 || !s.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(ParseSchemaIdError);
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:016x}", self.0)
+            }
         }
-        u64::from_str_radix(s, 16)
-            .map(Self)
-            .map_err(|_| ParseSchemaIdError)
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseDigitsError;
+
+            fn from_str(s: &str) -> Result<Self, Self::Err> {
+                parse_digits(s).map(Self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Digits).map(Self)
+            }
+        }
+    };
+}
+
+digits_newtype! {
+    /// Identifies a list of metric names: the first 8 bytes of the SHA-256 of the names joined by
+    /// newlines, as 16 lowercase hexadecimal digits on the wire.
+    SchemaId
+}
+
+digits_newtype! {
+    /// Identifies a certificate authority: the first 8 bytes of the SHA-256 of its public key
+    /// (`SubjectPublicKeyInfo`, DER), as 16 lowercase hexadecimal digits on the wire.
+    CaId
+}
+
+impl CaId {
+    /// Of the whole hash in hexadecimal digits; `None` if it is too short or something else.
+    pub fn of_key_sha256(digits: &str) -> Option<Self> {
+        digits.get(..16)?.parse().ok()
     }
 }
 
-impl Serialize for SchemaId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+fn parse_digits(s: &str) -> Result<u64, ParseDigitsError> {
+    if s.len() != 16 || !s.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(ParseDigitsError);
     }
+    u64::from_str_radix(s, 16).map_err(|_| ParseDigitsError)
 }
 
-impl<'de> Deserialize<'de> for SchemaId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = SchemaId;
+struct Digits;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("16 hexadecimal digits")
-            }
+impl serde::de::Visitor<'_> for Digits {
+    type Value = u64;
 
-            fn visit_str<E: serde::de::Error>(self, s: &str) -> Result<SchemaId, E> {
-                s.parse().map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Visitor)
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("16 hexadecimal digits")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, s: &str) -> Result<u64, E> {
+        parse_digits(s).map_err(E::custom)
     }
 }
 

@@ -10,5 +10,5 @@ pub mod time;
 pub mod token;
 pub mod wire;
 
-pub use ids::{BootId, HostId, InstanceId};
+pub use ids::{BootId, CaId, HostId, InstanceId};
 pub use time::{DurationMs, UnixMillis};

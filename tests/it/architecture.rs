@@ -85,7 +85,15 @@ const RULES: &[Rule] = &[
 
 /// Domains of the pure package, each of which may use only those before it.
 const CORE_ORDER: &[&str] = &[
-    "ids", "evidence", "host", "series", "rules", "alerts", "tickets", "ledger",
+    "ids",
+    "authority",
+    "evidence",
+    "host",
+    "series",
+    "rules",
+    "alerts",
+    "tickets",
+    "ledger",
 ];
 
 /// What the pure package's closure of dependencies must not hold.

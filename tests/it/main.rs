@@ -6,7 +6,9 @@ mod architecture;
 mod bad_input;
 mod clones;
 mod crash;
+mod flood;
 mod network;
+mod rotation;
 mod story;
 mod verdicts;
 

@@ -476,6 +476,7 @@ impl Agent {
             interval_ms: self.policy.interval_ms,
             refused: self.policy.refused.clone(),
             certificate_expires_wall_ms: identity.validity_ms().map(|(_, to)| to),
+            trusts: self.uplink.trusts().to_vec(),
             given_up: self.uplink.given_up().map(str::to_owned).collect(),
         };
         status.write(&self.config.state_dir);

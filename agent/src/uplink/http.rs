@@ -28,7 +28,7 @@ pub enum Failure {
     #[error("can't reach the collector: {0}")]
     Unreachable(String),
     /// The server is not the collector that this agent trusts.
-    #[error("the server's certificate is not trusted: {0}; check for an intercepting proxy")]
+    #[error("the server's certificate is not trusted: {0}")]
     WrongServer(String),
     /// The server refused this agent's certificate during the handshake.
     #[error("the collector refused this agent's certificate: {0}; enrol again with `--force`")]
@@ -183,7 +183,16 @@ fn transport(error: &reqwest::Error) -> Failure {
         }
         Some(
             cause @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented),
-        ) => Failure::WrongServer(cause.to_string()),
+        ) => Failure::WrongServer(format!("{cause}; {}", wrong_server_advice(cause))),
         _ => Failure::Unreachable(tls::with_causes(error)),
+    }
+}
+
+fn wrong_server_advice(cause: &rustls::Error) -> &'static str {
+    match cause {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+            "either something intercepts the connection, or the provider has replaced its certificate authority while this machine was away: then ask for a token for a new key and run `watchkeep-agent enroll --force TOKEN`"
+        }
+        _ => "check for an intercepting proxy",
     }
 }

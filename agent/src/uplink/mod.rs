@@ -10,6 +10,7 @@ pub mod backoff;
 mod failure;
 pub mod http;
 mod renew;
+mod trust;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -23,6 +24,7 @@ use std::{
 use reqwest::Client;
 use tokio::time::Instant;
 use watchkeep_shared::{
+    CaId,
     ids::SchemaId,
     wire::{
         self,
@@ -83,6 +85,12 @@ pub struct Uplink {
     refused: Option<Vec<Refusal>>,
     troubles: Option<Vec<Trouble>>,
     renew_at_wall_ms: Option<i64>,
+    /// The collector asked for a renewal, which has not succeeded yet.
+    renewal_asked: bool,
+    /// The CAs in the identity.
+    trusts: Vec<CaId>,
+    /// Why the CAs that the collector named last were not taken.
+    trust_error: Option<String>,
     in_flight: Option<InFlight>,
     connection: Connection,
     last_ack_wall_ms: Option<i64>,
@@ -160,6 +168,9 @@ impl Uplink {
             refused: None,
             troubles: None,
             renew_at_wall_ms: None,
+            renewal_asked: false,
+            trusts: trust::authorities(&identity.ca_pem)?,
+            trust_error: None,
             in_flight: None,
             connection: Connection::Connecting,
             last_ack_wall_ms: None,
@@ -174,6 +185,11 @@ impl Uplink {
     /// Who this agent is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The CAs that it trusts.
+    pub fn trusts(&self) -> &[CaId] {
+        &self.trusts
     }
 
     /// How the connection is.
@@ -348,6 +364,7 @@ impl Uplink {
             instance: self.run.instance,
             sent: clocks,
             policy_version,
+            trusts: self.trusts.clone(),
             refused: self.refused.clone(),
             troubles: self.troubles.clone(),
             schemas,
@@ -371,6 +388,7 @@ impl Uplink {
     }
 
     fn acknowledged(&mut self, sent: Sent, ack: Ack, spool: &mut Spool, now: Moment) -> Effects {
+        self.heed_authority(&ack, now.clocks.wall_ms);
         if !ack.unknown_schemas.is_empty() {
             return self.schemas_wanted(ack, now.instant);
         }

@@ -1,10 +1,12 @@
-//! Renewal of the agent's certificate over mutual TLS, at two thirds of its life.
+//! Renewal of the agent's certificate over mutual TLS, at two thirds of its life or when the collector
+//! asks for it.
 
 use watchkeep_shared::wire::{enroll::Renewed, heartbeat::Clocks, paths};
 
 use super::{
     Effects, InFlight, Moment, Request, Uplink,
     http::{self, ClientError, Failure},
+    trust::TrustError,
 };
 use crate::{
     enroll::KeyAndRequest,
@@ -44,6 +46,7 @@ impl Uplink {
             .and_then(|body| self.adopt(key, &body));
         match renewed {
             Ok(()) => {
+                self.renewal_asked = false;
                 self.plan_renewal();
                 // A certificate shorter than a minute must not make a busy loop.
                 let soonest = now.clocks.wall_ms + 1_000;
@@ -66,6 +69,7 @@ impl Uplink {
         let answer: Renewed = serde_json::from_slice(body)?;
         let certified = tls::certified_key(&answer.certificate_pem, &key.key_pem)
             .map_err(ClientError::Material)?;
+        let trusts = self.check_authorities(&answer.ca_pem)?;
         let identity = Identity {
             ca_pem: answer.ca_pem,
             cert_pem: answer.certificate_pem,
@@ -77,6 +81,7 @@ impl Uplink {
         self.presented.swap(certified);
         self.client = client;
         self.identity = identity;
+        self.trusts = trusts;
         Ok(())
     }
 }
@@ -87,6 +92,8 @@ enum RenewError {
     Failure(Failure),
     #[error("the answer is not a renewal: {0}")]
     Form(#[from] serde_json::Error),
+    #[error("its authorities can't be trusted: {0}")]
+    Trust(#[from] TrustError),
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]

@@ -2,10 +2,12 @@
 //! no clock, no async, no store. The collector's shell reads what is needed, calls these functions,
 //! and carries out the effects that they return.
 //!
-//! Modules, each using only those before it: [`ids`], [`evidence`], [`host`] (frames to evidence),
-//! [`series`] (the history codec), [`rules`], [`alerts`], [`tickets`], [`ledger`].
+//! Modules, each using only those before it: [`ids`], [`authority`] (replacing the CA), [`evidence`],
+//! [`host`] (frames to evidence), [`series`] (the history codec), [`rules`], [`alerts`], [`tickets`],
+//! [`ledger`].
 
 pub mod alerts;
+pub mod authority;
 pub mod evidence;
 pub mod host;
 pub mod ids;

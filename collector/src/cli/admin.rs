@@ -90,8 +90,14 @@ pub(super) async fn token(config: Config, command: TokenCommand) -> anyhow::Resu
         }
         bail!("there is no site {site}; there are: {}", known.join(", "));
     };
-    let token =
-        identity::create_token(&opened.app, &opened.ca, SiteId(row.id), uses, expires).await?;
+    let token = identity::create_token(
+        &opened.app,
+        &opened.authority.current(),
+        SiteId(row.id),
+        uses,
+        expires,
+    )
+    .await?;
     say(&token.to_string())
 }
 
@@ -185,7 +191,7 @@ pub(super) async fn rekey(config: Config, host: HostId, yes: bool) -> anyhow::Re
         ),
         yes,
     )?;
-    let token = identity::rekey(&opened.app, opened.ca.key_sha256(), host)
+    let token = identity::rekey(&opened.app, &opened.authority.current(), host)
         .await?
         .with_context(|| format!("{} was retired", row.name))?;
     writeln!(

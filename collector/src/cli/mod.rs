@@ -2,6 +2,7 @@
 
 mod admin;
 mod apply;
+mod ca;
 mod manual;
 mod quickstart;
 mod report;
@@ -56,6 +57,11 @@ enum Command {
     Host {
         #[command(subcommand)]
         command: HostCommand,
+    },
+    /// The certificate authority, and replacing it.
+    Ca {
+        #[command(subcommand)]
+        command: ca::CaCommand,
     },
     /// Hosts, open tickets and the pipeline, as the store has them.
     Status(status::Args),
@@ -129,6 +135,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Host {
             command: HostCommand::Retire { host, yes },
         } => admin::retire(config, host, yes).await,
+        Command::Ca { command } => ca::run(config, command).await,
         Command::Status(args) => status::run(config, args).await,
         Command::Report(args) => report::run(config, args).await,
     }

@@ -184,8 +184,14 @@ async fn prepare_agent(running: &Running, agent: &Path, dir: &Path) -> anyhow::R
         .find(|row| row.name == DEMO_SITE)
         .with_context(|| format!("there is no site {DEMO_SITE}"))?;
     let valid_for = DurationMs::from_mins(10);
-    let token =
-        identity::create_token(&running.app, &running.ca, SiteId(site.id), 1, valid_for).await?;
+    let token = identity::create_token(
+        &running.app,
+        &running.authority.current(),
+        SiteId(site.id),
+        1,
+        valid_for,
+    )
+    .await?;
     let output = Command::new(agent)
         .arg("enroll")
         .arg(token.to_string())

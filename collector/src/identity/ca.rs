@@ -1,33 +1,45 @@
-//! The certificate authority that signs agents' certificates and, by default, the collector's own.
+//! A certificate authority: it signs agents' certificates and, by default, the collector's own.
 
 use std::{fs, path::Path};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
-    string::Ia5String,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SanType, SerialNumber, string::Ia5String,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use sha2::{Digest, Sha256};
-use watchkeep_shared::{HostId, UnixMillis};
+use watchkeep_shared::{CaId, HostId, UnixMillis};
 
-const CA_CERTIFICATE: &str = "ca.pem";
-const CA_KEY: &str = "ca.key.pem";
+/// Name of the first CA's files, before `.pem` and `.key.pem`.
+pub(super) const FIRST: &str = "ca";
+/// Common name of the first CA; later ones have their identifier after it.
+const COMMON_NAME: &str = "Watchkeep CA";
 /// Validity of the CA's own certificate.
 const CA_DAYS: i64 = 3_650;
 /// Validity of the server's certificate; a new one is made at each start.
 const SERVER_DAYS: i64 = 397;
 /// Certificates begin this long before now, for clients whose clock is behind.
-const BACKDATE_MS: i64 = 5 * 60_000;
+pub(super) const BACKDATE_MS: i64 = 5 * 60_000;
 const DAY_MS: i64 = 24 * 3_600_000;
 /// Prefix of the URI that names a host in its certificate.
 const HOST_URI: &str = "urn:watchkeep:host:";
 
-/// The CA: its certificate, and the key in memory.
+/// A CA: its certificate, and the key in memory.
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
+    stem: String,
     pem: String,
     key_sha256: String,
+    id: CaId,
+    facts: Facts,
+}
+
+/// What stands in a CA's certificate.
+struct Facts {
+    common_name: String,
+    key_id: Option<Vec<u8>>,
+    not_after: UnixMillis,
 }
 
 /// A certificate that the CA signed.
@@ -74,37 +86,94 @@ impl std::fmt::Debug for Ca {
 }
 
 impl Ca {
-    /// Makes a CA in `dir`, unless there is one.
+    /// Makes the first CA in `dir`, unless there is one.
     pub fn init(dir: &Path, now: UnixMillis) -> Result<Self, CaError> {
-        if dir.join(CA_KEY).exists() {
-            return Self::open(dir);
+        if !dir.join(key_file(FIRST)).exists() {
+            Self::make(dir, FIRST, &KeyPair::generate()?, (COMMON_NAME, now))?;
         }
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = name("Watchkeep CA");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        set_validity(&mut params, now, now.0 + CA_DAYS * DAY_MS);
-        let certificate = params.self_signed(&key)?;
-        // The key first: a certificate without its key would be of no use.
-        write(&dir.join(CA_KEY), &key.serialize_pem(), 0o600)?;
-        write(&dir.join(CA_CERTIFICATE), &certificate.pem(), 0o644)?;
-        Self::open(dir)
+        Self::open(dir, FIRST)
     }
 
-    /// Opens the CA in `dir`.
-    pub fn open(dir: &Path) -> Result<Self, CaError> {
-        let key = KeyPair::from_pem(&read(&dir.join(CA_KEY))?)?;
-        let pem = read(&dir.join(CA_CERTIFICATE))?;
+    /// Makes a further CA in `dir`, with names of its own.
+    pub fn make_next(dir: &Path, now: UnixMillis) -> Result<Self, CaError> {
+        let key = KeyPair::generate()?;
+        let digits = hex(&Sha256::digest(key.subject_public_key_info()));
+        let id = &digits[..16];
+        let stem = format!("{FIRST}-{id}");
+        Self::make(dir, &stem, &key, (&format!("{COMMON_NAME} {id}"), now))?;
+        Self::open(dir, &stem)
+    }
+
+    fn make(
+        dir: &Path,
+        stem: &str,
+        key: &KeyPair,
+        (common_name, now): (&str, UnixMillis),
+    ) -> Result<(), CaError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name(common_name);
+        // One more below it: another CA that it vouches for while that is being replaced.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.serial_number = Some(serial().1);
+        set_validity(&mut params, now, now.0 + CA_DAYS * DAY_MS);
+        let certificate = params.self_signed(key)?;
+        // The key first: a certificate without its key would be of no use.
+        write(&dir.join(key_file(stem)), &key.serialize_pem(), 0o600)?;
+        write(&dir.join(certificate_file(stem)), &certificate.pem(), 0o644)
+    }
+
+    /// Opens the CA in `dir` whose files begin with `stem`.
+    pub fn open(dir: &Path, stem: &str) -> Result<Self, CaError> {
+        let key = KeyPair::from_pem(&read(&dir.join(key_file(stem)))?)?;
+        let pem = read(&dir.join(certificate_file(stem)))?;
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|error| CaError::Parse(error.to_string()))?;
         let key_sha256 = spki_sha256(&der)?;
+        let id = CaId::of_key_sha256(&key_sha256)
+            .ok_or_else(|| CaError::Parse("its key has no hash".to_owned()))?;
+        let facts = read_facts(&der)?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key)?;
         Ok(Self {
             issuer,
+            stem: stem.to_owned(),
             pem,
             key_sha256,
+            id,
+            facts,
         })
+    }
+
+    /// Name of its files within the directory, before `.pem` and `.key.pem`.
+    pub fn stem(&self) -> &str {
+        &self.stem
+    }
+
+    /// Which CA it is: the first digits of its key's hash.
+    pub fn id(&self) -> CaId {
+        self.id
+    }
+
+    /// The end of its own certificate.
+    pub fn not_after(&self) -> UnixMillis {
+        self.facts.not_after
+    }
+
+    /// Whether it signed the certificate, by the key identifier in that.
+    pub fn is_issuer_of(&self, identity: &PeerIdentity) -> bool {
+        identity.issuer_key_id.is_some() && identity.issuer_key_id == self.facts.key_id
+    }
+
+    /// Vouches for another CA's key: a certificate for it, PEM, with the name that the other signs
+    /// under.
+    pub fn vouch_for(&self, other: &Self, now: UnixMillis) -> Result<String, CaError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name(&other.facts.common_name);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        finish(&mut params, now, other.facts.not_after);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let certificate = params.signed_by(other.issuer.key(), &self.issuer)?;
+        Ok(certificate.pem())
     }
 
     /// The CA's certificate, PEM.
@@ -145,7 +214,7 @@ impl Ca {
         })
     }
 
-    /// Makes a server certificate for `names`: its chain (leaf, CA) and key, PEM.
+    /// Makes a server certificate for `names`: the certificate without its chain, and its key, PEM.
     pub fn sign_server(
         &self,
         names: &[String],
@@ -158,10 +227,7 @@ impl Ca {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         finish(&mut params, now, UnixMillis(now.0 + SERVER_DAYS * DAY_MS));
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok((
-            format!("{}{}", certificate.pem(), self.pem),
-            key.serialize_pem(),
-        ))
+        Ok((certificate.pem(), key.serialize_pem()))
     }
 }
 
@@ -174,11 +240,13 @@ pub struct PeerIdentity {
     pub serial: String,
     /// When it was given out, to the second.
     pub issued_at: UnixMillis,
+    /// Which key signed it (RFC 5280, section 4.2.1.1), if it says so.
+    pub issuer_key_id: Option<Vec<u8>>,
 }
 
 /// Reads whom a certificate of this CA names.
 pub fn read_identity(der: &CertificateDer<'_>) -> Result<PeerIdentity, CaError> {
-    use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+    use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
     let parse = |detail: &str| CaError::Parse(detail.to_owned());
     let (_, certificate) =
         X509Certificate::from_der(der).map_err(|error| CaError::Parse(error.to_string()))?;
@@ -195,15 +263,50 @@ pub fn read_identity(der: &CertificateDer<'_>) -> Result<PeerIdentity, CaError> 
             _ => None,
         });
     let begins_ms = certificate.validity().not_before.timestamp() * 1_000;
+    let issuer_key_id =
+        certificate
+            .extensions()
+            .iter()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(by) => {
+                    Some(by.key_identifier.as_ref()?.0.to_vec())
+                }
+                _ => None,
+            });
     Ok(PeerIdentity {
         host: host.ok_or_else(|| parse("it names no host"))?,
         serial: hex(certificate.raw_serial()),
         issued_at: UnixMillis(begins_ms + BACKDATE_MS),
+        issuer_key_id,
+    })
+}
+
+fn read_facts(der: &CertificateDer<'_>) -> Result<Facts, CaError> {
+    use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|error| CaError::Parse(error.to_string()))?;
+    let common_name = certificate
+        .subject()
+        .iter_common_name()
+        .find_map(|name| name.as_str().ok())
+        .ok_or_else(|| CaError::Parse("the CA's certificate has no common name".to_owned()))?;
+    let key_id =
+        certificate
+            .extensions()
+            .iter()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+                _ => None,
+            });
+    Ok(Facts {
+        common_name: common_name.to_owned(),
+        key_id,
+        not_after: UnixMillis(certificate.validity().not_after.timestamp() * 1_000),
     })
 }
 
 /// SHA-256 of a certificate's public key, lowercase hexadecimal.
-fn spki_sha256(der: &CertificateDer<'_>) -> Result<String, CaError> {
+pub(super) fn spki_sha256(der: &CertificateDer<'_>) -> Result<String, CaError> {
     use x509_parser::prelude::{FromDer, X509Certificate};
     let (_, certificate) =
         X509Certificate::from_der(der).map_err(|error| CaError::Parse(error.to_string()))?;
@@ -215,14 +318,19 @@ fn finish(
     now: UnixMillis,
     not_after: UnixMillis,
 ) -> (String, UnixMillis) {
-    // 127 random bits, positive as RFC 5280 section 4.1.2.2 asks.
-    let mut serial = rand::random::<[u8; 16]>();
-    serial[0] = (serial[0] & 0x7f) | 0x40;
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    let (digits, serial) = serial();
+    params.serial_number = Some(serial);
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     let not_before = set_validity(params, now, not_after.0);
-    (hex(&serial), not_before)
+    (digits, not_before)
+}
+
+/// 127 random bits, positive as RFC 5280 section 4.1.2.2 asks.
+fn serial() -> (String, SerialNumber) {
+    let mut serial = rand::random::<[u8; 16]>();
+    serial[0] = (serial[0] & 0x7f) | 0x40;
+    (hex(&serial), SerialNumber::from_slice(&serial))
 }
 
 fn set_validity(params: &mut CertificateParams, now: UnixMillis, not_after_ms: i64) -> UnixMillis {
@@ -234,6 +342,16 @@ fn set_validity(params: &mut CertificateParams, now: UnixMillis, not_after_ms: i
     params.not_before = at(not_before.0);
     params.not_after = at(not_after_ms);
     not_before
+}
+
+/// The file of a CA's certificate.
+pub(super) fn certificate_file(stem: &str) -> String {
+    format!("{stem}.pem")
+}
+
+/// The file of a CA's key.
+pub(super) fn key_file(stem: &str) -> String {
+    format!("{stem}.key.pem")
 }
 
 fn name(common_name: &str) -> DistinguishedName {
@@ -275,5 +393,11 @@ pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
         .map_err(error)?;
     file.write_all(text.as_bytes()).map_err(error)?;
     file.sync_all().map_err(error)?;
-    fs::rename(&partial, path).map_err(error)
+    fs::rename(&partial, path).map_err(error)?;
+    match path.parent() {
+        Some(dir) => fs::File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(error),
+        None => Ok(()),
+    }
 }

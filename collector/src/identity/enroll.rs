@@ -13,7 +13,7 @@ use watchkeep_shared::{
     wire::enroll::{EnrollRequest, Enrolled, Renewed},
 };
 
-use super::{Ca, CaError};
+use super::{CaError, Cas};
 use crate::{
     app::App,
     store::{StoreError, Tx, fleet, identity as rows, record},
@@ -50,7 +50,7 @@ pub enum EnrollError {
 /// Makes a token for a site.
 pub async fn create_token(
     app: &App,
-    ca: &Ca,
+    cas: &Cas,
     site: SiteId,
     uses: i64,
     valid_for: DurationMs,
@@ -62,7 +62,7 @@ pub async fn create_token(
         uses,
         valid_for,
     };
-    let token = new_token(app, ca.key_sha256(), &mut tx, &scope).await?;
+    let token = new_token(app, cas.signs().key_sha256(), &mut tx, &scope).await?;
     tx.commit().await?;
     Ok(token)
 }
@@ -72,7 +72,7 @@ pub async fn create_token(
 /// connection is refused as soon as the running collector reads the list of revoked certificates.
 pub async fn rekey(
     app: &App,
-    ca_key_sha256: &str,
+    cas: &Cas,
     host: HostId,
 ) -> Result<Option<EnrolmentToken>, StoreError> {
     let Some(row) = fleet::host(&app.store, host).await? else {
@@ -89,7 +89,7 @@ pub async fn rekey(
         uses: 1,
         valid_for: REKEY_VALID_FOR,
     };
-    let token = new_token(app, ca_key_sha256, &mut tx, &scope).await?;
+    let token = new_token(app, cas.signs().key_sha256(), &mut tx, &scope).await?;
     tx.commit().await?;
     tracing::info!(host.id = %host, "certificates of {} revoked, a token for a new key made", row.name);
     Ok(Some(token))
@@ -132,7 +132,11 @@ async fn new_token(
 
 /// Takes a machine in: one use of the token, a host, its certificate and the begin of its record,
 /// all in one transaction.
-pub async fn enroll(app: &App, ca: &Ca, request: &EnrollRequest) -> Result<Enrolled, EnrollError> {
+pub async fn enroll(
+    app: &App,
+    cas: &Cas,
+    request: &EnrollRequest,
+) -> Result<Enrolled, EnrollError> {
     let hostname = request.hostname.trim();
     if hostname.is_empty()
         || hostname.len() > MAX_HOSTNAME_BYTES
@@ -150,7 +154,9 @@ pub async fn enroll(app: &App, ca: &Ca, request: &EnrollRequest) -> Result<Enrol
         .ok_or(EnrollError::TokenRefused)?;
     let host = known.unwrap_or_else(|| HostId(Uuid::now_v7()));
     let validity_ms = i64::from(app.config.agents.certificate_s) * 1_000;
-    let issued = ca.sign_agent(&request.csr_pem, host, now, validity_ms)?;
+    let issued = cas
+        .signs()
+        .sign_agent(&request.csr_pem, host, now, validity_ms)?;
     if known.is_some() {
         if !fleet::is_active_host(&mut tx, host).await? {
             return Err(EnrollError::Retired);
@@ -186,20 +192,20 @@ pub async fn enroll(app: &App, ca: &Ca, request: &EnrollRequest) -> Result<Enrol
     Ok(Enrolled {
         host,
         certificate_pem: issued.pem,
-        ca_pem: ca.pem().to_owned(),
+        ca_pem: cas.trust_pem(),
     })
 }
 
 /// Gives a host a fresh certificate.
 pub async fn renew(
     app: &App,
-    ca: &Ca,
+    cas: &Cas,
     host: HostId,
     csr_pem: &str,
 ) -> Result<Renewed, EnrollError> {
     let now = app.clock.now();
     let validity_ms = i64::from(app.config.agents.certificate_s) * 1_000;
-    let issued = ca.sign_agent(csr_pem, host, now, validity_ms)?;
+    let issued = cas.signs().sign_agent(csr_pem, host, now, validity_ms)?;
     let mut tx = app.store.begin().await?;
     if !fleet::is_active_host(&mut tx, host).await? {
         return Err(EnrollError::Retired);
@@ -212,6 +218,6 @@ pub async fn renew(
     tracing::info!(host.id = %host, "certificate renewed");
     Ok(Renewed {
         certificate_pem: issued.pem,
-        ca_pem: ca.pem().to_owned(),
+        ca_pem: cas.trust_pem(),
     })
 }

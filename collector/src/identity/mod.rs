@@ -1,18 +1,26 @@
 //! Who is who: the collector's own CA, the certificates it gives to agents, enrolment tokens.
 //! An agent's identity is its certificate; nothing in a request body can change who it is.
 
+mod authority;
 mod ca;
+mod doors;
 mod enroll;
 mod revoked;
+mod rotate;
+#[cfg(test)]
+mod tests;
 mod tls;
 
+pub use authority::{Authority, Cas};
 pub use ca::{Ca, CaError, Issued, PeerIdentity, read_identity as peer_identity};
 pub(crate) use ca::{hex, write as write_file};
+pub use doors::{DoorNames, Doors, Swappable};
 pub use enroll::{EnrollError, create_token, enroll, rekey, renew};
 pub use revoked::Revoked;
-pub use tls::{TlsError, agent_server, agents_trust_pem, web_server};
+pub use rotate::{Overview, OverviewHost, RotateError, RotateStep, overview, rotate};
+pub use tls::{TlsError, agent_server, web_server};
 
-/// Where the CA lies within the data directory.
+/// Where the CAs lie within the data directory.
 pub const CA_DIR: &str = "ca";
 
 /// The host part of `https://HOST[:PORT]`, without brackets.

@@ -10,7 +10,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use watchkeep_shared::UnixMillis;
 
-use super::{Ca, CaError};
+use super::{CaError, Cas};
 
 /// Resumption tickets given to a client at each handshake.
 const TICKETS_PER_HANDSHAKE: usize = 1;
@@ -37,22 +37,22 @@ pub enum TlsError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
-/// The agents' port: a certificate of the CA on both sides. A client without one may connect, to
+/// The agents' port: a certificate of a CA on both sides. A client without one may connect, to
 /// enrol; everything else asks for it.
 pub fn agent_server(
-    ca: &Ca,
+    cas: &Cas,
     names: &[String],
     now: UnixMillis,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = provider();
     let mut roots = RootCertStore::empty();
-    for certificate in certificates("the CA", ca.pem())? {
+    for certificate in certificates("the CA", &cas.trust_pem())? {
         roots.add(certificate)?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()?;
-    let (chain, key) = ca.sign_server(names, now)?;
+    let (chain, key) = cas.server_certificate(names, now)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
@@ -66,13 +66,13 @@ pub fn agent_server(
 
 /// The web port, with a certificate of the operator's or of the CA's.
 pub fn web_server(
-    ca: &Ca,
+    cas: &Cas,
     files: Option<(&Path, &Path)>,
     names: &[String],
     now: UnixMillis,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let (chain, key) = match files {
-        None => ca.sign_server(names, now)?,
+        None => cas.server_certificate(names, now)?,
         Some((chain, key)) => (read(chain)?, read(key)?),
     };
     let mut config = ServerConfig::builder_with_provider(provider())
@@ -84,11 +84,6 @@ pub fn web_server(
         )?;
     finish(&mut config)?;
     Ok(Arc::new(config))
-}
-
-/// What agents must trust, PEM.
-pub fn agents_trust_pem(ca: &Ca) -> String {
-    ca.pem().to_owned()
 }
 
 fn finish(config: &mut ServerConfig) -> Result<(), TlsError> {

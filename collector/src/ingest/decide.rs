@@ -78,6 +78,13 @@ pub(super) fn admit(
 ) -> (Decision, Option<NotTaken>) {
     let mut decision = Decision::default();
     let admission = watchkeep_core::host::admit(&mut entry.state, batch, origin, at);
+    // Of two machines with one identity nobody knows which one this is.
+    if matches!(admission, Admission::Welcome | Admission::Lifted)
+        && entry.state.trust != *origin.trust
+    {
+        entry.state.trust.clone_from(origin.trust);
+        decision.durable = true;
+    }
     let detail = match (&admission, &entry.state.quarantine) {
         (Admission::Welcome, _) => return (decision, None),
         (Admission::Quarantined, _) => return (decision, Some(NotTaken::Quarantined)),

@@ -2,6 +2,8 @@
 //! host's state, and waits for the pipeline's answer. Every refusal is a typed problem (RFC 9457).
 
 use std::{
+    fmt::Display,
+    hash::Hash,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,8 +21,9 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use rustls::server::ServerConnection;
 use serde::Serialize;
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
+use watchkeep_core::authority::HostTrust;
 use watchkeep_shared::{
-    metric,
+    HostId, metric,
     wire::{
         CONTENT_ENCODING_ZSTD, CONTENT_TYPE_JSON, CONTENT_TYPE_PROBLEM, PROTOCOL_VERSION,
         codec::{DecodeError, Decoder},
@@ -31,13 +34,19 @@ use watchkeep_shared::{
     },
 };
 
-use super::{Arrival, Inbox, NotTaken, metrics::Metrics};
+use super::{
+    Arrival, Inbox, NotTaken,
+    metrics::Metrics,
+    rate::{self, Limiter, Rate, Verdict},
+};
 use crate::{
     app::App,
-    identity::{self, Ca, CaError, EnrollError, PeerIdentity, Revoked},
+    config::Agents,
+    identity::{self, Authority, CaError, EnrollError, PeerIdentity, Revoked},
 };
 
-/// What a busy collector asks for.
+/// What a busy collector asks for, and one that was asked too often: in this time every bucket gains
+/// something.
 const RETRY_AFTER_S: u64 = 2;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -49,8 +58,8 @@ const MAX_DECODERS: usize = 32;
 pub struct AgentPort {
     /// The collector.
     pub app: App,
-    /// The CA.
-    pub ca: Arc<Ca>,
+    /// The CAs.
+    pub authority: Arc<Authority>,
     /// Refused certificates.
     pub revoked: Arc<Revoked>,
     /// The queue.
@@ -59,6 +68,31 @@ pub struct AgentPort {
     pub metrics: Arc<Metrics>,
     /// Decompression contexts.
     pub decoders: Arc<Decoders>,
+    /// Who sends too much.
+    pub rates: Arc<Rates>,
+}
+
+/// Who sends too much.
+#[derive(Debug)]
+pub struct Rates {
+    hosts: Limiter<HostId>,
+    enrolments: Limiter<IpAddr>,
+}
+
+impl Rates {
+    /// Nobody yet, with the limits of the settings.
+    pub fn new(settings: &Agents) -> Self {
+        Self {
+            hosts: Limiter::new(Rate {
+                per_s: settings.requests_per_s,
+                burst: settings.requests_burst,
+            }),
+            enrolments: Limiter::new(Rate {
+                per_s: settings.enrolments_per_s,
+                burst: settings.enrolments_burst,
+            }),
+        }
+    }
 }
 
 /// Decompression contexts, reused: a fresh one costs as much as the work.
@@ -113,11 +147,17 @@ async fn heartbeats(
     answer.unwrap_or_else(|refused| port.refuse(&refused))
 }
 
-async fn enroll(State(port): State<AgentPort>, body: Body) -> Response {
+async fn enroll(
+    State(port): State<AgentPort>,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Response {
     let answer = async {
+        let from = rate::source(peer.from);
+        port.within(&port.rates.enrolments, from, "enrolments from")?;
         let request: EnrollRequest = parse(&read(body).await?)?;
         check_version(request.v)?;
-        let enrolled = identity::enroll(&port.app, &port.ca, &request).await?;
+        let enrolled = identity::enroll(&port.app, &*port.authority.refresh()?, &request).await?;
         Ok::<_, Refused>(json(&enrolled))
     };
     answer.await.unwrap_or_else(|refused| port.refuse(&refused))
@@ -130,9 +170,16 @@ async fn renew(
 ) -> Response {
     let answer = async {
         let host = port.identity_of(&peer)?.host;
+        port.within(&port.rates.hosts, host, "requests of the host")?;
         let request: RenewRequest = parse(&read(body).await?)?;
         check_version(request.v)?;
-        let renewed = identity::renew(&port.app, &port.ca, host, &request.csr_pem).await?;
+        let renewed = identity::renew(
+            &port.app,
+            &*port.authority.refresh()?,
+            host,
+            &request.csr_pem,
+        )
+        .await?;
         Ok::<_, Refused>(json(&renewed))
     };
     answer.await.unwrap_or_else(|refused| port.refuse(&refused))
@@ -144,9 +191,9 @@ async fn take_heartbeats(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Refused> {
-    let PeerIdentity {
-        host, issued_at, ..
-    } = *port.identity_of(peer)?;
+    let identity = port.identity_of(peer)?;
+    let host = identity.host;
+    port.within(&port.rates.hosts, host, "requests of the host")?;
     let body = read(body).await?;
     // Busy is said before the work of reading the body's content.
     let slot = port.inbox.try_reserve().map_err(|error| match error {
@@ -157,16 +204,26 @@ async fn take_heartbeats(
     check_batch(&batch)?;
     let (reply, answer) = oneshot::channel();
     let at = port.app.clock.now();
+    let cas = port.authority.current();
+    let trust = HostTrust {
+        holds: cas.issuer_of(identity),
+        issued_at: identity.issued_at,
+        trusts: batch.trusts.clone(),
+    };
     slot.send(Arrival {
         host,
         at,
         from: peer.from.to_string(),
-        issued_at,
+        trust: trust.clone(),
         batch,
         reply,
     });
     match answer.await {
-        Ok(Ok(ack)) => Ok(json(&ack)),
+        Ok(Ok(mut ack)) => {
+            let within_ms = port.app.config.agents.renew_within_s.saturating_mul(1_000);
+            cas.tell(&trust, within_ms, &mut ack);
+            Ok(json(&ack))
+        }
         Ok(Err(NotTaken::Busy)) => Err(Refused(
             ProblemType::Busy,
             "the store can't commit now".to_owned(),
@@ -192,7 +249,33 @@ impl AgentPort {
                 "ask your provider for a new enrolment token".to_owned(),
             ));
         }
+        if self.authority.current().issuer_of(identity).is_none() {
+            return Err(Refused(
+                ProblemType::CertificateRevoked,
+                "the authority that signed this certificate was replaced: ask your provider for a token for a new key".to_owned(),
+            ));
+        }
         Ok(identity)
+    }
+
+    /// Counts a request against a limit.
+    fn within<K: Eq + Hash + Copy + Display>(
+        &self,
+        limiter: &Limiter<K>,
+        key: K,
+        what: &str,
+    ) -> Result<(), Refused> {
+        let Verdict::Refused { log } = limiter.take(key, self.app.clock.now()) else {
+            return Ok(());
+        };
+        let limit = limiter.text();
+        if log {
+            tracing::warn!("too many {what} {key} (and perhaps others): {limit}");
+        }
+        Err(Refused(
+            ProblemType::TooManyRequests,
+            format!("at most {limit}"),
+        ))
     }
 
     fn decode(&self, headers: &HeaderMap, body: &[u8]) -> Result<Batch, Refused> {
@@ -248,6 +331,9 @@ fn check_batch(batch: &Batch) -> Result<(), Refused> {
             batch.frames.len(),
             limits::MAX_FRAMES_PER_BATCH
         ));
+    }
+    if batch.trusts.len() > limits::MAX_TRUSTED_CAS {
+        return over(format!("trusts: at most {}", limits::MAX_TRUSTED_CAS));
     }
     if batch.schemas.len() > limits::MAX_SCHEMAS_PER_BATCH {
         return over(format!(
@@ -340,6 +426,12 @@ fn retired() -> Refused {
         ProblemType::CertificateRevoked,
         "this host is retired or unknown".to_owned(),
     )
+}
+
+impl From<CaError> for Refused {
+    fn from(error: CaError) -> Self {
+        EnrollError::Ca(error).into()
+    }
 }
 
 impl From<EnrollError> for Refused {

@@ -3,6 +3,7 @@
 //! again what was not acknowledged, and a repeat is told by its sequence number.
 //!
 //! - [`http`]: the agents' port; reads and checks a request and puts it into the queue.
+//! - [`rate`]: how many requests an agent may send.
 //! - [`decide`]: what follows from one batch for one host.
 //! - [`pipeline`]: the loop that owns all hosts' states.
 //! - [`commit`]: one transaction for a whole round.
@@ -17,10 +18,12 @@ mod hosts;
 pub mod http;
 pub mod metrics;
 mod pipeline;
+mod rate;
 mod rebuild;
 pub mod seal;
 
 use tokio::sync::{mpsc, oneshot};
+use watchkeep_core::authority::HostTrust;
 use watchkeep_shared::{
     HostId, UnixMillis,
     wire::heartbeat::{Ack, Batch},
@@ -37,8 +40,8 @@ pub struct Arrival {
     pub at: UnixMillis,
     /// The address that sent it.
     pub from: String,
-    /// When the certificate that it came with was given out.
-    pub issued_at: UnixMillis,
+    /// The CA of the certificate that it came with, when that was given out, and whom it trusts.
+    pub trust: HostTrust,
     /// What it says.
     pub batch: Batch,
     /// Where the answer goes.

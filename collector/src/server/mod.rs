@@ -6,6 +6,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use axum::{Router, extract::Request};
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -39,8 +40,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Port {
     /// For logs.
     pub name: &'static str,
-    /// TLS settings.
-    pub tls: Arc<ServerConfig>,
+    /// TLS settings; new connections get those of the moment.
+    pub tls: Arc<ArcSwap<ServerConfig>>,
     /// What answers.
     pub router: Router,
     /// What a handler is told about the connection.
@@ -53,7 +54,6 @@ pub struct Port {
 
 struct Shared {
     port: Port,
-    acceptor: TlsAcceptor,
     handshakes: Semaphore,
     process: Process,
 }
@@ -66,7 +66,6 @@ pub async fn serve(
 ) -> Result<(), std::io::Error> {
     let connections = Arc::new(Semaphore::new(port.max_connections));
     let shared = Arc::new(Shared {
-        acceptor: TlsAcceptor::from(Arc::clone(&port.tls)),
         handshakes: Semaphore::new(port.max_handshakes),
         process: process.clone(),
         port,
@@ -112,7 +111,8 @@ async fn connection(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let permit = shared.handshakes.acquire().await?;
-    let tls = tokio::time::timeout(HANDSHAKE_TIMEOUT, shared.acceptor.accept(stream)).await??;
+    let acceptor = TlsAcceptor::from(shared.port.tls.load_full());
+    let tls = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
     drop(permit);
     let mut extensions = axum::http::Extensions::new();
     (shared.port.describe)(tls.get_ref().1, peer, &mut extensions);

@@ -23,6 +23,11 @@ const REVOKE_HOST: &str =
     "UPDATE certificate SET revoked_at = $2 WHERE host_id = $1 AND revoked_at IS NULL";
 const REVOKED: &str =
     "SELECT serial FROM certificate WHERE revoked_at IS NOT NULL AND not_after > $1";
+/// The begin of each host's newest certificate that is still good.
+const NEWEST: &str = "SELECT host_id, MAX(not_before) FROM certificate \
+    WHERE revoked_at IS NULL AND not_after > $1 GROUP BY host_id";
+const OPEN_TOKENS_BEFORE: &str = "SELECT COUNT(*) FROM enrolment_token \
+    WHERE uses_left > 0 AND expires_at > $1 AND created_at < $2";
 
 /// A token about to be stored.
 #[derive(Debug)]
@@ -101,4 +106,31 @@ pub async fn revoked(store: &Store, now: UnixMillis) -> Result<Vec<String>, Stor
     let rows: Vec<(String,)> =
         on_read!(store, c => sqlx::query_as(REVOKED).bind(now.0).fetch_all(c).await)?;
     Ok(rows.into_iter().map(|(serial,)| serial).collect())
+}
+
+/// The begin of each host's newest certificate that neither expired nor was revoked; hosts without one
+/// are left out.
+pub async fn newest(
+    store: &Store,
+    now: UnixMillis,
+) -> Result<Vec<(HostId, UnixMillis)>, StoreError> {
+    let rows: Vec<(Uuid, i64)> =
+        on_read!(store, c => sqlx::query_as(NEWEST).bind(now.0).fetch_all(c).await)?;
+    Ok(rows
+        .into_iter()
+        .map(|(host, not_before)| (HostId(host), UnixMillis(not_before)))
+        .collect())
+}
+
+/// How many tokens made before an instant are still good.
+pub async fn open_tokens_before(
+    store: &Store,
+    now: UnixMillis,
+    made_before: UnixMillis,
+) -> Result<i64, StoreError> {
+    let (count,): (i64,) = on_read!(store, c => sqlx::query_as(OPEN_TOKENS_BEFORE)
+        .bind(now.0)
+        .bind(made_before.0)
+        .fetch_one(c).await)?;
+    Ok(count)
 }

@@ -11,6 +11,7 @@ mod history;
 mod leases;
 mod outbox;
 mod pipeline;
+mod rotation;
 mod schema;
 mod support;
 mod tickets;

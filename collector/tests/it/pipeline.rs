@@ -11,7 +11,7 @@ use watchkeep_collector::{
     process::Process,
     store::{heartbeats, tickets as rows},
 };
-use watchkeep_core::tickets::TicketState;
+use watchkeep_core::{authority::HostTrust, tickets::TicketState};
 use watchkeep_shared::{
     BootId, HostId, InstanceId, UnixMillis, metric,
     wire::{
@@ -30,13 +30,13 @@ both!(
 );
 
 /// A running pipeline.
-struct Rig {
+pub(crate) struct Rig {
     inbox: Inbox,
     process: Process,
 }
 
 impl Rig {
-    async fn start(bench: &Bench) -> Self {
+    pub(crate) async fn start(bench: &Bench) -> Self {
         let process = Process::new();
         let app = App {
             process: process.clone(),
@@ -51,11 +51,27 @@ impl Rig {
     }
 
     async fn send(&self, host: HostId, at: UnixMillis, batch: Batch) -> Ack {
+        let trust = HostTrust {
+            holds: None,
+            issued_at: NOW,
+            trusts: Vec::new(),
+        };
+        self.send_as(host, trust, at, batch).await
+    }
+
+    /// The same with a certificate of some CA.
+    pub(crate) async fn send_as(
+        &self,
+        host: HostId,
+        trust: HostTrust,
+        at: UnixMillis,
+        batch: Batch,
+    ) -> Ack {
         let (reply, answer) = oneshot::channel();
         self.inbox
             .send(Arrival {
                 from: "192.0.2.1".to_owned(),
-                issued_at: NOW,
+                trust,
                 host,
                 at,
                 batch,
@@ -66,7 +82,7 @@ impl Rig {
         answer.await.unwrap().unwrap()
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.process.stop.cancel();
         self.process.wait().await;
         assert!(!self.process.has_failed());
@@ -77,7 +93,7 @@ fn names() -> Vec<String> {
     vec!["cpu.busy_pct".to_owned()]
 }
 
-fn frame(seq: u64, service: ServiceStatus) -> Frame {
+pub(crate) fn frame(seq: u64, service: ServiceStatus) -> Frame {
     let boot_ms = 1_000_000 + seq as i64 * 10_000;
     Frame {
         boot: None,
@@ -101,7 +117,7 @@ fn frame(seq: u64, service: ServiceStatus) -> Frame {
 }
 
 /// A batch sent when its last frame was made.
-fn batch(frames: Vec<Frame>) -> (UnixMillis, Batch) {
+pub(crate) fn batch(frames: Vec<Frame>) -> (UnixMillis, Batch) {
     let mut sent = frames.last().unwrap().clocks;
     let at = UnixMillis(NOW.0 + sent.boot_ms - 1_000_000);
     sent.wall_ms = at.0;
@@ -116,6 +132,7 @@ fn batch(frames: Vec<Frame>) -> (UnixMillis, Batch) {
         instance: InstanceId(Uuid::from_u128(2)),
         sent,
         policy_version: 0,
+        trusts: Vec::new(),
         refused: None,
         troubles: None,
         schemas: vec![schema],

@@ -6,7 +6,7 @@ use super::{
     host::{HostFacts, Processes, Want},
     policy::{Item, Policy, Refusal, ServiceCheck, Trouble},
 };
-use crate::ids::{BootId, InstanceId, SchemaId};
+use crate::ids::{BootId, CaId, InstanceId, SchemaId};
 
 /// The agent's three clocks, read together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,10 @@ pub struct Batch {
     pub sent: Clocks,
     /// Version of the policy the agent runs; 0 before it has one.
     pub policy_version: u64,
+    /// The CAs that the agent trusts, at most [`super::limits::MAX_TRUSTED_CAS`]; empty from an
+    /// agent that does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusts: Vec<CaId>,
     /// Policy items that the customer's local configuration refused; sent with the first batch
     /// after they change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -319,6 +323,13 @@ pub struct Ack {
     /// What the agent shall send with its next heartbeat, once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub want: Vec<Want>,
+    /// The CAs to trust from now on, PEM, when they are not those the batch named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+    /// Set while the agent's certificate is of a CA that no longer signs: renew it at a random time
+    /// within so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_within_ms: Option<u32>,
 }
 
 /// A frame that was refused, and why.

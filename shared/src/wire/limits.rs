@@ -12,6 +12,8 @@ pub const MAX_VALUES_PER_FRAME: usize = 1_024;
 pub const MAX_METRIC_NAME_BYTES: usize = 160;
 /// Most schemas introduced in one batch.
 pub const MAX_SCHEMAS_PER_BATCH: usize = 8;
+/// Most CAs that an agent trusts at once.
+pub const MAX_TRUSTED_CAS: usize = 4;
 /// Most services in one snapshot.
 pub const MAX_SERVICES_PER_FRAME: usize = 256;
 /// Most events in one frame.

@@ -368,6 +368,7 @@ impl Agent {
             instance: self.machine.instance(),
             sent: self.clocks(Duration::ZERO),
             policy_version: self.policy_version,
+            trusts: Vec::new(),
             refused: None,
             troubles: None,
             schemas,

@@ -147,6 +147,10 @@ pub struct Settings {
     pub certificate_s: u32,
     /// Batches that may wait for a decision.
     pub queue_batches: u32,
+    /// Over this time agents renew when the CA is replaced, seconds.
+    pub renew_within_s: u32,
+    /// Enrolments from one address, a second and at once.
+    pub enrolments: (u32, u32),
 }
 
 impl Settings {
@@ -173,6 +177,9 @@ impl Default for Settings {
             rules: Some(QUICK_RULES.to_owned()),
             certificate_s: 24 * 3_600,
             queue_batches: 4_096,
+            renew_within_s: 1,
+            // A test's fleet comes from one address.
+            enrolments: (10_000, 10_000),
         }
     }
 }
@@ -256,6 +263,9 @@ listen = \"127.0.0.1:{agents}\"
 public_url = \"https://127.0.0.1:{public_port}\"
 certificate_s = {certificate_s}
 queue_batches = {queue_batches}
+renew_within_s = {renew_within_s}
+enrolments_per_s = {enrolments_per_s}
+enrolments_burst = {enrolments_burst}
 [web]
 listen = \"127.0.0.1:{web}\"
 public_url = \"https://127.0.0.1:{web}\"
@@ -269,6 +279,9 @@ grace_ms = {grace}
             agents = self.agents_port.number(),
             certificate_s = settings.certificate_s,
             queue_batches = settings.queue_batches,
+            renew_within_s = settings.renew_within_s,
+            enrolments_per_s = settings.enrolments.0,
+            enrolments_burst = settings.enrolments.1,
             web = self.web_port.number(),
             silence = settings.silence_after_ms,
             grace = settings.grace_ms,

@@ -109,6 +109,7 @@ impl Scripted {
             instance: self.instance,
             sent,
             policy_version: 0,
+            trusts: Vec::new(),
             refused: None,
             troubles: None,
             schemas: vec![schema()],

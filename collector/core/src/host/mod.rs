@@ -26,7 +26,10 @@ use watchkeep_shared::{
     },
 };
 
-use crate::evidence::{Evidence, EvidenceKind, FrameMark};
+use crate::{
+    authority::HostTrust,
+    evidence::{Evidence, EvidenceKind, FrameMark},
+};
 pub use clock::{ClockOffset, Pause};
 pub use seen::Seen;
 pub use senders::{Admission, Origin, Quarantine, Senders, admit};
@@ -70,6 +73,9 @@ pub struct HostState {
     /// Two machines use the host's identity: nothing is taken until it has a new key.
     #[serde(default)]
     pub quarantine: Option<Quarantine>,
+    /// Which CAs it holds a certificate of and trusts.
+    #[serde(default)]
+    pub trust: HostTrust,
     /// How the running boot's wall clock stands to its boot clock.
     #[serde(default)]
     pub clock: Option<ClockOffset>,

@@ -19,6 +19,7 @@ use watchkeep_shared::{
 };
 
 use super::HostState;
+use crate::authority::HostTrust;
 
 /// Agent processes remembered.
 const MAX_SENDERS: usize = 8;
@@ -70,8 +71,8 @@ pub struct Quarantine {
 pub struct Origin<'a> {
     /// The address that sent it, for people.
     pub from: &'a str,
-    /// When the certificate that it came with was given out, to the second.
-    pub issued_at: UnixMillis,
+    /// The certificate that it came with, and whom its sender trusts.
+    pub trust: &'a HostTrust,
 }
 
 /// Whether a batch may be taken.
@@ -97,7 +98,7 @@ pub fn admit(
 ) -> Admission {
     let mut admission = Admission::Welcome;
     if let Some(quarantine) = &state.quarantine {
-        if origin.issued_at.0 + 1_000 <= quarantine.since.0 {
+        if origin.trust.issued_at.0 + 1_000 <= quarantine.since.0 {
             return Admission::Quarantined;
         }
         state.quarantine = None;
@@ -303,6 +304,7 @@ mod tests {
                     boot_ms,
                 },
                 policy_version: 0,
+                trusts: Vec::new(),
                 refused: None,
                 troubles: None,
                 schemas: Vec::new(),

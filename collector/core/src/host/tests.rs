@@ -63,6 +63,7 @@ fn batch(sent_boot_ms: i64, frames: Vec<Frame>) -> Batch {
             boot_ms: sent_boot_ms,
         },
         policy_version: 0,
+        trusts: Vec::new(),
         refused: None,
         troubles: None,
         schemas: Vec::new(),

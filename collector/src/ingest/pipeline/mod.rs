@@ -141,13 +141,13 @@ impl Pipeline {
                 host,
                 at,
                 from,
-                issued_at,
+                trust,
                 batch,
                 reply,
             } = arrival;
             let origin = Origin {
                 from: &from,
-                issued_at,
+                trust: &trust,
             };
             let answer = self.one(host, (origin, at), &batch, &mut writes).await;
             if matches!(answer, Ok(_) | Err(NotTaken::Quarantined)) {

@@ -8,8 +8,10 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
+use watchkeep_shared::DurationMs;
 
 use crate::{
+    identity::{CA_DIR, Cas},
     store::people,
     web::{
         context::{Ctx, Layout, html},
@@ -25,6 +27,8 @@ struct AccountPage {
     layout: Layout,
     login: String,
     sessions: Vec<SessionRow>,
+    /// About the certificate authority.
+    authority: Option<String>,
 }
 
 struct SessionRow {
@@ -53,7 +57,24 @@ pub(crate) async fn page(ctx: Ctx) -> Result<Response, WebError> {
         layout: ctx.layout("account").await?,
         login: ctx.viewer.login.clone(),
         sessions: sessions.collect(),
+        authority: authority(&ctx),
     })
+}
+
+/// Which authority signs, and that it is being replaced; the command line has the rest.
+fn authority(ctx: &Ctx) -> Option<String> {
+    let cas = Cas::open(&ctx.web.app.config.data_dir.join(CA_DIR))
+        .inspect_err(|error| tracing::warn!("the certificate authorities can't be read: {error}"))
+        .ok()?;
+    let signs = cas.signs();
+    let days = signs.not_after().since(ctx.now).0 / DurationMs::from_hours(24).0;
+    let mut text = format!("Certificate authority {}: {days} days left.", signs.id());
+    if cas.rotation().trusted().len() > 1 {
+        text.push_str(
+            " It is being replaced: `watchkeep-collector ca status` names the hosts that have not followed.",
+        );
+    }
+    Some(text)
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,7 @@ use askama::Template;
 use axum::{extract::Path, response::Response};
 
 use crate::{
-    identity::{self, CA_DIR, Ca},
+    identity::{self, CA_DIR, Cas},
     web::{
         api::host_id,
         context::{Ctx, Layout, html},
@@ -25,9 +25,9 @@ struct RekeyPage {
 pub(crate) async fn act(ctx: Ctx, Path(id): Path<String>) -> Result<Response, WebError> {
     let host = host_id(&id)?;
     let app = &ctx.web.app;
-    let ca = Ca::open(&app.config.data_dir.join(CA_DIR))
+    let cas = Cas::open(&app.config.data_dir.join(CA_DIR))
         .map_err(|error| WebError::Internal(error.to_string()))?;
-    let token = identity::rekey(app, ca.key_sha256(), host).await?;
+    let token = identity::rekey(app, &cas, host).await?;
     let token = token.ok_or(WebError::NotFound(
         "there is no such host, or it was retired",
     ))?;

@@ -219,6 +219,7 @@ impl World {
                 instance: instance_id(self.instances),
                 sent: self.clocks(),
                 policy_version: 0,
+                trusts: Vec::new(),
                 refused: None,
                 troubles: None,
                 schemas: Vec::new(),
