@@ -376,9 +376,14 @@ fn read(path: &Path) -> Result<String, CaError> {
     })
 }
 
-/// Writes a file with the given mode by way of a temporary one, so that it is whole or absent.
+/// Writes a file with the given mode by way of a temporary one, so that it is whole or absent. It
+/// belongs to whom its directory belongs to: root may run the command line, and the collector that
+/// runs as another user must read what that wrote.
 pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    use std::{
+        io::Write,
+        os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+    };
     let error = |source| CaError::File {
         path: path.display().to_string(),
         source,
@@ -391,13 +396,18 @@ pub(crate) fn write(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
         .mode(mode)
         .open(&partial)
         .map_err(error)?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let (owner, own) = (
+        fs::metadata(dir).map_err(error)?,
+        file.metadata().map_err(error)?,
+    );
+    if (owner.uid(), owner.gid()) != (own.uid(), own.gid()) && own.uid() == 0 {
+        fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(error)?;
+    }
     file.write_all(text.as_bytes()).map_err(error)?;
     file.sync_all().map_err(error)?;
     fs::rename(&partial, path).map_err(error)?;
-    match path.parent() {
-        Some(dir) => fs::File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(error),
-        None => Ok(()),
-    }
+    fs::File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(error)
 }

@@ -14,8 +14,6 @@ use crate::{
     store::{StoreError, fleet, heartbeats, identity as rows},
 };
 
-/// Held while a step is taken, so that two at once can't mix.
-const LOCK_FILE: &str = "rotation.lock";
 /// Hosts that an error names.
 const MAX_NAMED: usize = 10;
 
@@ -147,7 +145,7 @@ pub async fn overview(app: &App, cas: &Cas) -> Result<Overview, StoreError> {
 /// Takes a step. Refused while it would cut hosts off, unless by `force`.
 pub async fn rotate(app: &App, step: RotateStep, force: bool) -> Result<Cas, RotateError> {
     let dir = app.config.data_dir.join(CA_DIR);
-    let _lock = lock(&dir.join(LOCK_FILE))?;
+    let _lock = lock(&dir)?;
     let before = Cas::open(&dir)?;
     let now = app.clock.now();
     // Whether the step follows, and whom it would cut off, is known before a key is made: a CA that
@@ -202,8 +200,9 @@ fn with<C, E>(step: RotateStep, make: impl FnOnce() -> Result<C, E>) -> Result<S
     })
 }
 
+/// Takes the directory for this step, so that two at once can't mix.
 fn lock(path: &Path) -> Result<fs::File, CaError> {
-    let file = fs::File::create(path).and_then(|file| file.lock().map(|()| file));
+    let file = fs::File::open(path).and_then(|file| file.lock().map(|()| file));
     file.map_err(|source| CaError::File {
         path: path.display().to_string(),
         source,

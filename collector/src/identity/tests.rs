@@ -1,6 +1,10 @@
 //! Certificates of every phase in real handshakes, and the CAs' files.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+use std::{
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::Path,
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
@@ -190,6 +194,24 @@ fn keys_are_kept_for_the_way_back_and_no_longer() {
     let key = dir.join(format!("{}.key.pem", third.stem()));
     let mode = std::fs::metadata(key).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn what_root_writes_the_collector_can_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let is_root = std::fs::metadata(dir.path()).unwrap().uid() == 0;
+    if is_root {
+        chown(dir.path(), Some(12_345), Some(12_345)).unwrap();
+    }
+    let steady = Cas::init(dir.path(), now()).unwrap();
+    let new = Arc::new(Ca::make_next(dir.path(), now()).unwrap());
+    put(dir.path(), &steady, Step::Begin(new));
+    let owner = std::fs::metadata(dir.path()).unwrap().uid();
+    let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+    assert_eq!(files.len(), 5, "{files:?}");
+    for file in files {
+        assert_eq!(file.unwrap().metadata().unwrap().uid(), owner);
+    }
 }
 
 #[test]
