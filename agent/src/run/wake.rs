@@ -51,7 +51,7 @@ impl Schedule {
     pub(super) fn processes_due(&mut self, now: Instant, every: Duration) -> bool {
         let due = self
             .last_process_check
-            .is_none_or(|last| now >= last + (every - every / EARLY_PART));
+            .is_none_or(|last| now >= last + every.saturating_sub(every / EARLY_PART));
         if due {
             self.last_process_check = Some(now);
         }
