@@ -1,9 +1,14 @@
 //! Which boot this is, what is known about the one before, and whether the machine is going down.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
 };
+
+use tokio::process::Command;
 
 use watchkeep_shared::{
     BootId,
@@ -15,6 +20,10 @@ use crate::{platform, status::Status};
 /// What a failure to read the boot's identity is about.
 const BOOT_ID: &str = "the boot's identity";
 const WTMP: &str = "/var/log/wtmp";
+/// The journal is asked of the boot before with this program,
+const JOURNALCTL: &str = "journalctl";
+/// which has so long to answer: the agent waits for it before it starts.
+const JOURNAL_ANSWERS: Duration = Duration::from_secs(5);
 /// A hook for tests that play a reboot: a UUID that stands for the kernel's boot id.
 const TEST_BOOT_ID: &str = "WATCHKEEP_TEST_BOOT_ID";
 
@@ -56,24 +65,78 @@ pub fn boot_id() -> Result<BootId, BootError> {
     text.parse().map_err(|_| BootError::Form { from, text })
 }
 
-/// The first event of this process: how the process before it ended, and, if the machine booted
-/// since, the last sign of life of the boot before.
-pub fn started(before: Option<&Status>, boot: BootId, now: Clocks) -> Event {
-    let previous_boot = before
-        .filter(|before| before.boot != boot)
-        .map(|before| PreviousBoot {
-            boot: Some(before.boot),
-            last_seen_wall_ms: Some(last_seen(before, now)),
+/// What is known when the agent starts.
+#[derive(Debug)]
+pub struct Start {
+    /// The running boot.
+    pub boot: BootId,
+    /// What the process before left.
+    before: Option<Status>,
+    /// When the journal had its last entry of the boot before.
+    journal_wall_ms: Option<i64>,
+}
+
+impl Start {
+    /// Looks; waits for the journal if the machine booted since the process before.
+    pub async fn look(state_dir: &Path) -> Result<Self, BootError> {
+        let boot = boot_id()?;
+        let before = Status::read(state_dir).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the status of the process before can't be read");
+            None
         });
-    Event::AgentStarted {
-        clean_stop: before.map(|before| before.clean_stop),
-        previous_boot,
+        let journal_wall_ms = last_in_journal(before.as_ref(), boot).await;
+        Ok(Self {
+            boot,
+            before,
+            journal_wall_ms,
+        })
+    }
+
+    /// The first event of this process: how the process before it ended, and, if the machine booted
+    /// since, the last sign of life of the boot before.
+    pub fn event(&self, now: Clocks) -> Event {
+        let before = self.before.as_ref();
+        let previous_boot = before
+            .filter(|before| before.boot != self.boot)
+            .map(|before| PreviousBoot {
+                boot: Some(before.boot),
+                last_seen_wall_ms: Some(last_seen(before, now, self.journal_wall_ms)),
+            });
+        Event::AgentStarted {
+            clean_stop: before.map(|before| before.clean_stop),
+            previous_boot,
+        }
     }
 }
 
-/// The latest of the agent's own last word and the system's last record before this boot: of a log-in, on
-/// Windows in the Event Log.
-fn last_seen(before: &Status, now: Clocks) -> i64 {
+/// When the last entry of the boot before was written to the systemd journal, by the wall clock: only
+/// if the process that left `before` ran in another boot. `None` without a journal that outlives a
+/// boot.
+async fn last_in_journal(before: Option<&Status>, boot: BootId) -> Option<i64> {
+    let before = before.filter(|before| before.boot != boot)?;
+    let asked = ask_journal(OsStr::new(JOURNALCTL), before.boot);
+    let answer = tokio::time::timeout(JOURNAL_ANSWERS, asked).await;
+    answer.ok().flatten()
+}
+
+async fn ask_journal(program: &OsStr, boot: BootId) -> Option<i64> {
+    let boot = boot.to_string().replace('-', "");
+    let mut command = Command::new(program);
+    command
+        .args(["--output=json", "--quiet", "--no-pager", "--lines=1"])
+        .arg(format!("_BOOT_ID={boot}"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let printed = command.output().await.ok()?.stdout;
+    let entry: serde_json::Value = serde_json::from_slice(&printed).ok()?;
+    let wall_us: i64 = entry.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok()?;
+    Some(wall_us / 1_000)
+}
+
+/// The latest of the agent's own last word and the system's last records before this boot: of a log-in,
+/// in the journal, on Windows in the Event Log.
+fn last_seen(before: &Status, now: Clocks, journal_wall_ms: Option<i64>) -> i64 {
     let booted_wall_ms = now.wall_ms - now.boot_ms;
     let recorded = fs::read(WTMP)
         .ok()
@@ -81,6 +144,7 @@ fn last_seen(before: &Status, now: Clocks) -> i64 {
     recorded
         .into_iter()
         .chain(platform::last_record_before(booted_wall_ms))
+        .chain(journal_wall_ms.filter(|at| *at < booted_wall_ms))
         .fold(before.written_wall_ms, i64::max)
 }
 
@@ -139,6 +203,28 @@ mod tests {
         assert_eq!(last_record_before(&wtmp, 250_000), Some(200_000));
         assert_eq!(last_record_before(&wtmp, 1_000), None);
         assert_eq!(last_record_before(b"short", 1_000), None);
+    }
+
+    /// Prints an entry if it is asked as `journalctl` takes it.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_journal_is_asked_for_the_last_entry_of_the_boot_before() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("journalctl");
+        let boot: BootId = "e3b7a7d4-2f4c-4f7e-a2d1-5c9e0b1f6a22".parse().unwrap();
+        let script = "#!/bin/sh\ncase \"$*\" in\n\
+            *--lines=1*_BOOT_ID=e3b7a7d42f4c4f7ea2d15c9e0b1f6a22) \
+            echo '{\"__CURSOR\":\"c\",\"__REALTIME_TIMESTAMP\":\"1795305431000999\"}' ;;\nesac\n";
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let program = program.as_os_str();
+        assert_eq!(ask_journal(program, boot).await, Some(1_795_305_431_000));
+        let other = "11111111-2222-4333-8444-555555555555".parse().unwrap();
+        assert_eq!(ask_journal(program, other).await, None);
+        let absent = dir.path().join("absent");
+        assert_eq!(ask_journal(absent.as_os_str(), boot).await, None);
     }
 
     #[test]

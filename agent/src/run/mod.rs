@@ -151,7 +151,8 @@ pub async fn run(
     let mut hangup = ReloadSignal::listen().map_err(RunError::Signals)?;
     let tasks = Tasks::default();
     let reload = Reload::new(source, set_log_level);
-    let (mut agent, mut inputs) = Agent::new(config, reload, tasks.clone())?;
+    let began = boot::Start::look(&config.state_dir).await?;
+    let (mut agent, mut inputs) = Agent::new(config, reload, tasks.clone(), &began)?;
     let stop = stop_signal.wait();
     tokio::pin!(stop);
     loop {
@@ -210,16 +211,17 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(config: Config, reload: Reload, tasks: Tasks) -> Result<(Self, Inputs), RunError> {
+    fn new(
+        config: Config,
+        reload: Reload,
+        tasks: Tasks,
+        began: &boot::Start,
+    ) -> Result<(Self, Inputs), RunError> {
         let identity = Identity::load(&config.state_dir)?;
         let now = clock::now();
-        let boot = boot::boot_id()?;
+        let boot = began.boot;
         let instance = InstanceId(ids::random_uuid());
         let run = Run { boot, instance };
-        let before = Status::read(&config.state_dir).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the status of the process before can't be read");
-            None
-        });
         tracing::info!(host.id = %identity.host, collector = %identity.url, "agent starts");
         let spool = Spool::open(&config.state_dir.join(SPOOL), config.spool, run);
         let uplink = Uplink::new(identity, &config.state_dir, run, config.proxy.clone())?;
@@ -254,7 +256,7 @@ impl Agent {
             services,
             logs,
             notice,
-            frames: FrameMaker::new(Sampler::new(now), boot::started(before.as_ref(), boot, now)),
+            frames: FrameMaker::new(Sampler::new(now), began.event(now)),
             spool,
             uplink,
             request: None,
