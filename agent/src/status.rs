@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::{BootId, CaId, HostId, InstanceId, wire::policy::Refusal};
 
-use crate::files::{self, Durability};
+use crate::{
+    files::{self, Durability},
+    platform,
+};
 
 const FILE: &str = "status.json";
 
@@ -118,8 +121,8 @@ impl Status {
     /// Whether the process that wrote this still runs.
     pub fn is_running(&self) -> bool {
         !self.clean_stop
-            && std::fs::read_to_string(format!("/proc/{}/comm", self.pid))
-                .is_ok_and(|comm| comm.trim_end() == env!("CARGO_PKG_NAME"))
+            && platform::name_of_process(self.pid)
+                .is_some_and(|name| name.trim_end_matches(".exe") == env!("CARGO_PKG_NAME"))
     }
 
     /// Writes the file; a failure is logged at debug level, as the spool warns about the same disk.

@@ -156,6 +156,12 @@ pub fn each_process(is_wanted: &mut dyn FnMut(u32) -> bool, with: &mut dyn FnMut
     }
 }
 
+/// A process's name; `None` if there is none of this number.
+pub fn name_of_process(pid: u32) -> Option<String> {
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(comm.trim_end().to_owned())
+}
+
 /// The file name of a process's program; `None` if that is not ours to see.
 pub fn program_of_process(pid: u32) -> Option<OsString> {
     let link = fs::read_link(format!("/proc/{pid}/exe")).ok()?;

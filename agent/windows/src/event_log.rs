@@ -15,7 +15,7 @@ use std::{
 use windows_sys::Win32::{
     Foundation::{
         ERROR_EVT_QUERY_RESULT_STALE, ERROR_INSUFFICIENT_BUFFER, ERROR_INVALID_OPERATION,
-        ERROR_NO_MORE_ITEMS, ERROR_TIMEOUT, RPC_S_INVALID_BOUND,
+        ERROR_NO_MORE_ITEMS, ERROR_TIMEOUT,
     },
     System::{
         EventLog::{
@@ -25,6 +25,7 @@ use windows_sys::Win32::{
             EvtSubscribe, EvtSubscribeStartAfterBookmark, EvtSubscribeStartAtOldestRecord,
             EvtSubscribeStrict, EvtUpdateBookmark,
         },
+        Rpc::RPC_S_INVALID_BOUND,
         Threading::CreateEventW,
     },
 };
