@@ -200,10 +200,8 @@ pub fn each_process(is_wanted: &mut dyn FnMut(u32) -> bool, with: &mut dyn FnMut
 /// A process's name; `None` if there is none of this number.
 pub fn name_of_process(pid: u32) -> Option<String> {
     let mut found = None;
-    each_process(&mut |other, name| {
-        if other == pid {
-            found = Some(String::from_utf8_lossy(name).into_owned());
-        }
+    each_process(&mut |other| other == pid, &mut |_, name| {
+        found = Some(String::from_utf8_lossy(name).into_owned());
     });
     found
 }
