@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    clock::Clock, config::Config, ids::RowIds, live::Live, process::Process, store::Store,
+    clock::Clock, config::Config, ids::RowIds, live::Live, policies::Policies, process::Process,
+    store::Store,
 };
 
 /// The running collector.
@@ -15,6 +16,8 @@ pub struct App {
     pub clock: Clock,
     /// What is true now.
     pub live: Arc<Live>,
+    /// What each host's agent is asked to do.
+    pub policies: Arc<Policies>,
     /// Identifiers of rows.
     pub ids: Arc<RowIds>,
     /// The settings.

@@ -24,6 +24,7 @@ use crate::{
     ingest::{Pipeline, http, metrics::Metrics, seal},
     live::Live,
     notify::{self, Channels},
+    policies::Policies,
     process::Process,
     server::{self, Port},
     store::{Store, StoreUrl, identity as identity_rows},
@@ -34,6 +35,8 @@ use crate::{
 const REVOKED_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether the CAs changed.
 const AUTHORITY_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether other programs changed what hosts are asked to watch.
+const POLICIES_EVERY: Duration = Duration::from_secs(1);
 /// How often the outbox, escalations and evidence are looked at when nothing tells of work.
 const WORKER_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked whether an hour can be sealed.
@@ -95,6 +98,7 @@ async fn opened(config: Config, clock: Clock, cas: Cas) -> anyhow::Result<Opened
         store,
         clock,
         live: Arc::new(Live::default()),
+        policies: Arc::new(Policies::new(config.policy.clone())),
         ids: Arc::new(RowIds::new(node_bits)),
         config: Arc::new(config),
         process: Process::new(),
@@ -123,6 +127,7 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::default());
     let revoked = Arc::new(Revoked::default());
     read_revoked(&app, &revoked).await?;
+    app.policies.refresh(&app.store).await?;
     let channels = Channels::new(&app.config)?;
     let agents = bind(app.config.agents.listen, "agents.listen").await?;
     let web_listener = bind(app.config.web.listen, "web.listen").await?;
@@ -260,6 +265,16 @@ fn spawn_workers(app: &App, revoked: Arc<Revoked>, channels: Channels) {
         let (app, revoked) = (here.clone(), Arc::clone(&revoked));
         async move {
             read_revoked(&app, &revoked)
+                .await
+                .map_err(|error| error.to_string())
+        }
+    });
+    let here = app.clone();
+    every(app, "policies", POLICIES_EVERY, move || {
+        let app = here.clone();
+        async move {
+            app.policies
+                .refresh(&app.store)
                 .await
                 .map_err(|error| error.to_string())
         }

@@ -1,22 +1,19 @@
 //! The collector's settings, as written (`Raw…`) and as checked. All problems are told at once,
 //! with their key. `check-config` and `serve` use the same code.
 
+mod policy;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
-use watchkeep_core::rules::RulePack;
-use watchkeep_shared::{
-    DurationMs,
-    wire::{
-        limits,
-        policy::{LogCheck, Policy, ServiceCheck},
-    },
-};
+use watchkeep_core::{policy::Layer, rules::RulePack};
+use watchkeep_shared::DurationMs;
 
 use crate::store::StoreUrl;
+pub use policy::PolicySection;
 
 /// Days that raw history is kept by default.
 const DEFAULT_RAW_DAYS: u32 = 7;
@@ -43,8 +40,8 @@ pub struct Config {
     pub rules: RulePack,
     /// When silence becomes an alert.
     pub silence: Silence,
-    /// What agents are asked to watch.
-    pub policy: Policy,
+    /// What all agents are asked to watch.
+    pub policy: Layer,
     /// How long history is kept.
     pub history: History,
     /// Where mail goes, if anywhere.
@@ -179,7 +176,7 @@ struct RawConfig {
     #[serde(default)]
     silence: Silence,
     #[serde(default)]
-    policy: RawPolicy,
+    policy: PolicySection,
     #[serde(default)]
     history: History,
     mail: Option<Mail>,
@@ -196,14 +193,6 @@ struct RawStore {
 #[serde(deny_unknown_fields, default)]
 struct RawRules {
     pack: Option<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawPolicy {
-    interval_ms: u32,
-    services: Vec<ServiceCheck>,
-    logs: Vec<LogCheck>,
 }
 
 impl Default for Agents {
@@ -254,16 +243,6 @@ impl Default for History {
     }
 }
 
-impl Default for RawPolicy {
-    fn default() -> Self {
-        Self {
-            interval_ms: limits::DEFAULT_INTERVAL_MS,
-            services: Vec::new(),
-            logs: Vec::new(),
-        }
-    }
-}
-
 /// The settings can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -305,16 +284,19 @@ impl Config {
         text: &str,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let raw: RawConfig = watchkeep_shared::settings::load(origin, text, env)?;
+        let mut raw: RawConfig = watchkeep_shared::settings::load(origin, text, env)?;
         let mut problems = Vec::new();
         let store = check_store(&raw, &mut problems);
         let rules = check_rules(&raw, &mut problems);
+        let policy = std::mem::take(&mut raw.policy).into_layer();
+        let wrong = policy.problems();
+        problems.extend(wrong.into_iter().map(|line| format!("policy.{line}")));
         check_ranges(&raw, &mut problems);
         match (store, rules) {
             (Some(store), Some(rules)) if problems.is_empty() => Ok(Self {
                 store,
                 rules,
-                policy: policy(&raw.policy),
+                policy,
                 data_dir: raw.data_dir,
                 agents: raw.agents,
                 web: raw.web,
@@ -358,15 +340,6 @@ fn check_rules(raw: &RawConfig, problems: &mut Vec<String>) -> Option<RulePack> 
 }
 
 fn check_ranges(raw: &RawConfig, problems: &mut Vec<String>) {
-    let interval = limits::MIN_INTERVAL_MS..=limits::MAX_INTERVAL_MS;
-    if !interval.contains(&raw.policy.interval_ms) {
-        problems.push(format!(
-            "policy.interval_ms: {} is outside {} to {} milliseconds",
-            raw.policy.interval_ms,
-            interval.start(),
-            interval.end()
-        ));
-    }
     if raw.silence.after_ms < 1_000 {
         problems.push("silence.after_ms: at least 1000 milliseconds".to_owned());
     }
@@ -416,25 +389,6 @@ fn check_ranges(raw: &RawConfig, problems: &mut Vec<String>) {
     {
         problems.push("mail.to: at least one address".to_owned());
     }
-}
-
-/// The policy's version is a hash of its content: it changes when the content does, and needs no
-/// counter that could be lost.
-fn policy(raw: &RawPolicy) -> Policy {
-    use sha2::{Digest, Sha256};
-    let mut policy = Policy {
-        version: 1,
-        interval_ms: raw.interval_ms,
-        services: raw.services.iter().cloned().map(Into::into).collect(),
-        logs: raw.logs.clone(),
-    };
-    let digest = Sha256::digest(serde_json::to_vec(&policy).unwrap_or_default());
-    let first = digest
-        .iter()
-        .take(6)
-        .fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
-    policy.version = first.max(1);
-    policy
 }
 
 impl Silence {

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod ingest;
 pub mod live;
 pub mod notify;
+pub mod policies;
 pub mod process;
 pub mod reports;
 pub mod series;

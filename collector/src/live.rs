@@ -43,6 +43,8 @@ pub struct HostNow {
     pub silent: bool,
     /// State of every watched service.
     pub services: Vec<Service>,
+    /// Keys of those that do not exist on this host, where nobody expects them to.
+    pub not_here: Vec<String>,
     /// Alerts that fire now.
     pub firing: u32,
     /// The agent's wall clock minus ours, milliseconds.
@@ -68,6 +70,12 @@ pub struct HostNow {
 }
 
 impl HostNow {
+    /// Services that are there, or should be.
+    pub fn services_here(&self) -> impl Iterator<Item = &Service> {
+        let is_here = |service: &&Service| !self.not_here.contains(&service.key);
+        self.services.iter().filter(is_here)
+    }
+
     /// The newest value of a metric by its full name.
     pub fn value(&self, name: &str) -> Option<f64> {
         let at = self.names.iter().position(|n| n == name)?;

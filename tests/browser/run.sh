@@ -73,6 +73,7 @@ fi
 code=0
 STORY_URL="https://localhost:$web" STORY_PASSWORD="$password" \
     STORY_NEW_PASSWORD="four unrelated words here" STORY_BREACH_PID="$victim" \
+    STORY_WATCH="tcp:127.0.0.1:$agents" \
     node tests/browser/story.mjs >"$work/story" 2>"$work/trouble" || code=$?
 if [ "$code" != 0 ]; then
     cat "$work/trouble" >&2

@@ -10,6 +10,7 @@
 //   STORY_HOST                the name of the host to look at, default this machine's
 //   STORY_BREACH_COMMAND      a shell command that causes a breach; or
 //   STORY_BREACH_PID          a watched process to end, default if neither is set: no ticket story
+//   STORY_WATCH               the key of something that the agent proposes, as in tcp:127.0.0.1:7443; without it: no story of that
 //   STORY_SHOTS               a directory for screenshots, optional
 //   STORY_CHROMIUM            the browser, default /usr/bin/chromium
 // Ends with 0 if all holds, else with 1 and what did not; its last line counts.
@@ -61,6 +62,7 @@ try {
   await fleetShowsThisMachineUp(page);
   await aChartZooms(page);
   await themeSwitches(page);
+  if (env.STORY_WATCH) await aProposalIsWatched(page, env.STORY_WATCH);
   const ticket = await aTicketAppears(page);
   if (ticket) await itIsAcknowledged(page, ticket);
   await theContractHasItsCalendar(page);
@@ -194,6 +196,32 @@ async function themeSwitches(page) {
   await page.getByRole("button", { name: "Switch between light and dark" }).click();
   assert.equal(await ground(), light);
   say("light and dark");
+}
+
+async function aProposalIsWatched(page, key) {
+  await page.goto(`${url}/`);
+  await page.getByRole("link", { name: host, exact: true }).last().click();
+  await page.locator("#live-state[data-state=on]").waitFor(LIMIT);
+  await page.goto(`${new URL(page.url()).origin}${new URL(page.url()).pathname}?found=all`);
+  const proposal = page.locator(`tr[data-proposal="${key}"]`);
+  const row = page.locator(`tr[data-service="${key}"]`);
+  // Agents look for what could be watched soon after their start.
+  await proposal.waitFor({ timeout: 60_000 });
+  if (shots) await shot(page, "host-proposals-desktop-light");
+  await proposal.getByRole("button", { name: /^Watch / }).click();
+  await page.waitForURL(/#services$/, LIMIT);
+  await page.evaluate(() => { window.sameDocument = true; });
+  await row.locator(".pill", { hasText: /^(Pending|Running)$/ }).waitFor(LIMIT);
+  assert.match(await row.innerText(), /this host/);
+  await row.locator(".pill", { hasText: "Running" }).waitFor(LIMIT);
+  assert.equal(await proposal.count(), 0, "it is no proposal any more");
+  assert(await page.evaluate(() => window.sameDocument), "the page did not reload");
+  if (shots) await shot(page, "host-watched-desktop-light");
+  say("what the agent found is watched with one click");
+  await row.getByRole("button", { name: /^Stop watching / }).click();
+  await proposal.waitFor(LIMIT);
+  await until(async () => (await row.count()) === 0, "it is watched no more");
+  say("and no more with another");
 }
 
 async function aTicketAppears(page) {

@@ -8,6 +8,7 @@ mod clones;
 mod crash;
 mod flood;
 mod network;
+mod policy;
 mod rotation;
 mod story;
 mod verdicts;

@@ -19,7 +19,12 @@ use watchkeep_shared::{
 use watchkeep_tests::{
     both_stores,
     clock::wall_now,
-    harness::{Agent, Collector, DatabaseKind, Settings, burn::Burn, process::Process, wait_for},
+    harness::{
+        Agent, Collector, DatabaseKind, Settings,
+        burn::{self, Burn},
+        process::Process,
+        wait_for,
+    },
     store::Store,
 };
 
@@ -82,6 +87,18 @@ async fn cpu_story(store: &Store, host: HostId, work: &Path) -> Result<()> {
                 .then_some(()))
         },
     )
+    .await;
+    // The ticket's page shows the first list that came after it was opened.
+    wait_for("the busiest processes are with it", SOON, async || {
+        let lists = views::busiest_processes(store, host, ticket.opened_at).await?;
+        let first = lists.first().context("the agent told none")?;
+        let busy = first["by_cpu"].as_array().context("by_cpu")?;
+        let burner = busy.iter().find(|one| one["name"] == burn::NAME);
+        let burner = burner.with_context(|| format!("the burner is not among {first}"))?;
+        let share = burner["cpu_pct"].as_f64().context("cpu_pct")?;
+        anyhow::ensure!(share > 1.0, "{first}");
+        Ok(Some(()))
+    })
     .await;
     drop(burn);
     let ticket = resolved_ticket(store, host, CHECK).await;

@@ -70,6 +70,21 @@ pub async fn tickets(store: &Store, host: HostId, check: &str) -> Result<Vec<Tic
         .collect()
 }
 
+/// The lists of busiest processes that a host told since an instant, oldest first: JSON.
+pub async fn busiest_processes(store: &Store, host: HostId, since: i64) -> Result<Vec<Json>> {
+    let sql = format!(
+        "SELECT detail FROM host_event WHERE kind = 'processes' AND host_id = {} AND at >= {since} \
+         ORDER BY at, id",
+        store.id(host.uuid())
+    );
+    let rows = store.rows(&sql).await?;
+    let lists = rows.iter().map(|row| {
+        let text = row[0].text().context("host_event.detail")?;
+        Ok(serde_json::from_str(text)?)
+    });
+    lists.collect()
+}
+
 /// How many matching log lines a host has reported.
 pub async fn log_matches(store: &Store, host: HostId) -> Result<u64> {
     let sql = format!(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use watchkeep_shared::wire::limits::MIN_INTERVAL_MS;
+use watchkeep_shared::{settings, wire::limits::MIN_INTERVAL_MS};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -153,22 +153,7 @@ fn suggestion(message: &str) -> Option<String> {
     }
     let unknown = quoted.next()?;
     let (distance, nearest) = quoted
-        .map(|known| (distance(unknown, known), known))
+        .map(|known| (settings::edits(unknown, known), known))
         .min()?;
     (distance <= 3).then(|| format!("; did you mean \"{nearest}\"?"))
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.chars().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.chars().count()]
 }

@@ -2,9 +2,9 @@
 //! no clock, no async, no store. The collector's shell reads what is needed, calls these functions,
 //! and carries out the effects that they return.
 //!
-//! Modules, each using only those before it: [`ids`], [`authority`] (replacing the CA), [`evidence`],
-//! [`host`] (frames to evidence), [`series`] (the history codec), [`rules`], [`alerts`], [`tickets`],
-//! [`ledger`].
+//! Modules, each using only those before it: [`ids`], [`authority`] (replacing the CA), [`policy`]
+//! (what a host is asked for), [`evidence`], [`host`] (frames to evidence), [`series`] (the history
+//! codec), [`rules`], [`alerts`], [`tickets`], [`ledger`].
 
 pub mod alerts;
 pub mod authority;
@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod host;
 pub mod ids;
 pub mod ledger;
+pub mod policy;
 pub mod rules;
 pub mod series;
 pub mod tickets;

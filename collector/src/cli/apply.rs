@@ -1,17 +1,28 @@
-//! `apply`: clients, contracts and sites as a file says. What is missing is made, what differs is
-//! brought up to date, nothing is removed; done twice it changes nothing.
+//! `apply`: clients, contracts, sites and their policies as a file says. What is missing is made, what
+//! differs is brought up to date, no client, contract or site is removed; done twice it changes
+//! nothing.
+
+mod policy;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
-use watchkeep_core::{ids::ContractId, ledger::UnknownRule};
+use watchkeep_core::{
+    ids::{ClientId, ContractId},
+    ledger::UnknownRule,
+    policy::{Layer, Level},
+};
+
+use watchkeep_shared::UnixMillis;
 
 use super::say;
 use crate::{
     app::App,
     boot,
-    config::Config,
+    config::{Config, PolicySection},
     store::{Tx, fleet},
 };
 
@@ -40,6 +51,9 @@ pub(super) struct Fleet {
 pub(super) struct ClientSpec {
     /// Its name, unique.
     pub(super) name: String,
+    /// What all its hosts are asked for.
+    #[serde(default, deserialize_with = "layer")]
+    pub(super) policy: Layer,
     /// What was sold to it.
     #[serde(default, rename = "contract")]
     pub(super) contracts: Vec<ContractSpec>,
@@ -64,6 +78,9 @@ pub(super) struct ContractSpec {
     pub(super) unknown_rule: UnknownRule,
     /// Promised availability, percent.
     pub(super) target_pct: f64,
+    /// What the hosts under it are asked for.
+    #[serde(default, deserialize_with = "layer")]
+    pub(super) policy: Layer,
 }
 
 /// What was sold.
@@ -87,6 +104,22 @@ pub(super) struct SiteSpec {
     pub(super) name: String,
     /// The contract that covers its hosts.
     pub(super) contract: Option<String>,
+    /// What its hosts are asked for.
+    #[serde(default, deserialize_with = "layer")]
+    pub(super) policy: Layer,
+}
+
+fn layer<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Layer, D::Error> {
+    PolicySection::deserialize(from).map(PolicySection::into_layer)
+}
+
+/// What `apply` does.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// A line for each change.
+    pub(super) changes: Vec<String>,
+    /// A line for what the file does not say and that stays as it is.
+    pub(super) kept: Vec<String>,
 }
 
 impl ContractKind {
@@ -106,59 +139,131 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let fleet: Fleet = watchkeep_shared::settings::load(&origin, &text, [])?;
     let app = boot::open(config).await?.app;
     let plan = apply(&app, &fleet, args.dry_run).await?;
-    for line in &plan {
+    for line in plan.changes.iter().chain(&plan.kept) {
         say(line)?;
     }
-    say(match (plan.is_empty(), args.dry_run) {
+    say(match (plan.changes.is_empty(), args.dry_run) {
         (true, _) => "Nothing to change.",
         (false, true) => "Nothing was changed (--dry-run).",
         (false, false) => "Done.",
     })
 }
 
-/// Brings the store to what `fleet` says, in one transaction. Returns a line for each change.
-pub(super) async fn apply(app: &App, fleet: &Fleet, dry_run: bool) -> anyhow::Result<Vec<String>> {
+/// Brings the store to what `fleet` says, in one transaction.
+pub(super) async fn apply(app: &App, fleet: &Fleet, dry_run: bool) -> anyhow::Result<Plan> {
     check(fleet)?;
     let now = app.clock.now();
-    let mut plan = Vec::new();
-    let contracts = fleet::contracts(&app.store).await?;
-    let sites = fleet::sites(&app.store).await?;
+    let mut work = Work {
+        contracts: fleet::contracts(&app.store).await?,
+        sites: fleet::sites(&app.store).await?,
+        policies: policy::Stored::read(&app.store, now).await?,
+        now,
+        plan: Plan::default(),
+    };
+    let hosts = fleet::hosts(&app.store).await?;
+    let mut clients = Vec::with_capacity(fleet.clients.len());
     let mut tx = app.store.begin().await?;
-    for client in &fleet.clients {
-        let id = fleet::ensure_client(&mut tx, &client.name, now).await?;
-        for spec in &client.contracts {
-            let known = contracts.iter().find(|row| row.name == spec.name);
-            let new = contract(id, spec);
-            if known.is_some_and(|row| same_contract(row, &new)) {
-                continue;
-            }
-            let verb = if known.is_some() { "change" } else { "add" };
-            plan.push(format!("{verb} contract {} of {}", spec.name, client.name));
-            fleet::put_contract(&mut tx, &new, now).await?;
-        }
-        for spec in &client.sites {
-            let covered = contract_id(&mut tx, spec.contract.as_deref()).await?;
-            let known = sites.iter().find(|row| row.name == spec.name);
-            let same = known.is_some_and(|row| {
-                row.client_id == id.uuid() && row.contract_id == covered.map(ContractId::uuid)
-            });
-            if same {
-                continue;
-            }
-            let verb = if known.is_some() { "change" } else { "add" };
-            plan.push(format!("{verb} site {} of {}", spec.name, client.name));
-            fleet::put_site(&mut tx, id, covered, &spec.name, now).await?;
-        }
+    for spec in &fleet.clients {
+        clients.push(work.client(&mut tx, spec).await?.uuid());
     }
+    let mut plan = work.plan;
+    work.policies.name_kept(&hosts, &clients, &mut plan);
+    work.policies.finish(&mut tx).await?;
     if !dry_run {
         tx.commit().await?;
     }
     Ok(plan)
 }
 
+/// The store as it was, and the plan as it grows.
+#[derive(Debug)]
+struct Work {
+    contracts: Vec<fleet::ContractRow>,
+    sites: Vec<fleet::SiteRow>,
+    policies: policy::Stored,
+    now: UnixMillis,
+    plan: Plan,
+}
+
+impl Work {
+    async fn client(&mut self, tx: &mut Tx, client: &ClientSpec) -> anyhow::Result<ClientId> {
+        let id = fleet::ensure_client(tx, &client.name, self.now).await?;
+        let owner = (Level::Client, id.uuid(), client.name.as_str());
+        let (policies, plan) = (&mut self.policies, &mut self.plan);
+        policies.put(tx, owner, &client.policy, plan).await?;
+        for spec in &client.contracts {
+            self.contract(tx, (id, &client.name), spec).await?;
+        }
+        for spec in &client.sites {
+            self.site(tx, (id, &client.name), spec).await?;
+        }
+        Ok(id)
+    }
+
+    async fn contract(
+        &mut self,
+        tx: &mut Tx,
+        (client, client_name): (ClientId, &str),
+        spec: &ContractSpec,
+    ) -> anyhow::Result<()> {
+        let known = self.contracts.iter().find(|row| row.name == spec.name);
+        let new = contract(client, spec);
+        if !known.is_some_and(|row| same_contract(row, &new)) {
+            let verb = if known.is_some() { "change" } else { "add" };
+            let line = format!("{verb} contract {} of {client_name}", spec.name);
+            self.plan.changes.push(line);
+            fleet::put_contract(tx, &new, self.now).await?;
+        }
+        let id = contract_id(tx, Some(&spec.name)).await?;
+        let id = id.context("a contract that was just written is there")?;
+        let owner = (Level::Contract, id.uuid(), spec.name.as_str());
+        let (policies, plan) = (&mut self.policies, &mut self.plan);
+        policies.put(tx, owner, &spec.policy, plan).await
+    }
+
+    async fn site(
+        &mut self,
+        tx: &mut Tx,
+        (client, client_name): (ClientId, &str),
+        spec: &SiteSpec,
+    ) -> anyhow::Result<()> {
+        let covered = contract_id(tx, spec.contract.as_deref()).await?;
+        let known = self.sites.iter().find(|row| row.name == spec.name);
+        let same = known.is_some_and(|row| {
+            row.client_id == client.uuid() && row.contract_id == covered.map(ContractId::uuid)
+        });
+        if !same {
+            let verb = if known.is_some() { "change" } else { "add" };
+            let line = format!("{verb} site {} of {client_name}", spec.name);
+            self.plan.changes.push(line);
+            fleet::put_site(tx, client, covered, &spec.name, self.now).await?;
+        }
+        let id = fleet::site_in(tx, &spec.name).await?;
+        let id = id.context("a site that was just written is there")?;
+        let owner = (Level::Site, id.uuid(), spec.name.as_str());
+        let (policies, plan) = (&mut self.policies, &mut self.plan);
+        policies.put(tx, owner, &spec.policy, plan).await
+    }
+}
+
 /// Finds what the types can't.
 fn check(fleet: &Fleet) -> anyhow::Result<()> {
     for client in &fleet.clients {
+        let of_client = (format!("client {}", client.name), &client.policy);
+        let of_contracts = client
+            .contracts
+            .iter()
+            .map(|spec| (format!("contract {}", spec.name), &spec.policy));
+        let of_sites = client
+            .sites
+            .iter()
+            .map(|spec| (format!("site {}", spec.name), &spec.policy));
+        for (owner, layer) in [of_client].into_iter().chain(of_contracts).chain(of_sites) {
+            let problems = layer.problems();
+            if !problems.is_empty() {
+                bail!("{owner}: policy.{}", problems.join("; policy."));
+            }
+        }
         for spec in &client.contracts {
             if !(0.0..=100.0).contains(&spec.target_pct) {
                 bail!(
@@ -175,7 +280,7 @@ fn check(fleet: &Fleet) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn contract(client: watchkeep_core::ids::ClientId, spec: &ContractSpec) -> fleet::NewContract {
+fn contract(client: ClientId, spec: &ContractSpec) -> fleet::NewContract {
     fleet::NewContract {
         client,
         name: spec.name.clone(),

@@ -4,6 +4,7 @@ mod admin;
 mod apply;
 mod ca;
 mod manual;
+mod policy;
 mod quickstart;
 mod report;
 mod status;
@@ -41,7 +42,7 @@ enum Command {
     Serve,
     /// Check the settings and say what is wrong.
     CheckConfig,
-    /// Bring clients, contracts and sites to what a TOML file says; idempotent.
+    /// Bring clients, contracts, sites and their policies to what a TOML file says; idempotent.
     Apply(apply::Args),
     /// Enrolment tokens.
     Token {
@@ -77,6 +78,14 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum HostCommand {
+    /// Show what a host's agent is asked to do, and where each item comes from.
+    Policy {
+        /// The host's identifier, from `status`.
+        host: HostId,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
     /// Revoke a host's certificates; its next request is refused. It can enrol again.
     Revoke {
         /// The host's identifier, from `status`.
@@ -126,6 +135,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Apply(args) => apply::run(config, args).await,
         Command::Token { command } => admin::token(config, command).await,
         Command::User { command } => admin::user(config, command).await,
+        Command::Host {
+            command: HostCommand::Policy { host, json },
+        } => policy::run(config, host, json).await,
         Command::Host {
             command: HostCommand::Revoke { host, yes },
         } => admin::revoke(config, host, yes).await,

@@ -16,7 +16,6 @@ use watchkeep_shared::{
     wire::{
         heartbeat::{Ack, Batch, Event, Frame, GoodbyeReason, Rejected, Service},
         host::Want,
-        policy::Policy,
     },
 };
 
@@ -45,7 +44,6 @@ const FAMILIES_OF_PROCESSES: [&str; 8] = [
 /// What all decisions share.
 pub(super) struct Context<'a> {
     pub(super) rules: &'a RulePack,
-    pub(super) policy: &'a Policy,
     pub(super) schemas: &'a Schemas,
     /// Identifiers of rows.
     pub(super) row_id: &'a mut dyn FnMut() -> i64,
@@ -173,8 +171,8 @@ pub(super) fn decide(
     service_events(entry, &services_before, at, context, &mut decision);
     decision.durable |= entry.alerts.take_changed();
     decision.ack.want = wanted(&decision.changes);
-    if batch.policy_version != context.policy.version {
-        decision.ack.policy = Some(context.policy.clone());
+    if batch.policy_version != entry.policy.wire.version {
+        decision.ack.policy = Some(entry.policy.wire.clone());
     }
     decision
 }
@@ -347,10 +345,12 @@ fn judge(
         );
         decision.changes.extend(changes);
     }
+    let rejudge = std::mem::take(&mut entry.rejudge);
+    let services = expected(entry, frame.services.as_deref(), rejudge);
     let beat = ServiceBeat {
         at,
         max_step,
-        services: frame.services.as_deref(),
+        services: services.as_deref(),
     };
     let changes =
         alerts::evaluate_services(&mut entry.alerts, context.rules, &beat, context.alert_id);
@@ -365,6 +365,14 @@ fn judge(
     entry.schema = Some(frame.schema);
     entry.values.clone_from(&frame.values);
     entry.values_at = at;
+}
+
+/// The services that rules look at: not those that do not exist here and are not expected to. After
+/// a change of the policy all are looked at again, as they were last told.
+fn expected(entry: &HostEntry, told: Option<&[Service]>, rejudge: bool) -> Option<Vec<Service>> {
+    let all = told.or_else(|| rejudge.then_some(&entry.state.services))?;
+    let here = all.iter().filter(|service| !entry.is_not_here(service));
+    Some(here.cloned().collect())
 }
 
 fn events(

@@ -6,12 +6,16 @@ use serde::{Deserialize, Serialize};
 use watchkeep_core::{
     alerts::HostAlerts,
     host::HostState,
-    ids::{ClientId, ContractId},
+    ids::{ClientId, ContractId, SiteId},
     rules::{Resolved, RulePack},
 };
-use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
+use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId, wire::heartbeat::Service};
 
-use crate::{live::HostNow, store::heartbeats::NewState};
+use crate::{
+    live::HostNow,
+    policies::{HostPolicy, Policies, Scope},
+    store::heartbeats::NewState,
+};
 
 /// Most schemas known at once: fleets share few; more is a faulty or hostile agent.
 const MAX_SCHEMAS: usize = 65_536;
@@ -22,7 +26,11 @@ pub(super) struct HostEntry {
     pub(super) id: HostId,
     pub(super) name: String,
     pub(super) client: ClientId,
+    pub(super) site: SiteId,
     pub(super) contract: Option<ContractId>,
+    pub(super) policy: Arc<HostPolicy>,
+    /// The policy changed since services were last judged: which of them may be missing, too.
+    pub(super) rejudge: bool,
     pub(super) state: HostState,
     pub(super) alerts: HostAlerts,
     /// Newest heartbeat row.
@@ -51,6 +59,26 @@ struct WrittenStateRef<'a> {
 }
 
 impl HostEntry {
+    /// Takes the host's policy as it is now.
+    pub(super) fn take_policy(&mut self, policies: &Policies) {
+        let scope = Scope {
+            client: self.client,
+            site: self.site,
+            contract: self.contract,
+        };
+        let policy = policies.of(self.id, scope);
+        if !Arc::ptr_eq(&policy, &self.policy) {
+            self.policy = policy;
+            self.rejudge = true;
+        }
+    }
+
+    /// Whether a service does not exist here and nobody expects it to.
+    pub(super) fn is_not_here(&self, service: &Service) -> bool {
+        self.state
+            .is_not_here(service, self.policy.is_own(&service.key))
+    }
+
     /// The state as it is to be written.
     pub(super) fn to_write(&self) -> Result<NewState, serde_json::Error> {
         let written = WrittenStateRef {
@@ -78,6 +106,13 @@ impl HostEntry {
                 .map_or(UnixMillis(0), |last| last.arrived_at),
             silent: self.state.overdue,
             services: self.state.services.clone(),
+            not_here: self
+                .state
+                .services
+                .iter()
+                .filter(|service| self.is_not_here(service))
+                .map(|service| service.key.clone())
+                .collect(),
             firing: self.alerts.firing().count() as u32,
             skew_ms: self.state.skew_ms,
             policy_version: self.state.policy_version,

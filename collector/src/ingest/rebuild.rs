@@ -1,11 +1,11 @@
 //! Hosts' states from the store: what was written at their last durable change, plus the tail
 //! since then.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use watchkeep_core::{
     alerts,
-    ids::{ClientId, ContractId},
+    ids::{ClientId, ContractId, SiteId},
     rules::RulePack,
     series,
 };
@@ -130,7 +130,10 @@ fn fresh(row: HostRow) -> HostEntry {
         id: HostId(row.id),
         name: row.name,
         client: ClientId(row.client_id),
+        site: SiteId(row.site_id),
         contract: row.contract_id.map(ContractId),
+        policy: Arc::default(),
+        rejudge: true,
         state: watchkeep_core::host::HostState::default(),
         alerts: alerts::HostAlerts::default(),
         last_id: 0,

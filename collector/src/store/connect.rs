@@ -32,8 +32,13 @@ const MIGRATIONS: [(&str, &str, &str); MIGRATIONS_LEN] = [
         include_str!("../../migrations/sqlite/0002_quarantine.sql"),
         include_str!("../../migrations/postgres/0002_quarantine.sql"),
     ),
+    (
+        "policy",
+        include_str!("../../migrations/sqlite/0003_policy.sql"),
+        include_str!("../../migrations/postgres/0003_policy.sql"),
+    ),
 ];
-pub(super) const MIGRATIONS_LEN: usize = 2;
+pub(super) const MIGRATIONS_LEN: usize = 3;
 
 /// Where the store is.
 #[derive(Clone, PartialEq, Eq)]

@@ -44,6 +44,7 @@ const UPSERT_SITE: &str = "INSERT INTO site (id, client_id, contract_id, name, c
 const SITES: &str = "SELECT site.id, site.client_id, site.contract_id, site.name, \
     client.name AS client_name FROM site JOIN client ON client.id = site.client_id \
     ORDER BY site.name";
+const SITE_BY_NAME: &str = "SELECT id FROM site WHERE name = $1";
 const SET_QUARANTINE: &str = "UPDATE host SET quarantined_at = $2 WHERE id = $1";
 const IS_QUARANTINED: &str =
     "SELECT COUNT(*) FROM host WHERE id = $1 AND quarantined_at IS NOT NULL";
@@ -260,6 +261,13 @@ pub async fn put_site(
         .bind(now.0)
         .execute(c).await.map(drop))?;
     Ok(())
+}
+
+/// The site of a name, as a transaction sees it.
+pub async fn site_in(tx: &mut Tx, name: &str) -> Result<Option<SiteId>, StoreError> {
+    let row: Option<(Uuid,)> =
+        on_tx!(tx, c => sqlx::query_as(SITE_BY_NAME).bind(name).fetch_optional(c).await)?;
+    Ok(row.map(|(id,)| SiteId(id)))
 }
 
 /// All contracts, by name.

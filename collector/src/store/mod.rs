@@ -15,6 +15,7 @@ pub mod identity;
 pub mod leases;
 pub mod outbox;
 pub mod people;
+pub mod policy;
 pub mod record;
 mod row;
 pub mod tickets;

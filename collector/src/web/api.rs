@@ -19,7 +19,7 @@ use super::{
     Web,
     context::Ctx,
     error::WebError,
-    pages::{fleet, tickets},
+    pages::{self, fleet, tickets},
 };
 use crate::{
     series::{self, Series},
@@ -40,6 +40,7 @@ pub(super) fn routes() -> Router<Web> {
     Router::new()
         .route("/fleet", get(fleet_list))
         .route("/hosts/{id}", get(host))
+        .route("/hosts/{id}/policy", get(pages::host::watch::json))
         .route("/hosts/{id}/series", get(host_series))
         .route("/tickets", get(ticket_list))
         .route("/tickets/{id}", get(ticket))

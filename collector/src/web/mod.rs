@@ -105,6 +105,8 @@ fn routes() -> Router<Web> {
         .route("/", get(pages::fleet::page))
         .route("/hosts/{id}", get(pages::host::page))
         .route("/hosts/{id}/rekey", post(pages::rekey::act))
+        .route("/hosts/{id}/watch", post(pages::host::watch::watch))
+        .route("/hosts/{id}/unwatch", post(pages::host::watch::unwatch))
         .route("/tickets", get(pages::tickets::page))
         .route("/tickets/{id}", get(pages::ticket::page))
         .route("/tickets/{id}/act", post(pages::ticket::act))

@@ -8,8 +8,9 @@ use uuid::Uuid;
 use watchkeep_collector::{
     app::App,
     ingest::{Arrival, Inbox, Pipeline, metrics::Metrics},
+    policies::{self, HostPolicy, Person},
     process::Process,
-    store::{heartbeats, tickets as rows},
+    store::{fleet, heartbeats, tickets as rows},
 };
 use watchkeep_core::{authority::HostTrust, tickets::TicketState};
 use watchkeep_shared::{
@@ -17,6 +18,7 @@ use watchkeep_shared::{
     wire::{
         heartbeat::{Ack, Batch, Clocks, Frame, Schema, Service, ServiceStatus},
         host::Want,
+        policy::{Item, ServiceCheck},
     },
 };
 
@@ -26,7 +28,9 @@ both!(
     acknowledged_is_committed_and_a_repeat_is_a_no_op,
     a_restart_knows_what_was_taken_and_what_fires,
     an_unknown_schema_is_asked_for,
-    an_alert_about_memory_asks_for_the_busiest_processes_once
+    an_alert_about_memory_asks_for_the_busiest_processes_once,
+    a_hosts_own_list_reaches_its_agent_alone,
+    a_missing_unit_is_a_fault_only_where_it_is_expected
 );
 
 /// A running pipeline.
@@ -150,7 +154,10 @@ async fn acknowledged_is_committed_and_a_repeat_is_a_no_op(bench: Bench) {
     ]);
     let ack = rig.send(place.host, at, first.clone()).await;
     assert_eq!(ack.accepted, 2);
-    assert_eq!(ack.policy.unwrap().version, bench.app.config.policy.version);
+    assert_eq!(
+        ack.policy.unwrap(),
+        policy_of(&bench, place.host).await.wire
+    );
     assert_eq!(
         heartbeats::tail_after(&bench.app.store, 0)
             .await
@@ -241,5 +248,127 @@ async fn an_alert_about_memory_asks_for_the_busiest_processes_once(bench: Bench)
     // A service that is down is not about what others use up.
     let (at, failed) = batch(vec![frame(4, ServiceStatus::Failed)]);
     assert_eq!(rig.send(place.host, at, failed).await.want, []);
+    rig.stop().await;
+}
+
+async fn policy_of(bench: &Bench, host: HostId) -> Arc<HostPolicy> {
+    let row = fleet::host(&bench.app.store, host).await.unwrap().unwrap();
+    bench.app.policies.of(host, (&row).into())
+}
+
+const ADA: Person<'_> = Person {
+    login: "ada",
+    name: "Ada",
+};
+
+fn unit() -> ServiceCheck {
+    ServiceCheck::Systemd {
+        unit: "shop.service".to_owned(),
+    }
+}
+
+async fn a_hosts_own_list_reaches_its_agent_alone(bench: Bench) {
+    let place = place(&bench.app).await;
+    let other = another_host(&bench).await;
+    let rig = Rig::start(&bench).await;
+    let beat = async |host, seq, version| {
+        let (at, mut batch) = batch(vec![frame(seq, ServiceStatus::Running)]);
+        batch.policy_version = version;
+        rig.send(host, at, batch).await.policy
+    };
+    let default = beat(place.host, 1, 0).await.unwrap();
+    assert!(
+        policies::watch(&bench.app, place.host, &unit(), ADA)
+            .await
+            .unwrap()
+    );
+    let own = beat(place.host, 2, default.version).await.unwrap();
+    assert_eq!(own.services, [Item::Known(unit())]);
+    assert_ne!(own.version, default.version);
+    assert_eq!(beat(place.host, 3, own.version).await, None);
+    assert_eq!(beat(other, 1, default.version).await, None);
+    // A second time, and on a host that does not exist, nothing is added.
+    for host in [place.host, HostId(Uuid::now_v7())] {
+        let added = policies::watch(&bench.app, host, &unit(), ADA).await;
+        assert!(!added.unwrap(), "{host}");
+    }
+    // A collector that starts later knows it, too.
+    bench.app.policies.refresh(&bench.app.store).await.unwrap();
+    assert_eq!(policy_of(&bench, place.host).await.wire, own);
+    let key = unit().key();
+    assert!(
+        policies::unwatch(&bench.app, place.host, &key, ADA)
+            .await
+            .unwrap()
+    );
+    let back = beat(place.host, 4, own.version).await.unwrap();
+    assert_eq!(back, default);
+    assert!(
+        !policies::unwatch(&bench.app, place.host, &key, ADA)
+            .await
+            .unwrap()
+    );
+    rig.stop().await;
+}
+
+async fn another_host(bench: &Bench) -> HostId {
+    let site = fleet::sites(&bench.app.store).await.unwrap()[0].id.into();
+    let host = fleet::NewHost {
+        id: HostId(Uuid::now_v7()),
+        site,
+        name: "web2".to_owned(),
+        agent_version: "0.1.0".to_owned(),
+        enrolled_at: NOW,
+    };
+    let mut tx = bench.app.store.begin().await.unwrap();
+    fleet::insert_host(&mut tx, &host).await.unwrap();
+    tx.commit().await.unwrap();
+    host.id
+}
+
+async fn a_missing_unit_is_a_fault_only_where_it_is_expected(bench: Bench) {
+    let place = place(&bench.app).await;
+    let rig = Rig::start(&bench).await;
+    let beat = async |seq, status: Option<ServiceStatus>| {
+        let mut frame = frame(seq, ServiceStatus::Running);
+        frame.services = status.map(|status| {
+            vec![Service {
+                key: unit().key(),
+                status,
+                detail: None,
+            }]
+        });
+        let (at, batch) = batch(vec![frame]);
+        bench.clock.set(at);
+        rig.send(place.host, at, batch).await;
+        rows::open(&bench.app.store).await.unwrap().len()
+    };
+    let not_here = || bench.app.live.host(place.host).unwrap().not_here;
+    // Asked for by a policy of many hosts, and never seen on this one.
+    assert_eq!(beat(1, Some(ServiceStatus::NotFound)).await, 0);
+    assert_eq!(beat(2, None).await, 0);
+    assert_eq!(not_here(), [unit().key()]);
+    // Someone wants it on this very host: the agent has nothing new to tell.
+    policies::watch(&bench.app, place.host, &unit(), ADA)
+        .await
+        .unwrap();
+    assert_eq!(beat(3, None).await, 1);
+    assert_eq!(not_here(), [""; 0]);
+    policies::unwatch(&bench.app, place.host, &unit().key(), ADA)
+        .await
+        .unwrap();
+    assert_eq!(beat(4, None).await, 0);
+    // It is installed, and vanishes.
+    assert_eq!(beat(5, Some(ServiceStatus::Running)).await, 0);
+    assert_eq!(beat(6, Some(ServiceStatus::NotFound)).await, 1);
+    drop(rig);
+    let rig = Rig::start(&bench).await;
+    let (at, batch) = batch(vec![{
+        let mut frame = frame(7, ServiceStatus::Running);
+        frame.services = None;
+        frame
+    }]);
+    rig.send(place.host, at, batch).await;
+    assert_eq!(rows::open(&bench.app.store).await.unwrap().len(), 1);
     rig.stop().await;
 }

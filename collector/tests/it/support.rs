@@ -11,6 +11,7 @@ use watchkeep_collector::{
     config::Config,
     ids::RowIds,
     live::Live,
+    policies::Policies,
     process::Process,
     store::{Store, fleet},
 };
@@ -101,6 +102,7 @@ async fn bench(dir: TempDir, url: String) -> Bench {
         store: Store::open(&config.store).await.unwrap(),
         clock: clock.clone(),
         live: Arc::new(Live::default()),
+        policies: Arc::new(Policies::new(config.policy.clone())),
         ids: Arc::new(RowIds::new(1)),
         config: Arc::new(config),
         process: Process::new(),

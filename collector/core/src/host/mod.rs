@@ -10,12 +10,15 @@
 
 mod clock;
 mod place;
+mod presence;
 mod seen;
 mod senders;
 mod take;
 
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::{
@@ -58,6 +61,9 @@ pub struct HostState {
     pub goodbye: Option<GoodbyeReason>,
     /// State of every watched service.
     pub services: Vec<Service>,
+    /// Keys of services that were seen to exist on this machine.
+    #[serde(default)]
+    present: BTreeSet<String>,
     /// The agent's wall clock minus the collector's at the newest frame, milliseconds.
     pub skew_ms: i64,
     /// Policy that the agent runs.

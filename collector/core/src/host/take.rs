@@ -356,7 +356,10 @@ impl Take<'_> {
         if let Some(services) = &frame.services
             && *services != self.state.services
         {
+            // Those of before, for a state that was written by a version that noted none.
+            self.state.note_present();
             self.state.services.clone_from(services);
+            self.state.note_present();
             self.out.durable = true;
         }
     }

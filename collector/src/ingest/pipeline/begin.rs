@@ -81,6 +81,7 @@ impl Pipeline {
         self.metrics.hosts.set(self.hosts.len() as i64);
         let mut live = Vec::with_capacity(self.hosts.len());
         for entry in self.hosts.values_mut() {
+            entry.take_policy(&self.app.policies);
             queue_deadline(&mut self.deadlines, entry, &self.app, self.grace_until);
             live.push((entry.id, entry.now(&self.schemas)));
         }

@@ -213,9 +213,9 @@ impl Pipeline {
             return Err(NotTaken::UnknownHost);
         };
         let app = &self.app;
+        entry.take_policy(&app.policies);
         let mut context = Context {
             rules: &app.config.rules,
-            policy: &app.config.policy,
             schemas: &self.schemas,
             row_id: &mut || app.ids.next(at),
             alert_id: &mut || AlertId(Uuid::now_v7()),
@@ -272,7 +272,6 @@ impl Pipeline {
                 .is_some_and(|deadline| deadline.max(self.grace_until) <= now);
             let mut context = Context {
                 rules: &app.config.rules,
-                policy: &app.config.policy,
                 schemas: &self.schemas,
                 row_id: &mut || app.ids.next(now),
                 alert_id: &mut || AlertId(Uuid::now_v7()),

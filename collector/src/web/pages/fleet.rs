@@ -7,7 +7,7 @@ use askama::Template;
 use axum::{extract::Query, response::Response};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
-use watchkeep_shared::{HostId, metric, wire::heartbeat::ServiceStatus};
+use watchkeep_shared::{HostId, metric};
 
 use crate::{
     live::HostNow,
@@ -139,12 +139,8 @@ pub(crate) struct HostState {
 
 impl HostState {
     pub(crate) fn services_down(&self) -> usize {
-        let services = self.now.as_ref().map_or(&[][..], |now| &now.services);
-        let down = ServiceStatus::is_fault;
-        services
-            .iter()
-            .filter(|service| down(service.status))
-            .count()
+        let services = self.now.iter().flat_map(HostNow::services_here);
+        services.filter(|service| service.status.is_fault()).count()
     }
 
     /// The fullest disk: mount point and percentage.
@@ -323,7 +319,7 @@ fn row(ctx: &Ctx, one: &HostState) -> HostRow {
     let now = one.now.as_ref().filter(|now| !now.silent);
     let value = |name: &str| now.and_then(|now| now.value(name));
     let disk = one.worst_disk().filter(|_| now.is_some());
-    let watched = now.map_or(0, |now| now.services.len());
+    let watched = now.map_or(0, |now| now.services_here().count());
     let down = if now.is_some() {
         one.services_down()
     } else {

@@ -1,0 +1,103 @@
+//! What happened on a host: log matches and gaps, and what the collector saw of its clocks.
+
+use serde::Deserialize;
+use watchkeep_shared::{DurationMs, HostId, wire::heartbeat::Event};
+
+use crate::{
+    store::views,
+    web::{context::Ctx, error::WebError, format, parts::Time},
+};
+
+const EVENTS: usize = 20;
+const SPAN: DurationMs = DurationMs::from_hours(24 * 7);
+
+/// One event.
+pub(super) struct LogRow {
+    pub(super) at: Time,
+    pub(super) title: String,
+    pub(super) path: String,
+    pub(super) lines: Vec<String>,
+}
+
+/// Events of two kinds, newest first.
+pub(super) async fn events(
+    ctx: &Ctx,
+    id: HostId,
+    kinds: [&str; 2],
+) -> Result<Vec<LogRow>, WebError> {
+    let since = ctx.now - SPAN;
+    let events = views::host_events(&ctx.web.app.store, id, since, kinds, EVENTS).await?;
+    let rows = events
+        .iter()
+        .filter_map(|event| log_row(&event.detail, ctx.time(event.at)));
+    Ok(rows.collect())
+}
+
+/// What the collector itself saw in a host's clocks.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum ClockEvent {
+    ClockStep { ms: i64 },
+    Slept { ms: i64 },
+}
+
+fn log_row(detail: &str, at: Time) -> Option<LogRow> {
+    if let Ok(event) = serde_json::from_str(detail) {
+        let span = |ms: i64| format::span(DurationMs(ms.abs()));
+        let title = match event {
+            ClockEvent::ClockStep { ms } if ms < 0 => {
+                format!("The wall clock was set back by {}", span(ms))
+            }
+            ClockEvent::ClockStep { ms } => format!("The wall clock was set ahead by {}", span(ms)),
+            ClockEvent::Slept { ms } => format!("The machine slept for {}", span(ms)),
+        };
+        return Some(LogRow {
+            at,
+            title,
+            path: String::new(),
+            lines: Vec::new(),
+        });
+    }
+    match serde_json::from_str(detail).ok()? {
+        Event::LogMatch {
+            rule,
+            path,
+            count,
+            lines,
+        } => {
+            let title = format!(
+                "{count} line{} matched {rule}",
+                if count == 1 { "" } else { "s" }
+            );
+            Some(LogRow {
+                at,
+                title,
+                path,
+                lines,
+            })
+        }
+        Event::LogGap {
+            path,
+            reason,
+            bytes,
+        } => {
+            let reason = serde_json::to_value(reason).ok()?;
+            let reason = reason.as_str().unwrap_or_default().replace('_', " ");
+            let size = bytes.map_or_else(String::new, |n| format!(", {}", format::bytes(n as f64)));
+            let title = format!("Part of the log could not be read: {reason}{size}");
+            Some(LogRow {
+                at,
+                title,
+                path,
+                lines: Vec::new(),
+            })
+        }
+        Event::AgentStarted { .. }
+        | Event::Goodbye { .. }
+        | Event::SpoolLoss { .. }
+        | Event::Discovered { .. }
+        | Event::HostFacts(_)
+        | Event::Processes(_)
+        | Event::Other => None,
+    }
+}

@@ -1,0 +1,258 @@
+//! One host: how it is, what runs on it, what its logs said, charts, tickets.
+
+mod events;
+mod services;
+mod strip;
+pub(crate) mod watch;
+
+pub(super) use strip::state_word;
+
+use askama::Template;
+use axum::{
+    extract::{Path, Query},
+    response::Response,
+};
+use serde::Deserialize;
+use watchkeep_shared::{DurationMs, wire::heartbeat::GoodbyeReason};
+
+use self::{
+    events::LogRow,
+    services::{Proposals, RuleRow, ServiceRow},
+    strip::Strip,
+};
+use crate::{
+    live::HostNow,
+    policies::view::PolicyView,
+    store::views::{self, HostView},
+    web::{
+        api::host_id,
+        chart::{self, Chart},
+        context::{Ctx, Layout, html},
+        error::WebError,
+        format,
+        pages::{AlertRow, fleet::Health, machine},
+        parts::{Pill, TicketRow, TicketRows, Time, pill},
+    },
+};
+
+/// Ranges of the charts: in the address, on the button, length.
+const RANGES: [(&str, DurationMs); 4] = [
+    ("1h", DurationMs::from_hours(1)),
+    ("6h", DurationMs::from_hours(6)),
+    ("24h", DurationMs::from_hours(24)),
+    ("7d", DurationMs::from_hours(168)),
+];
+const TICKETS: usize = 20;
+/// A difference of clocks that is worth a warning.
+const SKEW_WORTH_SAYING_MS: i64 = 2_000;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Wanted {
+    #[serde(default)]
+    range: String,
+    /// `all`: every proposal is shown.
+    #[serde(default)]
+    found: String,
+}
+
+#[derive(Template)]
+#[template(path = "pages/host.html", blocks = ["live"])]
+struct HostPage {
+    layout: Layout,
+    id: String,
+    name: String,
+    client: String,
+    site: String,
+    contract: Option<(String, String)>,
+    state: Pill,
+    retired: Option<Time>,
+    enrolled: Time,
+    agent_version: String,
+    facts: Option<Facts>,
+    machine: Vec<(&'static str, String)>,
+    alerts: Vec<AlertRow>,
+    services: Vec<ServiceRow>,
+    rules: Vec<RuleRow>,
+    proposals: Proposals,
+    all_found: bool,
+    /// This page with all proposals.
+    all_href: String,
+    strip: Option<Strip>,
+    logs: Vec<LogRow>,
+    clock: Vec<LogRow>,
+    tickets: TicketRows,
+    ranges: Vec<Range>,
+    span_ms: i64,
+    charts: Vec<Chart>,
+}
+
+/// What the newest heartbeat says of the machine.
+struct Facts {
+    seen: Time,
+    uptime: String,
+    booted: Option<Time>,
+    load: String,
+    memory: String,
+    processes: String,
+    interval: String,
+    interval_from: &'static str,
+    policy_version: String,
+    policy_waits: bool,
+    skew: String,
+    refused: Vec<(String, String)>,
+    troubles: Vec<(String, String)>,
+    goodbye: &'static str,
+    quarantine: String,
+    rejected: u64,
+}
+
+struct Range {
+    name: &'static str,
+    ms: i64,
+    href: String,
+    chosen: bool,
+}
+
+/// `GET /hosts/{id}`
+pub(crate) async fn page(
+    ctx: Ctx,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, WebError> {
+    let id = host_id(&id)?;
+    let store = &ctx.web.app.store;
+    let host = views::host(store, id).await?;
+    let host = host.ok_or(WebError::NotFound("there is no host with this id"))?;
+    let now = ctx.web.app.live.host(id);
+    let alerts = views::firing_of_host(store, id).await?;
+    let tickets = views::tickets_of_host(store, id, TICKETS).await?;
+    let range = RANGES
+        .iter()
+        .find(|(name, _)| *name == wanted.range)
+        .unwrap_or(&RANGES[0]);
+    let policy = services::policy(&ctx, &host, now.as_ref()).await?;
+    let services = services::services(&ctx, &policy, now.as_ref());
+    let all_found = wanted.found == "all";
+    let page = HostPage {
+        proposals: services::proposals(&ctx, id, &services, all_found).await?,
+        rules: services::log_rules(&policy),
+        services,
+        all_found,
+        all_href: format::link(
+            &format!("/hosts/{id}"),
+            &[("range", range.0), ("found", "all")],
+        ),
+        layout: ctx.layout("fleet").await?,
+        state: state(&host, now.as_ref()),
+        retired: host.retired_at.map(|at| ctx.time(at)),
+        enrolled: ctx.time(host.enrolled_at),
+        facts: now.as_ref().map(|now| facts(&ctx, now, &policy)),
+        machine: machine::told(&ctx, id).await?,
+        alerts: alerts
+            .iter()
+            .map(|alert| AlertRow::of(alert, ctx.now))
+            .collect(),
+        strip: strip::strip(&ctx, id).await?,
+        logs: events::events(&ctx, id, ["log_match", "log_gap"]).await?,
+        clock: events::events(&ctx, id, ["clock_step", "slept"]).await?,
+        tickets: TicketRows {
+            tickets: tickets
+                .iter()
+                .map(|ticket| TicketRow::of(ticket, ctx.now))
+                .collect(),
+        },
+        ranges: RANGES
+            .iter()
+            .map(|(name, span)| Range {
+                name,
+                ms: span.0,
+                href: format!("/hosts/{id}?range={name}"),
+                chosen: *name == range.0,
+            })
+            .collect(),
+        span_ms: range.1.0,
+        charts: now.map_or_else(Vec::new, |now| chart::of_host(&id.to_string(), &now.names)),
+        id: id.to_string(),
+        name: host.name,
+        client: host.client,
+        site: host.site,
+        contract: host.contract_id.map(|id| id.to_string()).zip(host.contract),
+        agent_version: host.agent_version,
+    };
+    if ctx.wants_block("live") {
+        html(&page.as_live())
+    } else {
+        html(&page)
+    }
+}
+
+fn state(host: &HostView, now: Option<&HostNow>) -> Pill {
+    if host.retired_at.is_some() {
+        return pill("idle", "info", "Retired");
+    }
+    if now.is_some_and(|now| now.quarantine.is_some()) {
+        return pill("crit", "warn", "Quarantined");
+    }
+    Health::of(now).pill()
+}
+
+fn facts(ctx: &Ctx, now: &HostNow, policy: &PolicyView) -> Facts {
+    let text = |name: &str| {
+        now.value(name)
+            .map_or_else(|| "–".to_owned(), |v| format::value(v, format::unit(name)))
+    };
+    let uptime = now.value("system.uptime_s");
+    let memory = match (now.value("mem.used_bytes"), now.value("mem.total_bytes")) {
+        (Some(used), Some(total)) => format!("{} of {}", format::bytes(used), format::bytes(total)),
+        _ => "–".to_owned(),
+    };
+    let load = ["load.1m", "load.5m", "load.15m"].map(text).join(" / ");
+    let skew = now.skew_ms.abs();
+    Facts {
+        seen: Time::new(now.last_seen_at, ctx.now),
+        uptime: text("system.uptime_s"),
+        booted: uptime.map(|s| Time::new(now.at - DurationMs((s * 1000.0) as i64), ctx.now)),
+        load,
+        memory,
+        processes: text("system.processes"),
+        interval: format::span(DurationMs(i64::from(now.interval_ms))),
+        interval_from: services::level_words(policy.interval_ms.from),
+        policy_waits: now.policy_version != policy.version,
+        // A version is a hash of the policy; 0 stands for none.
+        policy_version: match now.policy_version {
+            0 => String::new(),
+            version => format!("{version:x}"),
+        },
+        skew: if skew < SKEW_WORTH_SAYING_MS {
+            String::new()
+        } else {
+            let side = if now.skew_ms > 0 { "ahead" } else { "behind" };
+            format!(
+                "Its clock is {} {side} of the collector's.",
+                format::span(DurationMs(skew))
+            )
+        },
+        refused: now
+            .refused
+            .iter()
+            .map(|one| (one.item.clone(), one.reason.clone()))
+            .collect(),
+        troubles: now
+            .troubles
+            .iter()
+            .map(|one| (one.item.clone(), one.detail.clone()))
+            .collect(),
+        quarantine: now
+            .quarantine
+            .as_ref()
+            .map(|found| found.detail.clone())
+            .unwrap_or_default(),
+        goodbye: match now.goodbye {
+            None => "",
+            Some(GoodbyeReason::Stop | GoodbyeReason::Other) => "Its agent was stopped.",
+            Some(GoodbyeReason::Shutdown) => "It announced a shutdown or reboot.",
+            Some(GoodbyeReason::Upgrade) => "Its agent is being upgraded.",
+        },
+        rejected: now.rejected,
+    }
+}

@@ -1,0 +1,294 @@
+//! What is watched on a host, what is asked for and not watched yet or not at all, and what the agent
+//! found that nobody asks for.
+
+use watchkeep_core::policy::{Level, Told};
+use watchkeep_shared::{
+    HostId, UnixMillis,
+    wire::{
+        heartbeat::{Event, Proposal, Service, ServiceStatus},
+        policy::ServiceCheck,
+    },
+};
+
+use crate::{
+    live::HostNow,
+    policies::view::{ItemState, PolicyView, Seen, ServiceItem},
+    store::{
+        policy as rows,
+        views::{self, HostView},
+    },
+    web::{
+        context::Ctx,
+        error::WebError,
+        parts::{Pill, Time, pill},
+    },
+};
+
+/// Proposals that are shown before someone asks for all.
+const PROPOSALS_AT_FIRST: usize = 5;
+
+/// A service that is watched, or asked for.
+pub(super) struct ServiceRow {
+    pub(super) key: String,
+    pub(super) name: String,
+    pub(super) kind: &'static str,
+    pub(super) detail: String,
+    pub(super) state: Pill,
+    pub(super) from: &'static str,
+    /// Who put it on the host's own list, and when.
+    pub(super) chosen: Option<(String, Time)>,
+    pub(super) is_own: bool,
+    rank: u8,
+}
+
+/// A log rule.
+pub(super) struct RuleRow {
+    pub(super) name: String,
+    pub(super) path: String,
+    pub(super) from: &'static str,
+    pub(super) detail: String,
+    pub(super) state: Pill,
+}
+
+/// Something that could be watched and is not.
+pub(super) struct ProposalRow {
+    pub(super) key: String,
+    pub(super) name: String,
+    pub(super) kind: &'static str,
+    pub(super) detail: String,
+}
+
+/// What could be watched.
+#[derive(Default)]
+pub(super) struct Proposals {
+    pub(super) rows: Vec<ProposalRow>,
+    pub(super) total: usize,
+    /// All as lines for a `[policy]` section; only where all are shown.
+    pub(super) snippet: String,
+}
+
+/// A host's policy and how far it has come.
+pub(crate) async fn policy(
+    ctx: &Ctx,
+    host: &HostView,
+    now: Option<&HostNow>,
+) -> Result<PolicyView, WebError> {
+    let app = &ctx.web.app;
+    let id = HostId(host.id);
+    let policy = app.policies.of(id, host.into());
+    let chosen = rows::watched_on(&app.store, id).await?;
+    let is_not_here = |key: &str| now.is_some_and(|now| now.not_here.iter().any(|one| one == key));
+    let seen = now.filter(|now| now.last_seen_at > UnixMillis(0));
+    let seen = seen.map(|now| Seen {
+        told: Told {
+            version: now.policy_version,
+            services: &now.services,
+            refused: &now.refused,
+        },
+        is_not_here: &is_not_here,
+    });
+    Ok(PolicyView::new(&policy, &chosen, seen))
+}
+
+/// All services, what needs a look first.
+pub(super) fn services(ctx: &Ctx, policy: &PolicyView, now: Option<&HostNow>) -> Vec<ServiceRow> {
+    let told = now.map_or(&[][..], |now| &now.services);
+    let silent = now.is_some_and(|now| now.silent);
+    let find = |key: &str| told.iter().find(|one| one.key == key);
+    let asked = policy.services.iter();
+    let mut all: Vec<ServiceRow> = asked
+        .map(|item| asked_row(ctx, item, find(&item.key), silent))
+        .collect();
+    for service in told {
+        if !policy.services.iter().any(|item| item.key == service.key) {
+            all.push(told_row(service, silent));
+        }
+    }
+    all.sort_by(|a, b| (a.rank, &a.key).cmp(&(b.rank, &b.key)));
+    all
+}
+
+fn asked_row(ctx: &Ctx, item: &ServiceItem, service: Option<&Service>, silent: bool) -> ServiceRow {
+    let (state, detail, rank) = match (&item.state, service) {
+        (ItemState::Watched, Some(service)) => {
+            let row = told_row(service, silent);
+            (row.state, row.detail, row.rank)
+        }
+        (ItemState::Refused { reason }, _) => {
+            let detail = format!("the customer's configuration: {reason}");
+            (pill("warn", "warn", "Refused"), detail, 1)
+        }
+        (ItemState::NotHere, _) => {
+            let detail = "it does not exist on this host, which opens no ticket";
+            (pill("idle", "unknown", "Not here"), detail.to_owned(), 4)
+        }
+        (ItemState::Pending | ItemState::Watched, _) => {
+            let detail = "the agent learns of it with its next heartbeat";
+            (pill("info", "wait", "Pending"), detail.to_owned(), 2)
+        }
+    };
+    let chosen = item.chosen.as_ref();
+    let (kind, name) = item.key.split_once(':').unwrap_or(("", &item.key));
+    ServiceRow {
+        name: name.to_owned(),
+        kind: kind_word(kind),
+        detail,
+        state,
+        from: level_words(item.from),
+        chosen: chosen.map(|chosen| (chosen.by.clone(), ctx.time(chosen.at))),
+        is_own: item.from == Level::Host,
+        rank,
+        key: item.key.clone(),
+    }
+}
+
+/// A service as the agent told of it, asked for or not: agents tell of failed units by themselves.
+fn told_row(service: &Service, silent: bool) -> ServiceRow {
+    let (kind, name) = service.key.split_once(':').unwrap_or(("", &service.key));
+    ServiceRow {
+        key: service.key.clone(),
+        name: name.to_owned(),
+        kind: kind_word(kind),
+        detail: service.detail.clone().unwrap_or_default(),
+        // A silent host's services are as it last said.
+        state: if silent {
+            pill("idle", "unknown", "Unknown")
+        } else {
+            service_state(service.status)
+        },
+        from: "told by the agent",
+        chosen: None,
+        is_own: false,
+        rank: if service.status == ServiceStatus::Running {
+            3
+        } else {
+            0
+        },
+    }
+}
+
+/// All log rules.
+pub(super) fn log_rules(policy: &PolicyView) -> Vec<RuleRow> {
+    let rows = policy.logs.iter().map(|item| {
+        let (state, detail) = match &item.state {
+            ItemState::Pending => (pill("info", "wait", "Pending"), ""),
+            ItemState::Watched => (pill("ok", "up", "Followed"), ""),
+            ItemState::NotHere => (pill("idle", "unknown", "Not here"), ""),
+            ItemState::Refused { reason } => (pill("warn", "warn", "Refused"), reason.as_str()),
+        };
+        RuleRow {
+            name: item
+                .key
+                .strip_prefix("log:")
+                .unwrap_or(&item.key)
+                .to_owned(),
+            path: item.check.path.clone(),
+            from: level_words(item.from),
+            detail: detail.to_owned(),
+            state,
+        }
+    });
+    rows.collect()
+}
+
+/// Where an item comes from, for people.
+pub(super) const fn level_words(level: Level) -> &'static str {
+    match level {
+        Level::Default => "all hosts",
+        Level::Client => "the client",
+        Level::Site => "the site",
+        Level::Contract => "the contract",
+        Level::Host => "this host",
+    }
+}
+
+fn kind_word(kind: &str) -> &'static str {
+    match kind {
+        "process" => "process",
+        "tcp" => "TCP port",
+        "systemd" => "systemd unit",
+        "winsvc" => "Windows service",
+        "http" => "web page",
+        "tls" => "TLS certificate",
+        "certificate" => "certificate file",
+        _ => "service",
+    }
+}
+
+/// What the agent last found, as far as it can be watched.
+pub(super) async fn found(ctx: &Ctx, host: HostId) -> Result<Vec<Proposal>, WebError> {
+    let kinds = ["discovered", "discovered"];
+    let events = views::host_events(&ctx.web.app.store, host, UnixMillis(0), kinds, 1).await?;
+    let newest = events
+        .first()
+        .map(|event| serde_json::from_str(&event.detail));
+    Ok(match newest {
+        Some(Ok(Event::Discovered { proposals, .. })) => proposals,
+        _ => Vec::new(),
+    })
+}
+
+/// What the agent found and nobody watches, and the lines that a policy would need for it.
+pub(super) async fn proposals(
+    ctx: &Ctx,
+    host: HostId,
+    services: &[ServiceRow],
+    all: bool,
+) -> Result<Proposals, WebError> {
+    let mut proposals = Proposals::default();
+    for proposal in found(ctx, host).await? {
+        let Some((key, line)) = proposal.check.known().and_then(policy_line) else {
+            continue;
+        };
+        if services.iter().any(|service| service.key == key) {
+            continue;
+        }
+        let (kind, name) = key.split_once(':').unwrap_or(("", &key));
+        proposals.rows.push(ProposalRow {
+            name: name.to_owned(),
+            kind: kind_word(kind),
+            detail: proposal.detail.unwrap_or_default(),
+            key,
+        });
+        if all {
+            proposals.snippet.push_str(&line);
+            proposals.snippet.push('\n');
+        }
+    }
+    proposals.total = proposals.rows.len();
+    if !all {
+        proposals.rows.truncate(PROPOSALS_AT_FIRST);
+    }
+    Ok(proposals)
+}
+
+/// The key of a check that agents propose, and its line in a `[policy]` section.
+pub(super) fn policy_line(check: &ServiceCheck) -> Option<(String, String)> {
+    let (kind, field, value) = match check {
+        ServiceCheck::Systemd { unit } => ("systemd", "unit", unit),
+        ServiceCheck::WindowsService { name } => ("winsvc", "name", name),
+        ServiceCheck::Tcp { address } => ("tcp", "address", address),
+        ServiceCheck::Certificate { path } => ("certificate", "path", path),
+        ServiceCheck::Process { .. } | ServiceCheck::Http { .. } | ServiceCheck::Tls { .. } => {
+            return None;
+        }
+    };
+    // A JSON text is a TOML one too.
+    let value = serde_json::to_string(value).ok()?;
+    let line = format!("{{ type = \"{kind}\", {field} = {value} }},");
+    Some((check.key(), line))
+}
+
+fn service_state(status: ServiceStatus) -> Pill {
+    match status {
+        ServiceStatus::Running => pill("ok", "up", "Running"),
+        ServiceStatus::Stopped => pill("crit", "crit", "Stopped"),
+        ServiceStatus::Failed => pill("crit", "crit", "Failed"),
+        ServiceStatus::RestartLoop => pill("crit", "crit", "Restart loop"),
+        ServiceStatus::Stuck => pill("crit", "crit", "Stuck"),
+        ServiceStatus::Masked => pill("crit", "crit", "Masked"),
+        ServiceStatus::NotFound => pill("crit", "crit", "Not found"),
+        ServiceStatus::Changing => pill("idle", "wait", "Changing"),
+        ServiceStatus::Unknown => pill("idle", "unknown", "Unknown"),
+    }
+}

@@ -1,0 +1,162 @@
+//! The pages of tickets: acts, the queue, search.
+
+use axum::http::StatusCode;
+use watchkeep_collector::store::{people, views};
+use watchkeep_core::rules::Priority;
+
+use super::{signed_in, ticket};
+use crate::support::{Bench, both, place};
+
+both!(
+    people_act_on_tickets_and_it_is_written_down,
+    what_a_ticket_does_not_allow_is_refused,
+    the_queue_pages_show_each_ticket_once,
+    search_takes_wildcards_as_letters
+);
+
+async fn people_act_on_tickets_and_it_is_written_down(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    let id = ticket(&bench, &place, "cpu.busy_pct", Priority::P2).await;
+    let store = &bench.app.store;
+    let path = "/tickets/1001/act";
+    for (fields, state) in [
+        ("act=acknowledge", "open"),
+        ("act=acknowledge", "open"),
+        ("act=wait_customer", "waiting_customer"),
+        ("act=open", "open"),
+        ("act=priority&priority=P1", "open"),
+        (
+            "act=note&text=Seen+%3Cb%3Eit%3C%2Fb%3E&audience=public",
+            "open",
+        ),
+        ("act=unassign", "open"),
+        ("act=assign_me", "open"),
+        ("act=resolve", "resolved"),
+        ("act=reopen", "open"),
+        ("act=resolve", "resolved"),
+        ("act=close", "closed"),
+    ] {
+        let answer = browser.post(path, fields).await;
+        assert_eq!(
+            answer.status,
+            StatusCode::SEE_OTHER,
+            "{fields}: {}",
+            answer.text
+        );
+        assert_eq!(
+            views::ticket(store, "1001").await.unwrap().unwrap().state,
+            state,
+            "{fields}"
+        );
+    }
+    let page = browser.get("/tickets/1001").await.text;
+    assert!(
+        page.contains("Seen &#60;b&#62;it&#60;/b&#62;"),
+        "the note stands there as text"
+    );
+    assert!(page.contains("Ada &#60;Admin&#62;"), "with its author");
+    assert!(page.contains("changed the priority from P2 to P1"));
+    let mine = browser
+        .get("/api/v1/tickets?assignee=me&state=closed")
+        .await
+        .text;
+    assert!(mine.contains(&id.to_string()), "{mine}");
+    let acted = people::audit_log(store, 100).await.unwrap();
+    assert_eq!(
+        acted
+            .iter()
+            .filter(|line| line.subject == "ticket 1001")
+            .count(),
+        12
+    );
+    assert!(
+        acted
+            .iter()
+            .any(|line| line.action == "sign_in" && line.actor == "admin")
+    );
+}
+
+async fn what_a_ticket_does_not_allow_is_refused(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    ticket(&bench, &place, "cpu.busy_pct", Priority::P2).await;
+    let path = "/tickets/1001/act";
+    browser.post(path, "act=close").await;
+    for (fields, status) in [
+        ("act=acknowledge", StatusCode::CONFLICT),
+        ("act=note&text=+", StatusCode::CONFLICT),
+        ("act=priority&priority=P9", StatusCode::BAD_REQUEST),
+        ("act=delete", StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(browser.post(path, fields).await.status, status, "{fields}");
+    }
+    assert_eq!(
+        browser.post("/tickets/7/act", "act=close").await.status,
+        StatusCode::NOT_FOUND
+    );
+}
+
+async fn the_queue_pages_show_each_ticket_once(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    let priorities = [Priority::P3, Priority::P1, Priority::P2, Priority::P4];
+    for i in 0..120 {
+        ticket(
+            &bench,
+            &place,
+            &format!("disk.used_pct:/d{i}"),
+            priorities[i % 4],
+        )
+        .await;
+    }
+    for state in ["open", "all"] {
+        let mut seen: Vec<(String, i64)> = Vec::new();
+        let mut after = String::new();
+        for _ in 0..3 {
+            let path = format!("/api/v1/tickets?state={state}&after={after}");
+            let answer = browser.get(&path).await;
+            let page: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
+            for one in page["tickets"].as_array().unwrap() {
+                let priority = one["priority"].as_str().unwrap().to_owned();
+                seen.push((priority, one["number"].as_i64().unwrap()));
+            }
+            page["next"]
+                .as_str()
+                .unwrap_or_default()
+                .clone_into(&mut after);
+        }
+        assert_eq!(after, "", "three pages hold 120 tickets");
+        let mut sorted = seen.clone();
+        if state == "open" {
+            sorted.sort();
+        } else {
+            sorted.sort_by_key(|(_, number)| -number);
+        }
+        assert_eq!(seen, sorted, "{state}");
+        sorted.dedup();
+        assert_eq!((seen.len(), sorted.len()), (120, 120), "{state}");
+    }
+}
+
+async fn search_takes_wildcards_as_letters(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    ticket(&bench, &place, "disk.used_pct:/a_b", Priority::P1).await;
+    ticket(&bench, &place, "disk.used_pct:/axb", Priority::P1).await;
+    for (search, found) in [
+        ("a_b", 1),
+        ("A_B", 1),
+        ("99%25", 0),
+        ("99+%25", 2),
+        ("%23" /* # alone */, 2),
+        ("1002", 1),
+        ("%231002", 1),
+        ("!", 0),
+        ("web1", 2),
+    ] {
+        let answer = browser.get(&format!("/api/v1/tickets?q={search}")).await;
+        let page: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
+        assert_eq!(page["tickets"].as_array().unwrap().len(), found, "{search}");
+    }
+}
