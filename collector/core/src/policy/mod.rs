@@ -215,8 +215,12 @@ impl Effective {
         for one in &self.logs {
             let new = &one.item;
             let same = logs.iter_mut().find(|known| {
-                (&known.path, &known.record_start, &known.journal)
-                    == (&new.path, &new.record_start, &new.journal)
+                // All but the rules, so that a field to come is not forgotten here.
+                **known
+                    == LogCheck {
+                        rules: known.rules.clone(),
+                        ..new.clone()
+                    }
             });
             match same {
                 Some(known) => known.rules.extend(new.rules.iter().cloned()),

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use watchkeep_shared::wire::{
     heartbeat::ServiceStatus,
-    policy::{Item, LogRule},
+    policy::{EventLogFilter, Item, LogRule},
 };
 
 use super::*;
@@ -188,6 +188,34 @@ fn rules_of_several_levels_on_one_file_reach_the_agent_as_one_check() {
             log("/var/log/a", &[("io", "I/O error"), ("raid", "degraded")]),
         ]
     );
+}
+
+#[test]
+fn what_is_read_in_different_ways_stays_apart() {
+    let filter = |event_ids: Vec<u32>| EventLogFilter {
+        event_ids,
+        ..EventLogFilter::default()
+    };
+    let checks = [
+        log("eventlog:System", &[("a", "a")]),
+        LogCheck {
+            event_log: Some(filter(vec![1])),
+            ..log("eventlog:System", &[("b", "b")])
+        },
+        LogCheck {
+            event_log: Some(filter(vec![2])),
+            ..log("eventlog:System", &[("c", "c")])
+        },
+        LogCheck {
+            record_start: Some("^x".to_owned()),
+            ..log("eventlog:System", &[("d", "d")])
+        },
+    ];
+    let layer = Layer {
+        logs: checks.to_vec(),
+        ..Layer::default()
+    };
+    assert_eq!(merge([(Level::Default, &layer)]).to_wire().logs, checks);
 }
 
 #[test]
