@@ -203,6 +203,12 @@ postgres_bin() {
 
 need_postgres() { postgres_bin >/dev/null || apt_install postgresql; }
 
+# Clocks that a test sets for one program.
+need_faketime() {
+    compgen -G '/usr/lib*/*/faketime/libfaketimeMT.so.1' >/dev/null ||
+        compgen -G '/usr/lib*/faketime/libfaketimeMT.so.1' >/dev/null || apt_install libfaketime
+}
+
 need_browser() {
     have chromium || have chromium-browser || have google-chrome || apt_install chromium
 }

@@ -2,7 +2,8 @@
 # Runs the standard set of measurements with optimised programs, on loopback and in directories of
 # its own, and writes a Markdown table to standard output and to target/bench/table.md.
 # Takes about ten minutes after the build. PostgreSQL is measured if WATCHKEEP_TEST_POSTGRES names
-# a server. `tests/bench.sh --trial` takes seconds and only shows that the set works.
+# a server. `tests/bench.sh --trial` takes seconds and only shows that the set works;
+# `tests/bench.sh --only log` measures that alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

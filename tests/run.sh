@@ -41,6 +41,7 @@ install_all() {
     need_deny
     need_nextest
     need_postgres
+    need_faketime
     need_browser
 }
 

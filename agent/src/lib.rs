@@ -15,6 +15,9 @@ pub mod config;
 pub mod dbus;
 pub mod enroll;
 pub mod files;
+#[cfg(test)]
+#[path = "../../tests/fuzz/check.rs"]
+mod fuzz_check;
 pub mod identity;
 pub mod logs;
 pub mod manual;

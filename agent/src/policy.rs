@@ -18,6 +18,9 @@ use crate::{
     files::{self, Durability},
 };
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 const FILE: &str = "policy.json";
 /// Most log rules of a policy; each costs memory in the automaton that looks for them all.
 const MAX_LOG_RULES: usize = 256;

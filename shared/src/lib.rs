@@ -3,6 +3,9 @@
 //!
 //! Nothing here does I/O, reads a clock or knows TLS; both binaries and `watchkeep-core` build on it.
 
+#[cfg(test)]
+#[path = "../../tests/fuzz/check.rs"]
+mod fuzz_check;
 pub mod ids;
 pub mod metric;
 pub mod settings;

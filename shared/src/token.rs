@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 const PREFIX: &str = "wk1_";
 const CHECKSUM_BYTES: usize = 4;
 

@@ -4,9 +4,11 @@
 
 mod architecture;
 mod bad_input;
+mod clocks;
 mod clones;
 mod crash;
 mod flood;
+mod log_flood;
 mod network;
 mod policy;
 mod rotation;

@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod clock;
 pub mod fleet;
+pub mod flood;
 pub mod harness;
 pub mod loopback;
 pub mod store;

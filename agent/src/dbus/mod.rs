@@ -5,6 +5,8 @@
 //! `EXTERNAL` authentication and takes no file descriptors. Whatever goes wrong ends the connection: the
 //! caller connects again.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod message;
 mod value;
 

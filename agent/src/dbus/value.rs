@@ -3,6 +3,11 @@
 
 /// Deepest nesting that is read; the specification allows 64.
 const MAX_DEPTH: u32 = 32;
+/// What a list weighs in memory beside its members, in the size of a plain value.
+const LIST_WEIGHT: usize = 4;
+/// How much heavier than its bytes a message may become: small values deep in structures would make
+/// a hundred times as much of them.
+const WEIGHT_BEYOND_BYTES: usize = 64;
 
 /// A value as it was received.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +62,8 @@ pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     big_endian: bool,
+    /// What values may still weigh.
+    room: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -66,6 +73,7 @@ impl<'a> Reader<'a> {
             bytes,
             at: 0,
             big_endian,
+            room: bytes.len() + WEIGHT_BEYOND_BYTES,
         }
     }
 
@@ -84,7 +92,13 @@ impl<'a> Reader<'a> {
         if depth > MAX_DEPTH {
             return Err(Malformed);
         }
-        Ok(match kind.first().ok_or(Malformed)? {
+        let first = kind.first().ok_or(Malformed)?;
+        let weight = match first {
+            b'(' | b'{' | b'a' => LIST_WEIGHT,
+            _ => 1,
+        };
+        self.room = self.room.checked_sub(weight).ok_or(Malformed)?;
+        Ok(match first {
             b'y' => Value::Unsigned(u64::from(self.take(1, 1)?[0])),
             b'b' | b'u' => Value::Unsigned(self.unsigned(4)?),
             b'q' => Value::Unsigned(self.unsigned(2)?),

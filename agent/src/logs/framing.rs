@@ -10,9 +10,9 @@ use regex::bytes::Regex;
 /// Longest line that is matched whole, bytes.
 pub(super) const MAX_LINE_BYTES: usize = 16 << 10;
 /// Longest record, bytes; it is cut after the line with which it gets longer.
-const MAX_RECORD_BYTES: usize = 32 << 10;
+pub(super) const MAX_RECORD_BYTES: usize = 32 << 10;
 /// Most lines of a record; what follows is a record of its own.
-const MAX_RECORD_LINES: usize = 512;
+pub(super) const MAX_RECORD_LINES: usize = 512;
 
 /// What was cut out.
 #[derive(Debug, PartialEq, Eq)]
@@ -109,32 +109,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::logs::fuzz;
 
-    /// Everything that `bytes` give when they come in pieces of these sizes, and a flush.
     fn cut(bytes: &[u8], sizes: &[usize], start: Option<&Regex>) -> (Vec<Vec<u8>>, u64) {
-        let (mut texts, mut skipped) = (Vec::new(), 0);
-        let (mut buffer, mut skipping) = (Vec::new(), None);
-        let mut rest = bytes;
-        let mut sizes = sizes.iter().cycle();
-        loop {
-            let size = sizes.next().map_or(1, |size| *size).min(rest.len());
-            let flush = rest.is_empty();
-            buffer.extend_from_slice(&rest[..size]);
-            rest = &rest[size..];
-            let framing = Framing { start, flush };
-            let (taken, _) = take(&buffer, &mut skipping, framing, &mut |found| {
-                match found {
-                    Found::Text(text) => texts.push(text.to_vec()),
-                    Found::Skipped(bytes) => skipped += bytes,
-                }
-                true
-            });
-            buffer.drain(..taken);
-            assert!(buffer.len() <= MAX_RECORD_BYTES + 2 * MAX_LINE_BYTES + size);
-            if flush {
-                return (texts, skipped);
-            }
-        }
+        let given = fuzz::cut(bytes, sizes, start);
+        (given.texts, given.skipped)
     }
 
     #[test]

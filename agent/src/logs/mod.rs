@@ -10,6 +10,8 @@ mod check;
 mod event_log;
 mod find;
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod journal;
 mod pending;
 mod redact;

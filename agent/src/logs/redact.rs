@@ -31,7 +31,7 @@ const BUILT_IN: [(&str, &str); 9] = [
     (r"(?:AKIA|ASIA)[0-9A-Z]{16}", REDACTED),
     (r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/@]+@", "${1}[redacted]@"),
     (
-        r#"(?i)((?:password|passwd|passphrase|passcode|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key|credentials?|client[-_ ]?id)[A-Za-z0-9_.-]*\\?["']?[ \t]*(?:=>|[:=])[ \t]*)(?:\\?"(?:[^"\\]|\\[^"])*\\?"?|'[^']*'?|[^\s,;&"'\]})]+)"#,
+        r#"(?i)((?:password|passwd|passphrase|passcode|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key|credentials?|client[-_ ]?id)[A-Za-z0-9_.-]*\\?["']?[ \t]*(?:=>|[:=])[ \t]*)(?:(?:\\?"(?:[^"\\]|\\[^"])*\\?"?|'[^']*'?)(?:\[redacted\]|[^\s,;&"'\]})])*|(?:\[redacted\]|[^\s,;&"'\]})])+)"#,
         "${1}[redacted]",
     ),
     (
@@ -232,6 +232,10 @@ mod tests {
                 "not a card 4111 1111 1111 1112",
             ),
             ("the password is hunter2", "the password is [redacted]"),
+            // What was taken out before is part of the value.
+            ("password=https://u:p@h/x", "password=[redacted]"),
+            ("token=\"x\"y z", "token=[redacted] z"),
+            ("curl 'token=abc' failed", "curl 'token=[redacted]' failed"),
         ] {
             assert_eq!(redact(line), expected);
         }

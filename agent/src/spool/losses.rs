@@ -31,10 +31,10 @@ pub(super) fn carried(frame: &Frame) -> u32 {
         .events
         .iter()
         .map(|event| match event {
-            Event::SpoolLoss { frames, .. } => *frames as u32,
+            Event::SpoolLoss { frames, .. } => u32::try_from(*frames).unwrap_or(u32::MAX),
             _ => 0,
         })
-        .sum()
+        .fold(0, u32::saturating_add)
 }
 
 /// About how much JSON a frame becomes.

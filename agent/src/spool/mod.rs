@@ -9,6 +9,8 @@
 //! that were never written, and what is found on disk at the next start is sent with its original
 //! boot, instance and sequence number, so the collector takes it once.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod losses;
 mod recover;
 mod segment;

@@ -1,6 +1,6 @@
 //! Finding what the process before left on disk.
 
-use std::{io, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use watchkeep_shared::metric;
 
@@ -44,7 +44,7 @@ impl Spool {
         let mut drop_through = 0;
         let mut found = Vec::new();
         for number in numbers {
-            self.next_segment = number + 1;
+            self.next_segment = number.saturating_add(1);
             match segment::read(&self.dir, number) {
                 Ok(contents) => {
                     for (_, record) in &contents.records {
@@ -93,10 +93,13 @@ impl Spool {
             note: 0,
         };
         let mut entries = Vec::new();
+        // Each segment brings the schemas of its frames: one of another segment may be deleted first.
+        let mut own_schemas = HashSet::new();
         for (place, record) in contents.records {
             let record = match record {
                 Record::Schema { names } => {
                     let id = metric::schema_id(&names);
+                    own_schemas.insert(id);
                     self.schemas.entry(id).or_insert_with(|| Arc::new(names));
                     continue;
                 }
@@ -111,7 +114,7 @@ impl Spool {
             if contents.acked.contains(&place.ordinal) {
                 continue;
             }
-            if !self.schemas.contains_key(&record.frame.schema) {
+            if !own_schemas.contains(&record.frame.schema) {
                 damaged.push(place.ordinal);
                 segment.live += 1;
                 continue;

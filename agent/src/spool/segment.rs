@@ -19,7 +19,7 @@ use watchkeep_shared::{BootId, InstanceId, wire::heartbeat::Frame};
 
 use crate::{files, platform};
 
-const FILE_MAGIC: &[u8; 8] = b"WKSPOOL1";
+pub(super) const FILE_MAGIC: &[u8; 8] = b"WKSPOOL1";
 const HEADER_BYTES: usize = 16;
 const RECORD_MAGIC: &[u8; 4] = b"WKR1";
 const RECORD_HEADER_BYTES: usize = 20;
@@ -169,20 +169,22 @@ impl SegmentWriter {
 
 fn encode(record: &Record, base: u32, ordinal: u32, buffer: &mut Vec<u8>) -> io::Result<Place> {
     let start = buffer.len();
-    buffer.resize(start + RECORD_HEADER_BYTES, 0);
-    serde_json::to_writer(&mut *buffer, record)?;
-    let payload = start + RECORD_HEADER_BYTES;
-    let length = (buffer.len() - payload) as u32;
-    let check = checksum(length, ordinal, &buffer[payload..]);
-    buffer[start..start + 4].copy_from_slice(RECORD_MAGIC);
-    buffer[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
-    buffer[start + 8..start + 12].copy_from_slice(&ordinal.to_le_bytes());
-    buffer[start + 12..payload].copy_from_slice(&check);
+    seal(ordinal, &serde_json::to_vec(record)?, buffer);
     Ok(Place {
         offset: base + start as u32,
-        bytes: RECORD_HEADER_BYTES as u32 + length,
+        bytes: (buffer.len() - start) as u32,
         ordinal,
     })
+}
+
+/// Appends a record's header and its payload.
+pub(super) fn seal(ordinal: u32, payload: &[u8], buffer: &mut Vec<u8>) {
+    let length = payload.len() as u32;
+    buffer.extend_from_slice(RECORD_MAGIC);
+    buffer.extend_from_slice(&length.to_le_bytes());
+    buffer.extend_from_slice(&ordinal.to_le_bytes());
+    buffer.extend_from_slice(&checksum(length, ordinal, payload));
+    buffer.extend_from_slice(payload);
 }
 
 fn checksum(length: u32, ordinal: u32, payload: &[u8]) -> [u8; 8] {
@@ -235,7 +237,12 @@ pub(super) fn read(dir: &Path, number: u32) -> io::Result<Contents> {
     let mut at = HEADER_BYTES;
     let mut expected = 0;
     while at < bytes.len() {
-        let Some((record, length, ordinal)) = decode(&bytes[at..]) else {
+        let found = decode(&bytes[at..]).filter(|(_, _, ordinal)| {
+            // A copy of an earlier record, or a number for which there was no room: no damage makes
+            // that, and it must neither come twice nor count what never was.
+            (expected..=(at / RECORD_HEADER_BYTES) as u32).contains(ordinal)
+        });
+        let Some((record, length, ordinal)) = found else {
             let next = find_magic(&bytes, at + 1);
             if next.is_none() && !contents.acked.contains(&expected) {
                 contents.damaged.push(expected);

@@ -23,9 +23,9 @@ impl Spool {
             && oldest.newest.is_some_and(|(run, clocks)| {
                 let same_boot = self.runs[run as usize].boot == self.runs[0].boot;
                 let age_ms = if same_boot {
-                    now.boot_ms - clocks.boot_ms
+                    now.boot_ms.saturating_sub(clocks.boot_ms)
                 } else {
-                    now.wall_ms - clocks.wall_ms
+                    now.wall_ms.saturating_sub(clocks.wall_ms)
                 };
                 age_ms > max_age_ms
             })

@@ -9,6 +9,9 @@
 pub mod alerts;
 pub mod authority;
 pub mod evidence;
+#[cfg(test)]
+#[path = "../../../tests/fuzz/check.rs"]
+mod fuzz_check;
 pub mod host;
 pub mod ids;
 pub mod ledger;

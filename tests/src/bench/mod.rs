@@ -8,6 +8,7 @@
 mod agent;
 mod detection;
 mod load;
+mod logs;
 mod restart;
 
 use std::fmt;
@@ -50,6 +51,8 @@ pub enum Size {
 pub enum Part {
     /// What the agent costs its machine.
     Agent,
+    /// How the agent keeps up with a log that grows very fast.
+    Log,
     /// What heartbeats cost the collector, and how many it takes.
     Load,
     /// From a host's death to its ticket.
@@ -60,7 +63,13 @@ pub enum Part {
 
 impl Part {
     /// All, in the order of the table.
-    pub const ALL: [Self; 4] = [Self::Agent, Self::Load, Self::Detection, Self::Restart];
+    pub const ALL: [Self; 5] = [
+        Self::Agent,
+        Self::Log,
+        Self::Load,
+        Self::Detection,
+        Self::Restart,
+    ];
 }
 
 /// Measures these parts on these databases, telling about each step.
@@ -80,6 +89,11 @@ pub async fn measure(
                 tell("the agent's footprint");
                 let measured = agent::footprint(size).await;
                 rows.extend(measured.context("the agent's footprint")?);
+            }
+            Part::Log => {
+                tell("a flooded log");
+                let measured = logs::flooded(size).await;
+                rows.extend(measured.context("a flooded log")?);
             }
             Part::Load => {
                 for &kind in kinds {

@@ -42,6 +42,13 @@ fn rss_bytes(status: &str) -> Option<u64> {
     Some(kib_line(status, "VmRSS:")? * 1_024)
 }
 
+/// The most memory that a process ever had resident, bytes.
+pub fn peak_rss_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
+    Ok(kib_line(&status, "VmHWM:").context("/proc/PID/status has no VmHWM")? * 1_024)
+}
+
 fn kib_line(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()

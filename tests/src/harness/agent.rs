@@ -1,8 +1,9 @@
 //! A real agent with a state directory of its own.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{ffi::OsString, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use watchkeep_shared::{BootId, HostId, token::EnrolmentToken};
@@ -84,14 +85,21 @@ impl Agent {
 
     /// Starts the agent; it believes that the machine is on the given boot.
     pub fn start_with_boot(&mut self, boot: Option<BootId>) -> Result<()> {
+        let variables = boot.map(|boot| (BOOT_VARIABLE, boot.to_string().into()));
+        self.start_with(variables)
+    }
+
+    /// Starts the agent with these variables in its environment.
+    pub fn start_with(
+        &mut self,
+        variables: impl IntoIterator<Item = (&'static str, OsString)>,
+    ) -> Result<()> {
         let mut command = Command::new(binaries::find(binaries::AGENT)?);
         command
             .arg("run")
             .arg("--config")
             .arg(self.dir.path().join("agent.toml"));
-        if let Some(boot) = boot {
-            command.env(BOOT_VARIABLE, boot.to_string());
-        }
+        command.envs(variables);
         let log = self.dir.path().join("agent.log");
         self.process = Some(Process::start("the agent", command, &log)?);
         Ok(())
@@ -117,6 +125,20 @@ impl Agent {
             .take()
             .context("the agent does not run")?
             .kill()
+    }
+
+    /// Holds the agent up, as SIGSTOP does.
+    pub fn pause(&self) -> Result<()> {
+        self.running()?.signal(Signal::STOP)
+    }
+
+    /// Lets a paused agent go on.
+    pub fn resume(&self) -> Result<()> {
+        self.running()?.signal(Signal::CONT)
+    }
+
+    fn running(&self) -> Result<&Process> {
+        self.process.as_ref().context("the agent does not run")
     }
 
     /// Stops the agent in order.

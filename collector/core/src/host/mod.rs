@@ -9,6 +9,8 @@
 //! It does not judge: whether a break was a reboot or a stopped agent is the ledger's business.
 
 mod clock;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod place;
 mod presence;
 mod seen;

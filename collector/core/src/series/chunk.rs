@@ -21,7 +21,7 @@ use super::{
     varint::{self, unzigzag, zigzag},
 };
 
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 /// Level 3 is where more CPU stops paying on this data.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -126,7 +126,7 @@ const TOO_LONG: ChunkError = ChunkError::TooLarge {
     what: "bytes",
 };
 
-fn unpack(bytes: &[u8]) -> Result<Vec<u8>, ChunkError> {
+pub(super) fn unpack(bytes: &[u8]) -> Result<Vec<u8>, ChunkError> {
     let (&version, mut rest) = bytes.split_first().ok_or(CUT)?;
     if version != VERSION {
         return Err(ChunkError::Version(version));

@@ -10,6 +10,8 @@
 
 mod chunk;
 mod downsample;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod row;
 mod varint;
 
