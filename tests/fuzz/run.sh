@@ -33,7 +33,8 @@ for target in "${targets[@]}"; do
     fi
     bins+=(--bin "$target")
 done
-RUSTFLAGS=$instruments CARGO_TARGET_DIR=$out cargo "+$TOOLCHAIN" build --release --locked \
+# Not --locked: the lock file here follows the workspace's, whose packages it names.
+RUSTFLAGS=$instruments CARGO_TARGET_DIR=$out cargo "+$TOOLCHAIN" build --release \
     --target "$triple" "${bins[@]}"
 programs=$out/$triple/release
 "$programs/seeds" "$out/seeds"
