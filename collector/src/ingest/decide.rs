@@ -29,6 +29,10 @@ use crate::store::{heartbeats::NewHeartbeat, record::NewEvent};
 /// minutes still wakes someone, one of yesterday does not.
 const LOG_MATCH_FRESH: DurationMs = DurationMs::from_mins(15);
 
+/// With so many heartbeats at once the host's state is written too: it costs little beside them, and a
+/// collector that starts again need not go through them.
+const BACKLOG_FRAMES: usize = 16;
+
 /// Families of metrics that rise because of some process.
 const FAMILIES_OF_PROCESSES: [&str; 8] = [
     "cpu.",
@@ -134,7 +138,7 @@ pub(super) fn decide(
     let schemas = context.schemas;
     let names = |frame: &Frame| schemas.get(frame.schema).map(|schema| schema.names.len());
     let taken = take_batch(&mut entry.state, entry.id, batch, at, &names);
-    decision.durable = taken.durable;
+    decision.durable = taken.durable || batch.frames.len() >= BACKLOG_FRAMES;
     if taken.back {
         decision
             .changes
