@@ -33,7 +33,12 @@ impl Site {
             services,
             ..Settings::default()
         };
-        let mut collector = Collector::create(DatabaseKind::Sqlite, &settings).await?;
+        Self::with(&settings).await
+    }
+
+    /// The same with a collector's settings.
+    pub(crate) async fn with(settings: &Settings) -> Result<Self> {
+        let mut collector = Collector::create(DatabaseKind::Sqlite, settings).await?;
         collector.start().await?;
         let mut machine = Machine::create().await?;
         machine.boot().await?;

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use watchkeep_shared::wire::{heartbeat::LogGapReason, policy::JournalFilter};
 
-pub use self::feed::Launcher;
+pub use self::feed::{Launcher, machine_id};
 use self::feed::{Feed, Item};
 use super::{Reading, framing::MAX_LINE_BYTES, rules::Rules};
 

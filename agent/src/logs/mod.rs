@@ -43,7 +43,7 @@ use self::{
 };
 pub use self::{
     event_log::{EventLauncher, channel_of},
-    journal::Launcher,
+    journal::{Launcher, machine_id},
     redact::Redactor,
     rules::check_pattern,
     trial::{RuleTrial, Trial, try_rules},

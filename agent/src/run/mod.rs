@@ -236,6 +236,7 @@ impl Agent {
             tasks: tasks.clone(),
             changes: notice.changes(),
             since_wall_us: now.wall_ms * 1_000,
+            machine: logs::machine_id(),
         });
         logs.read_event_log_with(logs::EventLauncher {
             source: platform::event_log(),

@@ -31,6 +31,16 @@ pub struct Launcher {
     /// The agent's start, microseconds since the Unix epoch: without a cursor, older entries are
     /// passed over.
     pub since_wall_us: i64,
+    /// This machine's id, as entries carry it; without it those that other machines sent here are
+    /// read as well.
+    pub machine: Option<String>,
+}
+
+/// The machine's id (`machine-id(5)`), where it has one.
+pub fn machine_id() -> Option<String> {
+    let text = std::fs::read_to_string("/etc/machine-id").ok()?;
+    let id = text.trim();
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
 /// What comes.
@@ -122,7 +132,14 @@ impl Follower {
             "--quiet",
             "--no-pager",
             "--follow",
+            // Alone, `--follow` means this boot: what was written before a reboot and not yet read
+            // would be passed over. With systemd 252 `--boot=all` does not change that, this does.
+            "--merge",
         ]);
+        // Which takes in the journals of other machines.
+        if let Some(machine) = &self.launcher.machine {
+            command.arg(format!("_MACHINE_ID={machine}"));
+        }
         match &self.cursor {
             Some(cursor) => command.arg("--no-tail").arg(format!("--cursor={cursor}")),
             None => command.arg("--lines=1"),

@@ -91,6 +91,7 @@ impl World {
             tasks: self.tasks.clone(),
             changes,
             since_wall_us: 10,
+            machine: None,
         });
         self.watcher.set(logs);
     }
