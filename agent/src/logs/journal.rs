@@ -13,8 +13,8 @@ use std::path::Path;
 
 use watchkeep_shared::wire::{heartbeat::LogGapReason, policy::JournalFilter};
 
-pub use self::feed::{Launcher, machine_id};
 use self::feed::{Feed, Item};
+pub use self::feed::{Launcher, machine_id};
 use super::{Reading, framing::MAX_LINE_BYTES, rules::Rules};
 
 /// What stands in place of a file's path.

@@ -27,7 +27,7 @@ pub(super) struct Memory {
     pub(super) max_id: i64,
     /// When the newest row arrived: proof that the collector was alive then.
     pub(super) last_arrival: Option<UnixMillis>,
-    /// How many rows of the tail were read.
+    /// How many rows of the tail are in no written state.
     pub(super) tail_rows: usize,
 }
 
@@ -49,7 +49,10 @@ pub(super) async fn rebuild(store: &Store, rules: &RulePack) -> Result<Memory, S
     }
     replay_tail(store, &mut memory).await?;
     newest_values(store, &mut memory.hosts).await?;
-    memory.max_id = heartbeats::max_id(store).await?.unwrap_or(0);
+    if let Some((id, arrived)) = heartbeats::newest(store).await? {
+        memory.max_id = id;
+        memory.last_arrival = Some(arrived);
+    }
     Ok(memory)
 }
 
@@ -67,8 +70,8 @@ pub(super) async fn one_host(store: &Store, id: HostId) -> Result<Option<HostEnt
     Ok(Some(entry))
 }
 
-/// Reads the tail once, from the oldest state on. An overdue host has no rows after its state, so
-/// it does not hold the start back.
+/// Reads what the states do not hold, from the oldest state on. An overdue host has no rows after its
+/// state, so it does not hold the start back.
 async fn replay_tail(store: &Store, memory: &mut Memory) -> Result<(), StoreError> {
     let live = memory
         .hosts
@@ -78,20 +81,16 @@ async fn replay_tail(store: &Store, memory: &mut Memory) -> Result<(), StoreErro
         return Ok(());
     };
     loop {
-        let page = heartbeats::tail_after(store, after).await?;
+        let page = heartbeats::unseen_after(store, after).await?;
         let Some(last) = page.last() else {
             return Ok(());
         };
         after = last.id;
-        memory.last_arrival = Some(UnixMillis(last.recorded_at));
         memory.tail_rows += page.len();
         for row in page {
             let Some(entry) = memory.hosts.get_mut(&HostId(row.host_id)) else {
                 continue;
             };
-            if row.id <= entry.written_id {
-                continue;
-            }
             let frame = row.stored_frame();
             entry.state.replay(frame);
             if !frame.late {
