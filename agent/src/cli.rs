@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::{layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
-use watchkeep_shared::token::EnrolmentToken;
+use watchkeep_shared::{metric, token::EnrolmentToken};
 
 use crate::{
     clock,
@@ -22,6 +22,7 @@ use crate::{
     identity::Identity,
     manual, platform, run, sampler,
     status::Status,
+    timekeeping,
 };
 
 /// Watches this server and reports to a Watchkeep collector.
@@ -242,9 +243,17 @@ fn keep_out_failed(dir: &Path) -> String {
 
 fn sample(json: bool) -> anyhow::Result<String> {
     let mut sampler = sampler::Sampler::new(clock::now());
-    runtime()?.block_on(async { tokio::time::sleep(Duration::from_millis(500)).await });
+    let (asked, ()) = runtime()?.block_on(async {
+        let pause = tokio::time::sleep(Duration::from_millis(500));
+        tokio::join!(timekeeping::look(), pause)
+    });
     let clocks = clock::now();
     let sample = sampler.sample(clocks, 0);
+    let (mut names, mut values) = (sample.schema.names.clone(), sample.values);
+    for (name, value) in asked {
+        names.push(name);
+        values.push(value.map(metric::round_to_hundredth));
+    }
     if json {
         let frame = watchkeep_shared::wire::heartbeat::Frame {
             boot: Some(crate::boot::boot_id()?),
@@ -252,16 +261,16 @@ fn sample(json: bool) -> anyhow::Result<String> {
             seq: 1,
             clocks,
             interval_ms: 500,
-            schema: sample.schema.id,
-            values: sample.values,
+            schema: metric::schema_id(&names),
+            values,
             services: None,
             events: Vec::new(),
         };
-        let both = serde_json::json!({ "frame": frame, "names": sample.schema.names });
+        let both = serde_json::json!({ "frame": frame, "names": names });
         return Ok(format!("{}\n", serde_json::to_string_pretty(&both)?));
     }
     let mut text = String::new();
-    for (name, value) in sample.schema.names.iter().zip(&sample.values) {
+    for (name, value) in names.iter().zip(&values) {
         match value {
             Some(value) => writeln!(text, "{name:<44} {value:>20}")?,
             None => writeln!(text, "{name:<44} {:>20}", "-")?,

@@ -33,6 +33,7 @@ pub mod sampler;
 pub mod services;
 pub mod spool;
 pub mod status;
+pub mod timekeeping;
 pub mod tls;
 pub mod uplink;
 

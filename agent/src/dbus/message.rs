@@ -11,6 +11,7 @@ const FIXED_BYTES: usize = 16;
 const LITTLE_ENDIAN: u8 = b'l';
 const VERSION: u8 = 1;
 const NO_REPLY: u8 = 1;
+const NO_AUTO_START: u8 = 2;
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +154,7 @@ pub struct Call {
     reply_to: Option<u32>,
     signature: String,
     body: Writer,
+    flags: u8,
 }
 
 impl Call {
@@ -167,13 +169,22 @@ impl Call {
             reply_to: None,
             signature: String::new(),
             body: Writer::default(),
+            flags: 0,
         }
+    }
+
+    /// The bus must not start the service that is called; without it the call fails.
+    #[must_use]
+    pub fn starting_nothing(mut self) -> Self {
+        self.flags |= NO_AUTO_START;
+        self
     }
 
     /// A signal to all who listen.
     pub fn signal(path: &str, interface: &str, member: &str) -> Self {
         Self {
             kind: Kind::Signal,
+            flags: NO_REPLY,
             ..Self::method("", path, interface, member)
         }
     }
@@ -183,6 +194,7 @@ impl Call {
         Self {
             kind: Kind::Return,
             reply_to: Some(to.serial),
+            flags: NO_REPLY,
             ..Self::method(&to.sender, "", "", "")
         }
     }
@@ -214,7 +226,7 @@ impl Call {
         let mut header = Writer::default();
         header.byte(LITTLE_ENDIAN);
         header.byte(self.kind.code());
-        header.byte(if self.kind == Kind::Call { 0 } else { NO_REPLY });
+        header.byte(self.flags);
         header.byte(VERSION);
         header.number(self.body.bytes.len() as u32);
         header.number(serial);

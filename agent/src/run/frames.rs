@@ -11,7 +11,11 @@ use watchkeep_shared::{
     },
 };
 
-use crate::sampler::{Busiest, Facts, NamedSchema, Sample, Sampler};
+use crate::{
+    process::Tasks,
+    sampler::{Busiest, Facts, NamedSchema, Sample, Sampler},
+    timekeeping::Timekeeping,
+};
 
 /// Every so many frames carry the services even without a change.
 const SERVICES_EVERY: u64 = 30;
@@ -21,13 +25,14 @@ const SHORTEST_SAMPLE_MS: i64 = 150;
 #[derive(Debug)]
 pub(super) struct FrameMaker {
     sampler: Sampler,
+    timekeeping: Timekeeping,
     seq: u64,
     started: Option<Event>,
     facts: Facts,
     busiest: Busiest,
     sent_services: Vec<Service>,
     last: Option<(Clocks, Sample)>,
-    /// The sampler's schema and ours, which has the probes' names besides.
+    /// The sampler's schema and ours, which has the names of what was asked or probed besides.
     joined: Option<(SchemaId, Arc<NamedSchema>)>,
 }
 
@@ -46,9 +51,10 @@ pub(super) struct Input {
 
 impl FrameMaker {
     /// `started` is the event of the first frame.
-    pub(super) fn new(sampler: Sampler, started: Event) -> Self {
+    pub(super) fn new(tasks: &Tasks, now: Clocks, started: Event) -> Self {
         Self {
-            sampler,
+            sampler: Sampler::new(now),
+            timekeeping: Timekeeping::start(tasks),
             seq: 0,
             started: Some(started),
             facts: Facts::default(),
@@ -72,7 +78,9 @@ impl FrameMaker {
     pub(super) fn make(&mut self, input: Input) -> (Frame, Arc<NamedSchema>) {
         self.seq += 1;
         let sample = self.measure(input.clocks, input.spool_frames);
-        let sample = self.with_values(sample, &input.values);
+        let mut values = self.timekeeping.values();
+        values.extend(input.values);
+        let sample = self.with_values(sample, &values);
         let mut events: Vec<Event> = self.started.take().into_iter().collect();
         events.extend(self.facts.news(input.clocks));
         events.extend(self.busiest.answer(input.clocks));
@@ -97,7 +105,7 @@ impl FrameMaker {
         (frame, sample.schema)
     }
 
-    /// Appends the probes' values, as many as a frame may have.
+    /// Appends values that the sampler did not measure, as many as a frame may have.
     fn with_values(&mut self, mut sample: Sample, values: &[(String, Option<f64>)]) -> Sample {
         let room = MAX_VALUES_PER_FRAME.saturating_sub(sample.values.len());
         let values = &values[..values.len().min(room)];
@@ -139,5 +147,56 @@ impl FrameMaker {
         let sample = self.sampler.sample(clocks, spool_frames);
         self.last = Some((clocks, sample.clone()));
         sample
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watchkeep_shared::wire::heartbeat::GoodbyeReason;
+
+    use super::*;
+    use crate::clock;
+
+    #[tokio::test]
+    async fn what_keeps_the_clock_and_what_was_probed_go_along_under_their_names() {
+        let tasks = Tasks::default();
+        let clocks = clock::now();
+        let started = Event::Goodbye {
+            reason: GoodbyeReason::Other,
+        };
+        let mut maker = FrameMaker::new(&tasks, clocks, started);
+        let mut values_of = |timekeeping: Timekeeping, probed: &[f64]| {
+            maker.timekeeping = timekeeping;
+            let probed = probed
+                .iter()
+                .map(|days| ("tls.days_left:x".to_owned(), Some(*days)));
+            let (frame, schema) = maker.make(Input {
+                clocks,
+                interval_ms: 10_000,
+                spool_frames: 0,
+                services: Vec::new(),
+                values: probed.collect(),
+                behind: false,
+                events: Vec::new(),
+            });
+            assert_eq!(frame.schema, metric::schema_id(&schema.names));
+            assert_eq!(frame.values.len(), schema.names.len());
+            let named = schema.names.iter().cloned().zip(frame.values);
+            named.collect::<Vec<_>>()
+        };
+        let clock = [("clock.synchronised", 1.0), ("clock.offset_ms", -0.25)];
+        let clock = clock.map(|(name, value)| (name.to_owned(), Some(value)));
+        let probed = ("tls.days_left:x".to_owned(), Some(30.0));
+        let both = values_of(Timekeeping::told(true, -0.251), &[30.0]);
+        assert!(
+            both.ends_with(&[clock[0].clone(), clock[1].clone(), probed.clone()]),
+            "{both:?}"
+        );
+        let alone = values_of(Timekeeping::told(true, -0.251), &[]);
+        assert!(alone.ends_with(&clock), "{alone:?}");
+        let neither = values_of(Timekeeping::start(&tasks), &[30.0]);
+        assert!(neither.ends_with(&[probed]), "{neither:?}");
+        assert!(neither.iter().all(|(name, _)| !name.starts_with("clock.")));
+        tasks.stop().await;
     }
 }

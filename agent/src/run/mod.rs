@@ -45,7 +45,6 @@ use crate::{
     platform::{self, ReloadSignal, StopSignal},
     policy::{self, Effective},
     process::Tasks,
-    sampler::Sampler,
     services::{Place, ProbeResult, Services, Wakes},
     spool::{Keep, Run, Spool},
     status::{Connection, Status},
@@ -152,7 +151,7 @@ pub async fn run(
     let tasks = Tasks::default();
     let reload = Reload::new(source, set_log_level);
     let began = boot::Start::look(&config.state_dir).await?;
-    let (mut agent, mut inputs) = Agent::new(config, reload, tasks.clone(), &began)?;
+    let (mut agent, mut inputs) = Agent::new(config, reload, &tasks, &began)?;
     let stop = stop_signal.wait();
     tokio::pin!(stop);
     loop {
@@ -214,7 +213,7 @@ impl Agent {
     fn new(
         config: Config,
         reload: Reload,
-        tasks: Tasks,
+        tasks: &Tasks,
         began: &boot::Start,
     ) -> Result<(Self, Inputs), RunError> {
         let identity = Identity::load(&config.state_dir)?;
@@ -245,7 +244,7 @@ impl Agent {
             poll: EVENT_LOG_POLL,
             retry: EVENT_LOG_RETRY,
         });
-        let (services, wakes) = Services::new(tasks, &config.limits, Place::system());
+        let (services, wakes) = Services::new(tasks.clone(), &config.limits, Place::system());
         let start = Instant::now();
         let mut agent = Self {
             policy: Effective::without_policy(&config.limits),
@@ -257,7 +256,7 @@ impl Agent {
             services,
             logs,
             notice,
-            frames: FrameMaker::new(Sampler::new(now), began.event(now)),
+            frames: FrameMaker::new(tasks, now, began.event(now)),
             spool,
             uplink,
             request: None,

@@ -40,7 +40,7 @@ impl Slow {
         let (now_boot_ms, wall_s) = (now.boot_ms, now.wall_ms / 1_000);
         if now_boot_ms >= self.minute_boot_ms {
             self.minute_boot_ms = now_boot_ms + OFTEN_MS;
-            self.each_minute = self.read_each_minute(wall_s, &mut writer.buffer);
+            self.each_minute = self.read_each_minute(&mut writer.buffer);
         }
         if now_boot_ms >= self.ten_minutes_boot_ms {
             self.ten_minutes_boot_ms = now_boot_ms + RARELY_MS;
@@ -51,12 +51,11 @@ impl Slow {
         }
     }
 
-    fn read_each_minute(&self, wall_s: i64, buffer: &mut Vec<u8>) -> Vec<Named> {
+    fn read_each_minute(&self, buffer: &mut Vec<u8>) -> Vec<Named> {
         let mut values = Vec::new();
         let counts = processes::count(&self.root, buffer);
         values.push(("system.processes".to_owned(), counts.map(|c| c.all)));
         values.push(("system.zombies".to_owned(), counts.map(|c| c.zombies)));
-        values.extend(upkeep::clock(&self.root, wall_s));
         values.extend(self.limits.read());
         values.extend(sensors::read(&self.root));
         values.extend(raid::read(&self.root));

@@ -1,6 +1,5 @@
-//! The state of the machine's upkeep: is its clock synchronised, does it need a reboot, do updates
-//! wait. All from files that others leave behind: the agent runs no package manager, takes no
-//! locks and asks no server. A fact that no file tells is left out, not guessed.
+//! The state of the machine's upkeep: does it need a reboot, do updates wait. All from files that
+//! others leave behind: the agent runs no package manager, takes no locks and asks no server. A fact that no file tells is left out, not guessed.
 
 use std::{os::unix::fs::MetadataExt, path::Path};
 
@@ -8,26 +7,6 @@ use super::{
     reader::{entries, text},
     slow::Named,
 };
-
-/// systemd-timesyncd asks its server every 34 minutes at the longest, by default. After so long
-/// without an answer the clock counts as not synchronised.
-const SYNCHRONISED_FOR_S: i64 = 3 * 3_600;
-
-/// Whether the clock is synchronised, by systemd-timesyncd, which touches a file whenever it set
-/// the clock (`systemd-timesyncd.service(8)`). The kernel's own flag needs `adjtimex(2)`, for which
-/// there is no safe call; chrony and ntpd leave nothing that others may read.
-pub(super) fn clock(root: &Path, wall_s: i64) -> Option<Named> {
-    let directory = root.join("run/systemd/timesync");
-    if !directory.is_dir() {
-        return None;
-    }
-    let age_s = age_s(&directory.join("synchronized"), wall_s);
-    let synchronised = age_s.is_some_and(|age_s| age_s < SYNCHRONISED_FOR_S);
-    Some((
-        "clock.synchronised".to_owned(),
-        Some(f64::from(u8::from(synchronised))),
-    ))
-}
 
 /// Reboot and updates.
 pub(super) fn read(root: &Path, wall_s: i64) -> Vec<Named> {
@@ -123,22 +102,6 @@ mod tests {
 
     fn changed_s(path: &Path) -> i64 {
         path.metadata().unwrap().ctime()
-    }
-
-    #[test]
-    fn the_clock_counts_as_synchronised_for_three_hours_after_it_was_set() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path();
-        assert_eq!(clock(root, 0), None);
-        let directory = root.join("run/systemd/timesync");
-        std::fs::create_dir_all(&directory).unwrap();
-        let value = |wall_s| clock(root, wall_s).unwrap().1;
-        assert_eq!(value(0), Some(0.0));
-        make(root, "run/systemd/timesync/synchronized", "");
-        let set_s = changed_s(&directory.join("synchronized"));
-        assert_eq!(value(set_s + 3_600), Some(1.0));
-        assert_eq!(value(set_s + 4 * 3_600), Some(0.0));
-        assert_eq!(value(set_s - 60), Some(1.0));
     }
 
     #[test]

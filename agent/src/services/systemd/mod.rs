@@ -29,14 +29,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    query::{MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, UNIT, unit_of},
+    query::{MANAGER, MANAGER_PATH, SYSTEMD, UNIT, unit_of},
     tracked::Tracked,
 };
 use super::{Found, ProbeResult};
 use crate::{
     clock,
     config::AllowedPath,
-    dbus::{self, Bus, BusError, Call, Message, Value},
+    dbus::{self, Bus, BusError, Call, Message, PROPERTIES, Value},
 };
 
 /// All units are looked at so often, whatever the signals say.

@@ -1,14 +1,13 @@
 //! Questions to systemd over the bus, and what its answers say.
 
 use super::classify::UnitFacts;
-use crate::dbus::{Bus, BusError, Call, Message, Value};
+use crate::dbus::{Bus, BusError, Call, Message, PROPERTIES, Value};
 
 pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
 pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
-pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const UNIT_PATHS: &str = "/org/freedesktop/systemd1/unit/";
 
 /// Units that are asked for at once: the bus lets a client wait for 128 answers.

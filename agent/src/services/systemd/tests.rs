@@ -1,10 +1,6 @@
 //! The watching of units against a real bus (`dbus-daemon`) and a stand-in for systemd on it.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::collections::BTreeMap;
 
 use watchkeep_shared::wire::{
     heartbeat::{Service, ServiceStatus},
@@ -12,39 +8,14 @@ use watchkeep_shared::wire::{
 };
 
 use super::{super::Services, query::path_of, *};
-use crate::{config::Config, process::Tasks, services::Wakes};
+use crate::{
+    config::Config,
+    dbus::testing::{Daemon, own},
+    process::Tasks,
+    services::Wakes,
+};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-
-/// A bus of its own; ended with it.
-struct Daemon(Child);
-
-impl Daemon {
-    async fn start(socket: &Path) -> Self {
-        let _ = std::fs::remove_file(socket);
-        let child = Command::new("dbus-daemon")
-            .args(["--session", "--nofork", "--nopidfile"])
-            .arg(format!("--address=unix:path={}", socket.display()))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("dbus-daemon is installed");
-        let daemon = Self(child);
-        let there = async {
-            while Bus::connect(socket).await.is_err() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, there).await.unwrap();
-        daemon
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// What the stand-in says of a unit.
 #[derive(Clone, Debug)]
@@ -79,10 +50,7 @@ type Change = (&'static str, Fake);
 /// Answers as systemd does until `changes` is closed.
 async fn systemd(socket: PathBuf, mut changes: mpsc::Receiver<Change>) -> Result<(), BusError> {
     let mut bus = Bus::connect(&socket).await?;
-    let name = Call::method(dbus::BUS, "/org/freedesktop/DBus", dbus::BUS, "RequestName")
-        .with_text(SYSTEMD)
-        .with("u", |body| body.number(0));
-    bus.call(&name).await?.into_result()?;
+    own(&mut bus, SYSTEMD).await?;
     let mut units: BTreeMap<&str, Fake> = BTreeMap::new();
     loop {
         tokio::select! {

@@ -5,7 +5,7 @@ use super::*;
 use crate::rules::DEFAULT_PACK_TOML;
 
 /// Rule, metric, a value that is well, one that is a breach, and how long it must last.
-const CASES: [(&str, &str, f64, f64, i64); 17] = [
+const CASES: [(&str, &str, f64, f64, i64); 19] = [
     (
         "certificate-expiring",
         "tls.days_left:/etc/x.pem",
@@ -45,6 +45,8 @@ const CASES: [(&str, &str, f64, f64, i64); 17] = [
         0.0,
         7_200,
     ),
+    ("clock-ahead", "clock.offset_ms", 240.0, 510.0, 600),
+    ("clock-behind", "clock.offset_ms", -240.0, -510.0, 600),
     (
         "reboot-required",
         "system.reboot_required",

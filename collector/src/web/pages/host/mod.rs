@@ -1,5 +1,6 @@
 //! One host: how it is, what runs on it, what its logs said, charts, tickets.
 
+mod clock;
 mod events;
 mod services;
 mod strip;
@@ -94,6 +95,7 @@ struct Facts {
     load: String,
     memory: String,
     processes: String,
+    clock: String,
     interval: String,
     interval_from: &'static str,
     policy_version: String,
@@ -215,6 +217,7 @@ fn facts(ctx: &Ctx, now: &HostNow, policy: &PolicyView) -> Facts {
         load,
         memory,
         processes: text("system.processes"),
+        clock: clock::words(now),
         interval: format::span(DurationMs(i64::from(now.interval_ms))),
         interval_from: services::level_words(policy.interval_ms.from),
         policy_waits: now.policy_version != policy.version,

@@ -1,0 +1,42 @@
+//! What the machine itself says of its clock, in words.
+
+use crate::{live::HostNow, web::format};
+
+/// As in `synchronised, 12 ms ahead`; a dash where nothing is known.
+pub(super) fn words(now: &HostNow) -> String {
+    let synchronised = now.value("clock.synchronised").map(|value| value > 0.5);
+    told(synchronised, now.value("clock.offset_ms"))
+}
+
+fn told(synchronised: Option<bool>, offset_ms: Option<f64>) -> String {
+    let state = match synchronised {
+        None => return "–".to_owned(),
+        Some(true) => "synchronised",
+        Some(false) => "not synchronised",
+    };
+    match offset_ms {
+        None => state.to_owned(),
+        Some(offset_ms) if offset_ms.abs() < 1.0 => format!("{state}, within 1 ms"),
+        Some(offset_ms) => {
+            let side = if offset_ms > 0.0 { "ahead" } else { "behind" };
+            let size = format::value(offset_ms.abs(), "ms");
+            format!("{state}, {size} {side}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_told_in_words() {
+        assert_eq!(told(None, None), "–");
+        assert_eq!(told(Some(false), None), "not synchronised");
+        assert_eq!(told(Some(true), None), "synchronised");
+        assert_eq!(told(Some(true), Some(-0.4)), "synchronised, within 1 ms");
+        assert_eq!(told(Some(true), Some(12.3)), "synchronised, 12 ms ahead");
+        let behind = "synchronised, 2.5 s behind";
+        assert_eq!(told(Some(true), Some(-2_500.0)), behind);
+    }
+}
