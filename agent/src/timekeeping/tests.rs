@@ -30,8 +30,9 @@ struct Machine {
 impl Machine {
     fn new(patience: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // Nobody is behind a port that was given back.
-        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        // Nobody is behind a port that was given back, and no other test takes it at this address.
+        let address = Ipv4Addr::new(127, rand::random(), rand::random(), 2);
+        let port = UdpSocket::bind((address, 0)).unwrap();
         let place = Place {
             chronyd: port.local_addr().unwrap(),
             timesyncd: dir.path().join("timesync"),
