@@ -8,3 +8,9 @@ use crate::platform;
 pub fn now() -> Clocks {
     platform::clocks()
 }
+
+/// The time by which the file system stamps files: no file that is made from now on has an earlier
+/// stamp. Microseconds since the Unix epoch.
+pub fn file_time_us() -> i64 {
+    platform::file_time_us()
+}

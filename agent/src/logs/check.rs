@@ -7,6 +7,8 @@
 //! with its own (copytruncate), and read on from where the original was left. What can't be found is
 //! reported as a gap.
 
+mod read;
+
 use std::{
     collections::HashSet,
     fs::{self, File},
@@ -18,6 +20,7 @@ use watchkeep_shared::wire::heartbeat::LogGapReason;
 
 use super::{
     Reading,
+    between::{Between, Known, Look},
     find::Pattern,
     framing::{Found, without_end},
     remember::{Remembered, SavedCheck, find_content, find_renamed},
@@ -30,8 +33,6 @@ use super::{
 const MAX_FILES: usize = 64;
 /// Files that were closed and are remembered, in case they come back.
 const MAX_REMEMBERED: usize = 64;
-/// A file that left its path is closed when it has not grown for so long: its writer has moved on.
-const RETIRED_FOR_MS: i64 = 60_000;
 
 #[derive(Debug)]
 pub(super) struct Check {
@@ -44,6 +45,7 @@ pub(super) struct Check {
     first_scan_ever: bool,
     /// Before the first scan of this process: remembered files must be found again.
     first_scan: bool,
+    between: Between,
     unreadable: HashSet<PathBuf>,
     /// Could not be read when the check was new; followed from their end once they can.
     old_unreadable: HashSet<PathBuf>,
@@ -58,6 +60,7 @@ impl Check {
             tails: Vec::new(),
             first_scan_ever: saved.is_none(),
             first_scan: true,
+            between: Between::new(saved.as_ref().and_then(|saved| saved.since_us)),
             remembered: saved
                 .map(|saved| saved.files)
                 .unwrap_or_default()
@@ -94,11 +97,13 @@ impl Check {
         SavedCheck {
             path: self.path.clone(),
             files: open.chain(closed).cloned().collect(),
+            since_us: self.between.committed_us(),
         }
     }
 
     /// Everything that was read has been handed over.
     pub(super) fn commit(&mut self) {
+        self.between.commit();
         let before = self.contents();
         for tail in &mut self.tails {
             tail.commit();
@@ -153,8 +158,10 @@ impl Check {
     }
 
     pub(super) fn scan(&mut self, reading: &mut Reading<'_>) {
+        let look = Look::now();
         let mut listed = self.pattern.files();
-        if listed.len() > MAX_FILES {
+        let is_crowded = listed.len() > MAX_FILES;
+        if is_crowded {
             self.leave_out_oldest(&mut listed, reading);
         }
         self.follow_renames(&listed, reading.now_ms);
@@ -162,7 +169,8 @@ impl Check {
             self.find_remembered(&listed, reading);
         }
         // Before new files are taken up: a copy must be known as one.
-        self.handle_truncations(reading);
+        let mut changes = self.handle_truncations(reading);
+        changes.extend(self.changes(&listed));
         let mut order: Vec<usize> = (0..listed.len()).collect();
         order.sort_by_key(|at| listed[*at].0.as_os_str().len());
         for at in order {
@@ -172,10 +180,42 @@ impl Check {
                 self.take_up(path, id, metadata.len(), reading);
             }
         }
+        if is_crowded {
+            // What is not followed can't be told from what was not seen.
+            self.between.looked(look, Vec::new(), &listed);
+        } else {
+            self.look_between(look, changes, &listed, reading);
+        }
         self.first_scan = false;
         self.first_scan_ever = false;
         self.read_all(reading);
         self.close_retired(reading);
+    }
+
+    /// Where something came or went.
+    fn changes(&mut self, listed: &[(PathBuf, fs::Metadata)]) -> Vec<PathBuf> {
+        let known = Known {
+            listed,
+            tails: &mut self.tails,
+            remembered: &self.remembered,
+        };
+        self.between.changes(&known, self.pattern.plain())
+    }
+
+    /// What came and went again.
+    fn look_between(
+        &mut self,
+        look: Look,
+        changes: Vec<PathBuf>,
+        listed: &[(PathBuf, fs::Metadata)],
+        reading: &mut Reading<'_>,
+    ) {
+        let mut known = Known {
+            listed,
+            tails: &mut self.tails,
+            remembered: &self.remembered,
+        };
+        self.between.look(look, changes, &mut known, reading);
     }
 
     fn leave_out_oldest(
@@ -231,7 +271,11 @@ impl Check {
             }
         }
         for mut known in gone {
-            let claimed: HashSet<FileId> = self.tails.iter().map(Tail::id).collect();
+            let others = self
+                .tails
+                .iter()
+                .filter(|tail| tail.position().copy_of.is_none());
+            let claimed: HashSet<FileId> = others.map(Tail::id).collect();
             let found = find_content(&known, &claimed, reading);
             if found.is_empty() {
                 // Kept until the gap is handed over.
@@ -242,9 +286,17 @@ impl Check {
                 self.push_instead_of_its_like(tail);
             }
         }
+        for at in 0..self.tails.len() {
+            let copy_of = self.tails[at].position().copy_of;
+            if copy_of.is_some_and(|content| !self.knows(content)) {
+                self.tails[at].set_copy(None);
+            }
+        }
     }
 
-    fn handle_truncations(&mut self, reading: &mut Reading<'_>) {
+    /// Returns the paths at which files were truncated.
+    fn handle_truncations(&mut self, reading: &mut Reading<'_>) -> Vec<PathBuf> {
+        let mut truncated = Vec::new();
         for at in 0..self.tails.len() {
             if self.tails[at].position().copy_of.is_some()
                 || !self.tails[at].was_truncated().unwrap_or(false)
@@ -253,6 +305,7 @@ impl Check {
             }
             reading.structure_changed = true;
             let before = self.tails[at].position().clone();
+            truncated.push(before.path.clone());
             let committed = self.tails[at].committed().clone();
             let rest = self.tails[at].restart().unwrap_or_default();
             if let Some(copy) = adopt_copy(&before, &committed, reading) {
@@ -274,6 +327,7 @@ impl Check {
                 .pending
                 .gap(&before.path, LogGapReason::Truncated, None);
         }
+        truncated
     }
 
     /// A copy that was left alone so far is now followed. The file that it is a copy of keeps its
@@ -405,81 +459,6 @@ impl Check {
                 }
                 None
             }
-        }
-    }
-
-    fn read_all(&mut self, reading: &mut Reading<'_>) {
-        // What left its path first: its lines are older.
-        let mut order: Vec<usize> = (0..self.tails.len()).collect();
-        order.sort_by_key(|at| self.tails[*at].retired_ms.is_none());
-        for at in order {
-            let tail = &mut self.tails[at];
-            if reading.budget == 0 || reading.pending.is_full() {
-                return;
-            }
-            if tail.position().copy_of.is_some() {
-                continue;
-            }
-            let path = tail.position().path.clone();
-            let head = tail.position().head;
-            let mut sink = Sink {
-                rules: &self.rules,
-                pending: reading.pending,
-                path: &path,
-            };
-            let start = self.rules.record_start.as_ref();
-            match tail.read(reading.budget, start, reading.now_ms, &mut |found| {
-                sink.take(&found)
-            }) {
-                Ok(0) => {}
-                Ok(bytes) => {
-                    reading.budget -= bytes;
-                    reading.moved = true;
-                    // Without its first bytes it could not be told from a successor.
-                    reading.structure_changed |= tail.position().head != head;
-                }
-                Err(error) => {
-                    if self.unreadable.insert(path.clone()) {
-                        tracing::warn!(path = %path.display(), %error, "a log can't be read");
-                        reading.pending.gap(&path, LogGapReason::Unreadable, None);
-                    }
-                }
-            }
-        }
-    }
-
-    fn close_retired(&mut self, reading: &mut Reading<'_>) {
-        let (budget, now_ms) = (reading.budget, reading.now_ms);
-        let mut at = 0;
-        while at < self.tails.len() {
-            let tail = &mut self.tails[at];
-            let over = budget > 0
-                && !reading.pending.is_full()
-                && tail
-                    .retired_ms
-                    .is_some_and(|at| now_ms - at.max(tail.grown_ms) >= RETIRED_FOR_MS);
-            if !over {
-                at += 1;
-                continue;
-            }
-            let mut tail = self.tails.swap_remove(at);
-            let path = tail.position().path.clone();
-            let mut sink = Sink {
-                rules: &self.rules,
-                pending: reading.pending,
-                path: &path,
-            };
-            tail.finish(&mut |found| sink.take(&found));
-            let mut kept = tail.kept().cloned();
-            let now = Some(tail.position().clone());
-            self.remembered
-                .extend(kept.next().map(|committed| Remembered { now, committed }));
-            // Until the gaps are handed over.
-            self.remembered.extend(kept.map(|committed| Remembered {
-                now: None,
-                committed,
-            }));
-            reading.structure_changed = true;
         }
     }
 }

@@ -84,6 +84,11 @@ impl Pattern {
         found
     }
 
+    /// The path, if it is one.
+    pub(super) fn plain(&self) -> Option<&Path> {
+        self.glob.is_none().then_some(&self.path)
+    }
+
     /// The nearest existing directory at or above the fixed part.
     pub(super) fn base(&self) -> Option<&Path> {
         self.base.ancestors().find(|dir| dir.is_dir())

@@ -6,6 +6,7 @@
 //! match, and no line counts twice or not at all. Whatever could not be read is an event itself.
 //! A whole line never leaves this machine before [`redact`] has been over it.
 
+mod between;
 mod check;
 mod event_log;
 mod find;

@@ -31,12 +31,18 @@ impl Remembered {
 pub(super) struct SavedCheck {
     pub(super) path: String,
     pub(super) files: Vec<Position>,
+    /// What was made from then on may not have been seen, microseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) since_us: Option<i64>,
 }
 
 /// The file under another name.
 pub(super) fn find_renamed(known: &Remembered, reading: &Reading<'_>) -> Option<Tail> {
     let before = known.now.as_ref()?;
-    renamed(before, reading).map(|found| again(before, &known.committed, found, reading.now_ms))
+    let found = renamed(before, reading)?;
+    let mut tail = again(before, &known.committed, found, reading.now_ms);
+    tail.set_copy(before.copy_of);
+    Some(tail)
 }
 
 /// What became of the content of a file that was not found: copied, with the file truncated and

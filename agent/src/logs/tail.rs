@@ -46,6 +46,11 @@ impl FileId {
             born_us: since.and_then(|since| i64::try_from(since.as_micros()).ok()),
         }
     }
+
+    /// When it was made, microseconds since the Unix epoch; `None`: the file system does not tell.
+    pub(super) fn born_us(self) -> Option<i64> {
+        self.born_us
+    }
 }
 
 /// A hash of a file's first bytes, up to 1 KiB, growing with the file until then.
@@ -114,22 +119,29 @@ impl Head {
     }
 
     fn of_first(file: &File, limit: u64) -> io::Result<Self> {
-        let mut buffer = vec![0; limit as usize];
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match platform::read_at(file, &mut buffer[filled..], filled as u64)? {
-                0 => break,
-                n => filled += n,
-            }
-        }
-        let digest = Sha256::digest(&buffer[..filled]);
+        let first = piece(file, 0, limit)?;
+        let digest = Sha256::digest(&first);
         let mut hash = [0; 8];
         hash.copy_from_slice(&digest[..8]);
         Ok(Self {
-            bytes: filled as u64,
+            bytes: first.len() as u64,
             hash: u64::from_be_bytes(hash),
         })
     }
+}
+
+/// Up to `limit` bytes at a place.
+fn piece(file: &File, at: u64, limit: u64) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; limit as usize];
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match platform::read_at(file, &mut buffer[filled..], at + filled as u64)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    buffer.truncate(filled);
+    Ok(buffer)
 }
 
 impl Tail {
@@ -166,6 +178,11 @@ impl Tail {
 
     pub(super) fn id(&self) -> FileId {
         self.position.id
+    }
+
+    /// Of the file as it is now, wherever that is.
+    pub(super) fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
     }
 
     pub(super) fn position(&self) -> &Position {
@@ -219,6 +236,19 @@ impl Tail {
     /// The file's first bytes as they are now, read already or not.
     pub(super) fn head_now(&self) -> io::Result<Head> {
         Head::of(&self.file)
+    }
+
+    /// Whether `other`, of so many bytes, is a copy of what this file has or of its beginning, by its
+    /// first and last bytes.
+    pub(super) fn is_copied_by(&self, other: &File, bytes: u64) -> bool {
+        let is_long_enough = self.file.metadata().is_ok_and(|own| own.len() >= bytes);
+        let limit = bytes.min(HEAD_BYTES);
+        let has_same = |at| {
+            let own = piece(&self.file, at, limit);
+            let others = piece(other, at, limit);
+            own.ok().zip(others.ok()).is_some_and(|(a, b)| a == b)
+        };
+        bytes > 0 && is_long_enough && has_same(0) && has_same(bytes - limit)
     }
 
     /// Whether the content that was read is no longer what the file begins with: it was truncated,

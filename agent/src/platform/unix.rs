@@ -49,6 +49,13 @@ pub fn clocks() -> Clocks {
     }
 }
 
+/// The time by which files are stamped, microseconds since the Unix epoch: that of the last tick
+/// (`clock_gettime(2)`, `CLOCK_REALTIME_COARSE`).
+pub fn file_time_us() -> i64 {
+    let time = clock_gettime(ClockId::RealtimeCoarse);
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
+}
+
 /// The running boot, a UUID (`random(4)`).
 pub fn boot_id() -> io::Result<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")

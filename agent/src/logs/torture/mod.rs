@@ -4,8 +4,8 @@
 //!
 //! Every content that a log ever has is a *generation* with a rule of its own, so that the counts
 //! say which lines are missing. Two losses can't be seen by anyone who reads files, and are
-//! excused: a generation that came and went between two looks, and lines that were written between
-//! the copy and the truncation of `copytruncate`.
+//! excused: a generation that was made and destroyed between two looks, and lines that were written
+//! between the copy and the truncation of `copytruncate`.
 
 mod world;
 
@@ -87,15 +87,11 @@ impl World {
                 if *create {
                     self.create();
                 }
-                self.look_if_plain();
             }
             Step::CopyTruncate {
                 look_between,
                 written_between,
-            } => {
-                self.copy_truncate(*look_between, u64::from(*written_between));
-                self.look_if_plain();
-            }
+            } => self.copy_truncate(*look_between, u64::from(*written_between)),
             Step::Truncate => self.truncate(),
             Step::Delete => self.delete(),
             Step::CompressNewest => self.compress_newest(),
@@ -103,10 +99,7 @@ impl World {
                 self.rename();
                 self.compress_newest();
             }
-            Step::SwitchLink => {
-                self.switch_link();
-                self.look_if_plain();
-            }
+            Step::SwitchLink => self.switch_link(),
             Step::LinkOutside => self.link_outside(),
             Step::Look => self.look(),
             Step::Frame => self.frame(),

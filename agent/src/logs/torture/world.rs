@@ -19,7 +19,7 @@ use watchkeep_shared::{
     },
 };
 
-use crate::logs::{LogWatcher, Redactor};
+use crate::logs::{LogWatcher, Redactor, tests::tick};
 use crate::{
     config::{AllowedPath, SpoolLimits},
     spool::{Keep, Run, Spool},
@@ -73,7 +73,6 @@ impl Collector {
 
 pub(super) struct World {
     dir: TempDir,
-    plain: bool,
     checks: Vec<LogCheck>,
     watcher: LogWatcher,
     spool: Spool,
@@ -140,7 +139,6 @@ impl World {
             watcher: watcher(&dir, None),
             spool: Spool::open(&dir.path().join("spool"), LIMITS, run(1)),
             dir,
-            plain,
             checks,
             processes: 1,
             seq: 0,
@@ -243,19 +241,11 @@ impl World {
         }
     }
 
-    /// A plain path does not show a file that is there only between two looks.
-    pub(super) fn look_if_plain(&mut self) {
-        if self.plain {
-            self.look();
-        }
-    }
-
     pub(super) fn rename(&mut self) {
         if self.live.is_none() {
             return;
         }
         self.finish_line();
-        self.look_if_plain();
         self.shift();
         fs::rename(self.path(0), self.path(1)).unwrap();
         self.rotated[0] = self.live.take();
@@ -272,9 +262,9 @@ impl World {
     pub(super) fn copy_truncate(&mut self, look_between: bool, written_between: u64) {
         let Some(generation) = self.live else { return };
         self.finish_line();
-        self.look_if_plain();
         self.shift();
         fs::copy(self.path(0), self.path(1)).unwrap();
+        tick();
         self.rotated[0] = Some(generation);
         if look_between {
             self.look();
@@ -317,13 +307,12 @@ impl World {
             let path = self.path(at + 1);
             let mut packed = b"\x1f\x8b\x08".to_vec();
             packed.extend(fs::read(&path).unwrap().into_iter().map(|byte| byte ^ 0x55));
-            fs::write(
-                self.dir
-                    .path()
-                    .join(format!("logs/app/app.log.{}.gz", at + 1)),
-                packed,
-            )
-            .unwrap();
+            let name = format!("logs/app/app.log.{}.gz", at + 1);
+            let mut archive = File::create(self.dir.path().join(name)).unwrap();
+            archive.write_all(&packed).unwrap();
+            // Like gzip.
+            let written = fs::metadata(&path).unwrap().modified().unwrap();
+            archive.set_modified(written).unwrap();
             fs::remove_file(path).unwrap();
             self.destroyed(generation);
             self.writer_lingers = false;
@@ -335,7 +324,6 @@ impl World {
         let is_link = self.path(0).is_symlink();
         if is_link {
             // The writer goes on elsewhere; what it left is still there, under no followed path.
-            self.look_if_plain();
             fs::remove_file(self.path(0)).unwrap();
             self.live = None;
         } else if self.live.is_some() {
