@@ -10,7 +10,7 @@ use std::{
 use super::super::{find::is_archive, tail::FileId};
 
 /// Names that one look passes by at most.
-const MAX_NAMES: usize = 100_000;
+const MAX_NAMES: usize = 200_000;
 /// Files of fitting names that one look asks about at most.
 const MAX_FILES: usize = 4_096;
 /// Words that stand for "the one before" at the end of a name.
