@@ -16,11 +16,8 @@ use std::{collections::BTreeMap, path::Path};
 use watchkeep_shared::wire::{heartbeat::LogGapReason, policy::EventLogFilter};
 
 pub use self::feed::EventLauncher;
-use self::{
-    feed::{Feed, Item},
-    record::Record,
-};
-use super::{Reading, framing::MAX_LINE_BYTES, rules::Rules};
+use self::{feed::Item, record::Record};
+use super::{Reading, feed::Feed, framing::MAX_LINE_BYTES, rules::Rules};
 
 /// What stands before the channel's name in place of a file's path.
 const PREFIX: &str = "eventlog:";
@@ -52,7 +49,7 @@ pub(super) struct EventLogs {
 struct Channel {
     name: String,
     checks: Vec<(EventLogFilter, Rules)>,
-    feed: Option<Feed>,
+    feed: Option<Feed<Item>>,
     bookmark: Option<String>,
     committed: Option<String>,
 }

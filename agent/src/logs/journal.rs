@@ -13,9 +13,9 @@ use std::path::Path;
 
 use watchkeep_shared::wire::{heartbeat::LogGapReason, policy::JournalFilter};
 
-use self::feed::{Feed, Item};
+use self::feed::Item;
 pub use self::feed::{Launcher, machine_id};
-use super::{Reading, framing::MAX_LINE_BYTES, rules::Rules};
+use super::{Reading, feed::Feed, framing::MAX_LINE_BYTES, rules::Rules};
 
 /// What stands in place of a file's path.
 pub(super) const PATH: &str = "journal";
@@ -25,7 +25,7 @@ pub(super) const PATH: &str = "journal";
 pub(super) struct Journal {
     launcher: Option<Launcher>,
     checks: Vec<(JournalFilter, Rules)>,
-    feed: Option<Feed>,
+    feed: Option<Feed<Item>>,
     cursor: Option<String>,
     committed: Option<String>,
 }

@@ -9,6 +9,7 @@
 mod between;
 mod check;
 mod event_log;
+mod feed;
 mod find;
 mod framing;
 #[cfg(any(test, fuzzing))]

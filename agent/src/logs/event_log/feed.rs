@@ -1,17 +1,15 @@
-//! Asks the Event Log beside the loop, and hands over what it says through a short queue: when nobody
-//! takes from it, nothing is asked. If the log can't be read it is tried again a while later.
+//! Asks the Event Log beside the loop, and hands over what it says: when nobody takes it, nothing is
+//! asked. If the log can't be read it is tried again a while later.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
+use super::super::feed::{Closed, Feed, Inlet};
 use crate::{
     platform::{EventLog, EventLogError, EventRecord, EventStream},
     process::Tasks,
 };
-
-/// Records that wait to be taken.
-const QUEUE: usize = 256;
 
 /// How to read the Event Log.
 #[derive(Clone, Debug)]
@@ -40,41 +38,21 @@ pub(super) enum Item {
     Failed,
 }
 
-#[derive(Debug)]
-pub(super) struct Feed {
-    items: mpsc::Receiver<Item>,
-}
-
-impl Feed {
-    pub(super) fn next(&mut self) -> Option<Item> {
-        self.items.try_recv().ok()
-    }
-}
-
 impl EventLauncher {
     /// Begins behind the record at a bookmark, or with the first that comes. Ends when the feed is
     /// dropped.
-    pub(super) fn start(&self, channel: &str, bookmark: Option<String>) -> Feed {
-        let (sender, items) = mpsc::channel(QUEUE);
-        let follower = Follower {
-            launcher: self.clone(),
-            channel: channel.to_owned(),
-            from: bookmark.map_or(From::Now, From::Behind),
-            items: sender,
-        };
-        let stop = self.tasks.stop_token();
-        self.tasks.spawn("eventlog", async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                _ = follower.run() => {}
-            }
-        });
-        Feed { items }
+    pub(super) fn start(&self, channel: &str, bookmark: Option<String>) -> Feed<Item> {
+        Feed::start((&self.tasks, "eventlog"), self.changes.clone(), |items| {
+            let follower = Follower {
+                launcher: self.clone(),
+                channel: channel.to_owned(),
+                from: bookmark.map_or(From::Now, From::Behind),
+                items,
+            };
+            follower.run()
+        })
     }
 }
-
-/// The other side has gone.
-struct Closed;
 
 /// Where to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,11 +66,11 @@ struct Follower {
     launcher: EventLauncher,
     channel: String,
     from: From,
-    items: mpsc::Sender<Item>,
+    items: Inlet<Item>,
 }
 
 impl Follower {
-    async fn run(mut self) -> Result<(), Closed> {
+    async fn run(mut self) -> Result<Infallible, Closed> {
         let mut said = false;
         loop {
             let before = self.from.clone();
@@ -101,7 +79,7 @@ impl Follower {
             let pause = match error {
                 EventLogError::Stale if self.from != From::Oldest => {
                     self.from = From::Oldest;
-                    self.send(Item::Lost).await?;
+                    self.items.send(Item::Lost).await?;
                     self.launcher.poll
                 }
                 error => {
@@ -109,12 +87,12 @@ impl Follower {
                         said = true;
                         let channel = &self.channel;
                         tracing::warn!(%channel, %error, "the Event Log can't be followed; it is tried again");
-                        self.send(Item::Failed).await?;
+                        self.items.send(Item::Failed).await?;
                     }
                     self.launcher.retry
                 }
             };
-            self.pause(pause).await?;
+            self.items.pause(pause).await?;
         }
     }
 
@@ -135,11 +113,11 @@ impl Follower {
             };
             stream = again;
             match answer {
-                Ok(records) if records.is_empty() => self.pause(self.launcher.poll).await?,
+                Ok(records) if records.is_empty() => self.items.pause(self.launcher.poll).await?,
                 Ok(records) => {
                     for record in records {
                         self.from = From::Behind(record.bookmark.clone());
-                        self.send(Item::Record(record)).await?;
+                        self.items.send(Item::Record(record)).await?;
                     }
                 }
                 Err(error) => return Ok(error),
@@ -153,7 +131,7 @@ impl Follower {
             match asked(move || source.last(&channel)).await {
                 Ok(Some(last)) => {
                     self.from = From::Behind(last.clone());
-                    self.send(Item::At(last)).await?;
+                    self.items.send(Item::At(last)).await?;
                 }
                 Ok(None) => self.from = From::Oldest,
                 Err(error) => return Ok(Err(error)),
@@ -165,20 +143,6 @@ impl Follower {
         };
         let (source, channel) = (self.launcher.source.clone(), self.channel.clone());
         Ok(asked(move || source.follow(&channel, after.as_deref())).await)
-    }
-
-    async fn pause(&self, pause: Duration) -> Result<(), Closed> {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => Ok(()),
-            () = self.items.closed() => Err(Closed),
-        }
-    }
-
-    async fn send(&self, item: Item) -> Result<(), Closed> {
-        self.items.send(item).await.map_err(|_| Closed)?;
-        // A full channel already says it.
-        let _ = self.launcher.changes.try_send(());
-        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
-//! Runs `journalctl` and hands over what it prints, through a short queue: when nobody takes from
-//! it, `journalctl` waits. If it ends it is started again a while later.
+//! Runs `journalctl` and hands over what it prints: when nobody takes it, `journalctl` waits. If it
+//! ends it is started again a while later.
 
-use std::{ffi::OsString, process::Stdio, time::Duration};
+use std::{convert::Infallible, ffi::OsString, process::Stdio, time::Duration};
 
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _, BufReader},
@@ -9,11 +9,12 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::entry::Entry;
+use super::{
+    super::feed::{Closed, Feed, Inlet},
+    entry::Entry,
+};
 use crate::process::Tasks;
 
-/// Entries that wait to be taken.
-const QUEUE: usize = 256;
 /// Longest printed entry, bytes.
 const MAX_ENTRY_BYTES: usize = 256 << 10;
 /// How long after its end `journalctl` is started again.
@@ -57,49 +58,29 @@ pub(super) enum Item {
     TooLong(u64),
 }
 
-#[derive(Debug)]
-pub(super) struct Feed {
-    items: mpsc::Receiver<Item>,
-}
-
-impl Feed {
-    pub(super) fn next(&mut self) -> Option<Item> {
-        self.items.try_recv().ok()
-    }
-}
-
 impl Launcher {
     /// Begins behind the entry at `cursor`, or with the first after the agent's start. Ends when the
     /// feed is dropped.
-    pub(super) fn start(&self, cursor: Option<String>) -> Feed {
-        let (sender, items) = mpsc::channel(QUEUE);
-        let follower = Follower {
-            launcher: self.clone(),
-            cursor,
-            items: sender,
-        };
-        let stop = self.tasks.stop_token();
-        self.tasks.spawn("journal", async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                _ = follower.run() => {}
-            }
-        });
-        Feed { items }
+    pub(super) fn start(&self, cursor: Option<String>) -> Feed<Item> {
+        Feed::start((&self.tasks, "journal"), self.changes.clone(), |items| {
+            let follower = Follower {
+                launcher: self.clone(),
+                cursor,
+                items,
+            };
+            follower.run()
+        })
     }
 }
-
-/// The other side has gone.
-struct Closed;
 
 struct Follower {
     launcher: Launcher,
     cursor: Option<String>,
-    items: mpsc::Sender<Item>,
+    items: Inlet<Item>,
 }
 
 impl Follower {
-    async fn run(mut self) -> Result<(), Closed> {
+    async fn run(mut self) -> Result<Infallible, Closed> {
         let mut said = false;
         loop {
             match self.command().spawn() {
@@ -115,12 +96,9 @@ impl Follower {
             if !said {
                 said = true;
                 tracing::warn!("the journal can't be followed; it is tried again");
-                self.send(Item::Failed).await?;
+                self.items.send(Item::Failed).await?;
             }
-            tokio::select! {
-                () = tokio::time::sleep(RESTART_AFTER) => {}
-                () = self.items.closed() => return Err(Closed),
-            }
+            self.items.pause(RESTART_AFTER).await?;
         }
     }
 
@@ -160,10 +138,7 @@ impl Follower {
         let mut lines = BufReader::new(stdout);
         let mut first = true;
         loop {
-            let line = tokio::select! {
-                line = line(&mut lines) => line,
-                () = self.items.closed() => return Err(Closed),
-            };
+            let line = self.items.or_closed(line(&mut lines)).await?;
             let item = match line {
                 Some(Ok(line)) => match Entry::parse(&line) {
                     Ok(entry) => self.item(entry, std::mem::take(&mut first)).await?,
@@ -175,7 +150,7 @@ impl Follower {
                 Some(Err(bytes)) => Item::TooLong(bytes),
                 None => return Ok(()),
             };
-            self.send(item).await?;
+            self.items.send(item).await?;
         }
     }
 
@@ -184,7 +159,7 @@ impl Follower {
         let before = self.cursor.replace(entry.cursor.clone());
         let known = match before {
             Some(before) if first && before != entry.cursor => {
-                self.send(Item::Lost).await?;
+                self.items.send(Item::Lost).await?;
                 false
             }
             Some(_) => first,
@@ -195,13 +170,6 @@ impl Follower {
         } else {
             Item::Entry(entry)
         })
-    }
-
-    async fn send(&self, item: Item) -> Result<(), Closed> {
-        self.items.send(item).await.map_err(|_| Closed)?;
-        // A full channel already says it.
-        let _ = self.launcher.changes.try_send(());
-        Ok(())
     }
 }
 
