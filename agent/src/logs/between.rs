@@ -242,15 +242,18 @@ impl Between {
             .collect();
         unseen.sort_by_key(|(file, _)| (file.id.born_us(), file.written_us));
         for (file, place) in unseen {
+            // It may lie there under several names.
+            if !self.told.insert(file.id) {
+                continue;
+            }
             match known.take_up(file, age(file, window), reading) {
-                Ok(()) => {
-                    self.told.insert(file.id);
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // Renamed again just now: the next look finds it.
+                    self.told.remove(&file.id);
                 }
-                // Renamed again just now: the next look finds it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     tracing::warn!(path = %file.path.display(), %error, "a rotated log can't be read");
-                    self.told.insert(file.id);
                     reading.pending.gap(place, LogGapReason::Unreadable, None);
                 }
             }

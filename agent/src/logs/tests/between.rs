@@ -97,6 +97,19 @@ fn what_the_first_look_at_a_rotation_does_not_show_the_second_does() {
 }
 
 #[test]
+fn what_lies_there_under_two_names_is_read_once_even_if_it_is_written_later() {
+    let mut world = followed("app.log");
+    world.rotate();
+    world.rotate();
+    fs::hard_link(world.path("app.log.1"), world.path("app.log.old")).unwrap();
+    world.settle();
+    world.append("app.log.1", "2 ERROR by a writer that still had it\n");
+    world.settle();
+    assert_eq!(world.matched(), 2);
+    assert_eq!(world.gaps, []);
+}
+
+#[test]
 fn copies_that_are_truncated_quickly_are_read_each() {
     for away in [false, true] {
         let mut world = followed("app.log");
