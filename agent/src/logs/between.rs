@@ -22,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
 use watchkeep_shared::wire::heartbeat::LogGapReason;
 
 use self::beside::{Beside, is_rotation_of, list, unpacked, written_us};
@@ -52,15 +53,26 @@ pub(super) struct Between {
     last: Option<Look>,
     /// What was made from then on may not have been seen.
     since: Option<Look>,
-    /// The same, of everything that was handed over.
-    committed: Option<Look>,
     /// What was at the paths; `None` in a new process.
     there: Option<Vec<(PathBuf, FileId)>>,
     /// Where something had changed at the last look.
     unsettled: Vec<PathBuf>,
-    /// Files that were dealt with.
+    /// Files since then that were dealt with.
     told: HashSet<FileId>,
     told_crowded: bool,
+    committed: Seen,
+}
+
+/// What a restart must know: of what was handed over.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Seen {
+    /// What was made from then on may not have been seen, microseconds since the Unix epoch; `None`:
+    /// there was no look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since_us: Option<i64>,
+    /// But these were dealt with.
+    #[serde(default, skip_serializing_if = "HashSet::is_empty")]
+    told: HashSet<FileId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,31 +104,31 @@ impl Look {
 }
 
 impl Between {
-    /// `since_us`: what [`Between::committed_us`] said before the restart; `None`: there was nothing.
-    pub(super) fn new(since_us: Option<i64>) -> Self {
-        let since = since_us.map(|file_us| Look {
+    /// `seen`: what [`Between::committed`] gave before the restart.
+    pub(super) fn new(seen: Seen) -> Self {
+        let since = seen.since_us.map(|file_us| Look {
             file_us,
             boot_ms: None,
         });
         Self {
             last: since,
             since,
-            committed: since,
             there: None,
             unsettled: Vec::new(),
-            told: HashSet::new(),
+            told: seen.told.clone(),
             told_crowded: false,
+            committed: seen,
         }
     }
 
     /// Everything that was found has been handed over.
     pub(super) fn commit(&mut self) {
-        self.committed = self.since;
+        self.committed.since_us = self.since.map(|look| look.file_us);
+        self.committed.told.clone_from(&self.told);
     }
 
-    /// What was made from then on a restart must look at, microseconds since the Unix epoch.
-    pub(super) fn committed_us(&self) -> Option<i64> {
-        self.committed.map(|look| look.file_us)
+    pub(super) fn committed(&self) -> &Seen {
+        &self.committed
     }
 
     /// Where another file is now than at the last look, or a content began. `plain`: the path, if the
@@ -216,6 +228,9 @@ impl Between {
         places.sort();
         places.dedup();
         let (lying, crowded) = list(&places, &series);
+        // Else they would gather where each look finds a change.
+        self.told
+            .retain(|id| lying.iter().any(|file| file.id == *id));
         if crowded && !self.told_crowded {
             self.told_crowded = true;
             let path = &places[0];

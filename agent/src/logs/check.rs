@@ -20,7 +20,7 @@ use watchkeep_shared::wire::heartbeat::LogGapReason;
 
 use super::{
     Reading,
-    between::{Between, Known, Look},
+    between::{Between, Known, Look, Seen},
     find::Pattern,
     framing::{Found, without_end},
     remember::{Remembered, SavedCheck, find_content, find_renamed},
@@ -60,7 +60,11 @@ impl Check {
             tails: Vec::new(),
             first_scan_ever: saved.is_none(),
             first_scan: true,
-            between: Between::new(saved.as_ref().and_then(|saved| saved.since_us)),
+            between: Between::new(
+                saved
+                    .as_ref()
+                    .map_or_else(Seen::default, |saved| saved.between.clone()),
+            ),
             remembered: saved
                 .map(|saved| saved.files)
                 .unwrap_or_default()
@@ -97,7 +101,7 @@ impl Check {
         SavedCheck {
             path: self.path.clone(),
             files: open.chain(closed).cloned().collect(),
-            since_us: self.between.committed_us(),
+            between: self.between.committed().clone(),
         }
     }
 

@@ -8,6 +8,7 @@ use watchkeep_shared::wire::heartbeat::LogGapReason;
 
 use super::{
     Reading,
+    between::Seen,
     rotation::{copied, renamed, reused},
     tail::{FileId, Position, Tail},
 };
@@ -31,9 +32,8 @@ impl Remembered {
 pub(super) struct SavedCheck {
     pub(super) path: String,
     pub(super) files: Vec<Position>,
-    /// What was made from then on may not have been seen, microseconds since the Unix epoch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) since_us: Option<i64>,
+    #[serde(default)]
+    pub(super) between: Seen,
 }
 
 /// The file under another name.

@@ -261,6 +261,20 @@ fn what_was_compressed_in_between_is_a_gap_and_what_was_read_is_none() {
     world.settle();
     assert_eq!(world.gaps, [(LogGapReason::RotatedAway, None)]);
     assert_eq!(world.matched(), 3, "the first of the two was open");
+    // A crash right after that was handed over, of an agent that had closed what it has read.
+    world.now_ms += 120_000;
+    world.append("app.log", "5 ERROR\n");
+    world.rename("app.log", "app.log-20260103");
+    tick();
+    world.append("app.log", "6 ERROR\n");
+    world.rename("app.log", "app.log-20260104");
+    world.pack("app.log-20260104");
+    world.scan_and_commit();
+    assert_eq!(world.gaps.len(), 2);
+    world.restart();
+    world.settle();
+    assert_eq!(world.gaps.len(), 2, "told once");
+    assert_eq!(world.matched(), 4);
 }
 
 #[test]
