@@ -264,7 +264,7 @@ impl Between {
             match known.take_up(file, age(file, window), reading) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // Renamed again just now: the next look finds it.
+                    // Renamed again just now, or not yet written: the next look tells.
                     self.told.remove(&file.id);
                 }
                 Err(error) => {

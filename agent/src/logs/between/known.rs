@@ -12,7 +12,7 @@ use super::{
     super::{
         Reading,
         remember::Remembered,
-        rotation::open_allowed,
+        rotation::{is_rotated_name, open_allowed},
         tail::{FileId, Tail},
     },
     Age,
@@ -100,8 +100,8 @@ impl Known<'_> {
         if FileId::of(&opened.metadata()?) != file.id {
             return Err(io::ErrorKind::NotFound.into());
         }
-        if file.bytes == 0 && !self.may_be_written(file) {
-            return Ok(());
+        if file.bytes == 0 && (age == Age::Unknown || self.may_be_begun_copy(file)) {
+            return Err(io::ErrorKind::NotFound.into());
         }
         let copy_of = self.copied_content(&opened, file.bytes);
         let is_crowded = self.tails.len() >= MAX_TAILS;
@@ -118,13 +118,17 @@ impl Known<'_> {
         Ok(())
     }
 
-    /// Whether an empty file is from before what is at the paths, so that its writer may still have it.
-    /// Else it is a copy that only begins.
-    fn may_be_written(&self, file: &Beside) -> bool {
-        let there = self.listed.iter().map(|(_, metadata)| FileId::of(metadata));
-        let newest_us = there.filter_map(FileId::born_us).max();
-        let born_us = file.id.born_us();
-        born_us.is_some() && (self.listed.is_empty() || born_us <= newest_us)
+    /// Whether an empty file may be a copy that only begins, of a followed file that was made before.
+    /// Else its writer may still have it.
+    fn may_be_begun_copy(&self, file: &Beside) -> bool {
+        self.tails.iter().any(|tail| {
+            let position = tail.position();
+            let mut names = std::iter::once(&position.path).chain(&position.target);
+            tail.retired_ms.is_none()
+                && names.any(|name| is_rotated_name(name, &file.path))
+                && tail.id().born_us() < file.id.born_us()
+                && tail.metadata().is_ok_and(|now| now.len() > 0)
+        })
     }
 
     fn copied_content(&self, file: &File, bytes: u64) -> Option<u64> {

@@ -106,6 +106,36 @@ fn what_lies_there_under_two_names_is_read_once_even_if_it_is_written_later() {
     world.append("app.log.1", "2 ERROR by a writer that still had it\n");
     world.settle();
     assert_eq!(world.matched(), 2);
+    // Nothing that is followed is at the path.
+    world.rename("app.log", "app.log.3");
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), "ERROR secret\n").unwrap();
+    tick();
+    world.append("app.log", "");
+    world.rename("app.log", "app.log.4");
+    symlink(outside.path().join("secret"), world.path("app.log")).unwrap();
+    world.settle();
+    world.append("app.log.4", "3 ERROR by another\n");
+    world.settle();
+    assert_eq!(world.matched(), 3);
+    assert_eq!(world.gaps, [(LogGapReason::Unreadable, None)]);
+}
+
+/// So far nothing of it can be told from a file that was renamed.
+#[test]
+fn a_copy_that_only_begins_is_not_taken_for_a_log() {
+    let mut world = followed("app.log");
+    world.rename("app.log", "app.log.1");
+    world.append("app.log", "2 ERROR\n");
+    tick();
+    world.rename("app.log.2", "app.log.3");
+    File::create(world.path("app.log.2")).unwrap();
+    world.scan_and_commit();
+    fs::copy(world.path("app.log"), world.path("app.log.2")).unwrap();
+    world.settle();
+    File::create(world.path("app.log")).unwrap();
+    world.settle();
+    assert_eq!(world.matched(), 2);
     assert_eq!(world.gaps, []);
 }
 
