@@ -314,7 +314,10 @@ impl Tail {
         if total > 0 && self.position.head.bytes < HEAD_BYTES && self.position.head.fits(&self.file)
         {
             self.position.head = Head::of(&self.file)?;
-            self.committed.head = self.position.head;
+            // More than was handed over a copy from before may not have.
+            if self.committed.head.is_empty() {
+                self.committed.head = self.position.head;
+            }
         }
         Ok(total)
     }

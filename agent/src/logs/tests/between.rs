@@ -234,6 +234,22 @@ fn what_was_there_before_or_is_another_log_is_not_read() {
     }
 }
 
+/// More was read of the file than the copy has. What was written after the copy nobody can know.
+#[test]
+fn a_copy_of_what_was_read_on_before_a_crash_is_not_counted_again() {
+    let mut world = followed("app.log");
+    world.append("app.log", "2 ERROR\n");
+    fs::copy(world.path("app.log"), world.path("app.log.3")).unwrap();
+    world.scan();
+    world.append("app.log", "3 ERROR\n");
+    world.scan();
+    File::create(world.path("app.log")).unwrap();
+    world.restart();
+    world.settle();
+    assert_eq!(world.matched(), 2);
+    assert_eq!(world.gaps, []);
+}
+
 #[test]
 fn a_log_of_which_only_the_header_is_known_is_not_taken_for_a_copy() {
     let mut world = followed("app.log");
