@@ -14,7 +14,7 @@ const REDACTED: &str = "[redacted]";
 
 /// Pattern and replacement, in the order in which they are applied.
 /// Classes are ASCII where that will do: Unicode ones compile to many times the size.
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 10] = [
     (
         r"(?s)-----BEGIN[A-Z ]*PRIVATE KEY-----.*?(?:-----END[A-Z ]*PRIVATE KEY-----|\z)",
         REDACTED,
@@ -29,7 +29,7 @@ const BUILT_IN: [(&str, &str); 9] = [
         REDACTED,
     ),
     (r"(?:AKIA|ASIA)[0-9A-Z]{16}", REDACTED),
-    (r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/@]+@", "${1}[redacted]@"),
+    URL_USER,
     (
         r#"(?i)((?:password|passwd|passphrase|passcode|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key|credentials?|client[-_ ]?id)[A-Za-z0-9_.-]*\\?["']?[ \t]*(?:=>|[:=])[ \t]*)(?:(?:\\?"(?:[^"\\]|\\[^"])*\\?"?|'[^']*'?)(?:\[redacted\]|[^\s,;&"'\]})])*|(?:\[redacted\]|[^\s,;&"'\]})])+)"#,
         "${1}[redacted]",
@@ -42,7 +42,16 @@ const BUILT_IN: [(&str, &str); 9] = [
         r#"[^\s@<>()\[\],;:"'=]+@[^\s@<>()\[\],;:"'=./]+(?:\.[^\s@<>()\[\],;:"'=./]+)+"#,
         "[e-mail]",
     ),
+    // An address that was taken out may have stood in the way.
+    URL_USER,
 ];
+
+/// User information in a URL. A password may hold a slash, though it should not; one after digits
+/// alone is that behind a port.
+const URL_USER: (&str, &str) = (
+    r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/@]+|[^\s/@:]*:[0-9]*[^\s/@0-9][^\s@]*)@",
+    "${1}[redacted]@",
+);
 
 /// Takes secrets out of lines.
 #[derive(Debug)]
@@ -207,6 +216,18 @@ mod tests {
             (
                 "connect postgres://bob:pw@db/x",
                 "connect postgres://[redacted]@db/x",
+            ),
+            (
+                "connect postgres://bob:p/w@db/x",
+                "connect postgres://[redacted]@db/x",
+            ),
+            (
+                "GET http://registry:8080/@scope/name",
+                "GET http://registry:8080/@scope/name",
+            ),
+            (
+                "connect x://bob:/y@mail.example.org@db",
+                "connect x://[redacted]@db",
             ),
             ("-----BEGIN RSA PRIVATE KEY-----MIIE", "[redacted]"),
             (
