@@ -23,9 +23,14 @@ pub fn caps(data: &[u8]) {
     let Ok(policy) = serde_json::from_slice::<Policy>(text) else {
         return;
     };
-    let written = serde_json::to_vec(&policy).expect("a policy has string keys only");
-    let read: Policy = serde_json::from_slice(&written).expect("what was written is read");
-    assert_eq!(read, policy, "written and read again");
+    let again = |policy: &Policy| -> Policy {
+        let written = serde_json::to_vec(policy).expect("a policy has string keys only");
+        serde_json::from_slice(&written).expect("what was written is read")
+    };
+    // A key that stands twice, which RFC 8259 leaves open, makes an item one of an unknown kind until it
+    // is written: then the last one counts.
+    let kept = again(&policy);
+    assert_eq!(again(&kept), kept, "written and read again");
     let patterns = policy.logs.iter().flat_map(|log| {
         let rules = log.rules.iter().map(|rule| &rule.pattern);
         rules.chain(&log.record_start)
