@@ -4,13 +4,13 @@
 # `N passed, N failed`, the sum of all tests and checks; the exit code is 0 only if none failed.
 #
 #   tests/run.sh          everything
-#   tests/run.sh quick    without end-to-end tests, browser, packages and machines
+#   tests/run.sh quick    without end-to-end tests, fuzzing, browser, packages and machines
 #   tests/run.sh STAGE... these stages only, as in `tests/run.sh clippy tests`
 set -euo pipefail
 # shellcheck source=packaging/lib.sh
 . "$(dirname "$0")/../packaging/lib.sh"
 
-ALL=(format scripts dependencies clippy build tests doctests docs browser packages machine)
+ALL=(format scripts dependencies clippy build tests fuzz doctests docs browser packages machine)
 QUICK=(format scripts dependencies clippy tests doctests docs)
 
 cd "$ROOT"
@@ -114,6 +114,15 @@ stage_tests() {
     # The end-to-end tests start the programs.
     stage_build || return 1
     run_nextest -E 'not binary_id(watchkeep-tests::machine)'
+}
+
+# What reads the bytes of strangers, each for a minute, with other inputs in each run. Without the
+# instruments of tests/fuzz/run.sh, which need another compiler.
+stage_fuzz() {
+    stage_build || return 1
+    WATCHKEEP_FUZZ_SECONDS=60 \
+        run_nextest --success-output final \
+        -E 'package(watchkeep-agent) and test(/^(logs|policy|spool)::fuzz::tests::/)'
 }
 
 # run_nextest FILTER...: runs tests of the workspace and counts them.

@@ -1,9 +1,12 @@
 //! The fuzz targets' bodies on stable, within a test's time: each is given what once broke it
 //! (`tests/fuzz/found/TARGET/`), its seeds, seeds that were bent, and bytes without sense. A
-//! package with bodies includes this file into its tests; `tests/fuzz/run.sh` looks longer, guided by
-//! coverage.
+//! package with bodies includes this file into its tests; `tests/run.sh fuzz` goes on with other inputs
+//! for a minute a target; `tests/fuzz/run.sh` looks longer, guided by coverage.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use proptest::{
     prelude::*,
@@ -14,6 +17,9 @@ use proptest::{
 /// How often bent seeds are tried, unless `PROPTEST_CASES` says otherwise; then they are others each
 /// time.
 const CASES: u32 = 400;
+
+/// Seconds to go on for, with other inputs each time.
+const SECONDS: &str = "WATCHKEEP_FUZZ_SECONDS";
 
 /// One change to an input.
 #[derive(Clone, Debug)]
@@ -60,13 +66,27 @@ pub(crate) fn check(target: &str, seeds: &[Vec<u8>], body: impl Fn(&[u8])) {
         1 => prop::collection::vec(any::<u8>(), 0..300),
         6 => bent,
     ];
-    let checked = runner.run(&inputs, |input| {
-        body(&input);
-        Ok(())
-    });
-    if let Err(error) = checked {
-        panic!("target {target}: {error}");
+    let look = |runner: &mut TestRunner| {
+        let checked = runner.run(&inputs, |input| {
+            body(&input);
+            Ok(())
+        });
+        if let Err(error) = checked {
+            panic!("target {target}: {error}");
+        }
+    };
+    look(&mut runner);
+    let Ok(seconds) = std::env::var(SECONDS) else {
+        return;
+    };
+    let seconds = seconds.parse().expect("WATCHKEEP_FUZZ_SECONDS is a number");
+    let (begun, length) = (Instant::now(), Duration::from_secs(seconds));
+    let mut rounds = 0;
+    while begun.elapsed() < length {
+        look(&mut TestRunner::new(runner.config().clone()));
+        rounds += 1;
     }
+    println!("{target}: {} inputs more", rounds * runner.config().cases);
 }
 
 fn found(target: &str) -> Vec<Vec<u8>> {
