@@ -37,8 +37,13 @@ const MIGRATIONS: [(&str, &str, &str); MIGRATIONS_LEN] = [
         include_str!("../../migrations/sqlite/0003_policy.sql"),
         include_str!("../../migrations/postgres/0003_policy.sql"),
     ),
+    (
+        "trust",
+        include_str!("../../migrations/sqlite/0004_trust.sql"),
+        include_str!("../../migrations/postgres/0004_trust.sql"),
+    ),
 ];
-pub(super) const MIGRATIONS_LEN: usize = 3;
+pub(super) const MIGRATIONS_LEN: usize = 4;
 
 /// Where the store is.
 #[derive(Clone, PartialEq, Eq)]
