@@ -11,8 +11,9 @@ use super::say;
 use crate::{
     boot,
     config::Config,
+    health::{Health, Signals},
     reports,
-    store::{fleet, heartbeats, leases},
+    store::{fleet, heartbeats, leases, views},
 };
 
 #[derive(Debug, clap::Args)]
@@ -37,8 +38,7 @@ struct HostStatus {
     name: String,
     client: String,
     site: String,
-    /// `up`, `silent`, `never_seen` or `retired`.
-    state: &'static str,
+    state: Health,
     last_seen_ms: Option<i64>,
 }
 
@@ -62,6 +62,11 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
             states.insert(HostId(row.host_id), serde_json::from_value(host.clone())?);
         }
     }
+    let firing: HashMap<HostId, u32> = views::firing_by_host(&app.store)
+        .await?
+        .into_iter()
+        .map(|(id, count)| (id, u32::try_from(count).unwrap_or(u32::MAX)))
+        .collect();
     let mut hosts = Vec::new();
     for row in fleet::hosts(&app.store).await? {
         let id = HostId(row.id);
@@ -70,18 +75,18 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
             .and_then(|state| state.last)
             .map(|last| last.at);
         let seen = open.get(&id).map(|chain| chain.valid_to).max(last);
-        let overdue = states.get(&id).is_some_and(|state| state.overdue);
+        let recorded = row.recorded();
+        let signals = seen.map(|_| Signals {
+            quarantined: false,
+            silent: states.get(&id).is_some_and(|state| state.overdue),
+            firing: firing.get(&id).copied().unwrap_or_default(),
+        });
         hosts.push(HostStatus {
             id: id.to_string(),
             name: row.name,
             client: row.client_name,
             site: row.site_name,
-            state: match (row.retired_at, seen) {
-                (Some(_), _) => "retired",
-                (None, None) => "never_seen",
-                (None, Some(_)) if overdue => "silent",
-                (None, Some(_)) => "up",
-            },
+            state: Health::of(recorded, signals),
             last_seen_ms: seen.map(|at| at.0),
         });
     }
@@ -118,8 +123,12 @@ fn print(status: &Status) -> anyhow::Result<()> {
     say(&format!("{} hosts", status.hosts.len()))?;
     for host in &status.hosts {
         say(&format!(
-            "  {:<10} {:<30} {} {}",
-            host.state, host.name, host.client, host.id
+            "  {:<11} {:<30} {} · {}  {}",
+            host.state.as_str(),
+            host.name,
+            host.client,
+            host.site,
+            host.id
         ))?;
     }
     say(&format!("{} open tickets", status.open_tickets.len()))?;

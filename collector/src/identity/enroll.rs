@@ -163,6 +163,7 @@ pub async fn enroll(
         }
         rows::revoke_host(&mut tx, host, now).await?;
         fleet::set_quarantine(&mut tx, host, None).await?;
+        fleet::set_revoked(&mut tx, host, None).await?;
     } else {
         let new = fleet::NewHost {
             id: host,

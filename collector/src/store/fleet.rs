@@ -9,6 +9,7 @@ use super::{
     row::row,
     tx::{on_read, on_tx},
 };
+use crate::health::Recorded;
 
 /// Hosts hash into this many partitions.
 pub const PARTITIONS: i32 = 64;
@@ -20,7 +21,7 @@ const IS_ACTIVE: &str = "SELECT COUNT(*) FROM host WHERE id = $1 AND retired_at 
 macro_rules! select_host {
     () => {
         "SELECT host.id, client_id, site_id, contract_id, part, host.name, \
-         enrolled_at, retired_at, client.name AS client_name, \
+         enrolled_at, retired_at, quarantined_at, revoked_at, client.name AS client_name, \
          (SELECT site.name FROM site WHERE site.id = host.site_id) AS site_name \
          FROM host JOIN client ON client.id = host.client_id"
     };
@@ -46,6 +47,7 @@ const SITES: &str = "SELECT site.id, site.client_id, site.contract_id, site.name
     ORDER BY site.name";
 const SITE_BY_NAME: &str = "SELECT id FROM site WHERE name = $1";
 const SET_QUARANTINE: &str = "UPDATE host SET quarantined_at = $2 WHERE id = $1";
+const SET_REVOKED: &str = "UPDATE host SET revoked_at = $2 WHERE id = $1";
 const IS_QUARANTINED: &str =
     "SELECT COUNT(*) FROM host WHERE id = $1 AND quarantined_at IS NOT NULL";
 const RETIRE_HOST: &str = "UPDATE host SET retired_at = $2 WHERE id = $1 AND retired_at IS NULL";
@@ -85,10 +87,25 @@ row! {
         pub enrolled_at: i64,
         /// When it was retired.
         pub retired_at: Option<i64>,
+        /// Since when two machines use its identity.
+        pub quarantined_at: Option<i64>,
+        /// Since when all its certificates are revoked.
+        pub revoked_at: Option<i64>,
         /// Whose it is, by name.
         pub client_name: String,
         /// Where it stands, by name.
         pub site_name: String,
+    }
+}
+
+impl HostRow {
+    /// What of it decides how the host is.
+    pub const fn recorded(&self) -> Recorded {
+        Recorded {
+            retired: self.retired_at.is_some(),
+            quarantined: self.quarantined_at.is_some(),
+            revoked: self.revoked_at.is_some(),
+        }
     }
 }
 
@@ -182,6 +199,19 @@ pub async fn set_quarantine(
     since: Option<UnixMillis>,
 ) -> Result<(), StoreError> {
     on_tx!(tx, c => sqlx::query(SET_QUARANTINE)
+        .bind(host.uuid())
+        .bind(since.map(|at| at.0))
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Records since when all certificates of a host are revoked, or that it has a good one again.
+pub async fn set_revoked(
+    tx: &mut Tx,
+    host: HostId,
+    since: Option<UnixMillis>,
+) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(SET_REVOKED)
         .bind(host.uuid())
         .bind(since.map(|at| at.0))
         .execute(c).await.map(drop))?;

@@ -93,8 +93,9 @@ pub async fn insert_certificate(
     Ok(())
 }
 
-/// Revokes every certificate of a host. Returns how many.
+/// Revokes every certificate of a host and records that on the host. Returns how many.
 pub async fn revoke_host(tx: &mut Tx, host: HostId, now: UnixMillis) -> Result<u64, StoreError> {
+    super::fleet::set_revoked(tx, host, Some(now)).await?;
     Ok(on_tx!(tx, c => sqlx::query(REVOKE_HOST)
         .bind(host.uuid())
         .bind(now.0)

@@ -8,6 +8,7 @@ use watchkeep_core::ids::{ContractId, TicketId};
 use watchkeep_shared::{HostId, UnixMillis};
 
 use super::{Store, StoreError, row::row, tx::on_read};
+use crate::health::Recorded;
 
 pub use tickets::{
     DeliveryView, TicketEventView, TicketFilter, TicketView, archive, deliveries, open_tickets,
@@ -19,14 +20,16 @@ pub const PAGE_ROWS: usize = 50;
 
 const ANSWERS: &str = "SELECT COUNT(*) FROM counter";
 const CLIENTS: &str = "SELECT id, name FROM client ORDER BY name";
+const FIRING_BY_HOST: &str = "SELECT host_id AS id, COUNT(*) AS count FROM alert \
+    WHERE cleared_at IS NULL GROUP BY host_id";
 const OPEN_BY_HOST: &str = "SELECT host_id AS id, COUNT(*) AS count FROM ticket \
     WHERE state NOT IN ('resolved', 'closed') AND host_id IS NOT NULL GROUP BY host_id";
 
 macro_rules! hosts {
     ($rest:literal) => {
         concat!(
-            "SELECT h.id, h.name, h.agent_version, h.enrolled_at, h.retired_at, h.client_id, \
-             c.name AS client, h.site_id, s.name AS site, h.contract_id, k.name AS contract \
+            "SELECT h.id, h.name, h.agent_version, h.enrolled_at, h.retired_at, h.quarantined_at, \
+             h.revoked_at, h.client_id, c.name AS client, h.site_id, s.name AS site, h.contract_id, k.name AS contract \
              FROM host h JOIN client c ON c.id = h.client_id JOIN site s ON s.id = h.site_id \
              LEFT JOIN contract k ON k.id = h.contract_id ",
             $rest
@@ -86,6 +89,10 @@ row! {
         pub enrolled_at: i64,
         /// When its record ended.
         pub retired_at: Option<i64>,
+        /// Since when two machines use its identity.
+        pub quarantined_at: Option<i64>,
+        /// Since when all its certificates are revoked.
+        pub revoked_at: Option<i64>,
         /// Its client.
         pub client_id: Uuid,
         /// Its client's name.
@@ -98,6 +105,17 @@ row! {
         pub contract_id: Option<Uuid>,
         /// Name of what covers it.
         pub contract: Option<String>,
+    }
+}
+
+impl HostView {
+    /// What of it decides how the host is.
+    pub const fn recorded(&self) -> Recorded {
+        Recorded {
+            retired: self.retired_at.is_some(),
+            quarantined: self.quarantined_at.is_some(),
+            revoked: self.revoked_at.is_some(),
+        }
     }
 }
 
@@ -220,6 +238,15 @@ pub async fn clients(store: &Store) -> Result<Vec<Named>, StoreError> {
 /// How many open tickets each host has; hosts without any are left out.
 pub async fn open_tickets_by_host(store: &Store) -> Result<Vec<(HostId, i64)>, StoreError> {
     let rows: Vec<Counted> = on_read!(store, c => query_as(OPEN_BY_HOST).fetch_all(c).await?);
+    Ok(rows
+        .into_iter()
+        .map(|row| (HostId(row.id), row.count))
+        .collect())
+}
+
+/// How many alerts fire on each host; hosts without any are left out.
+pub async fn firing_by_host(store: &Store) -> Result<Vec<(HostId, i64)>, StoreError> {
+    let rows: Vec<Counted> = on_read!(store, c => query_as(FIRING_BY_HOST).fetch_all(c).await?);
     Ok(rows
         .into_iter()
         .map(|row| (HostId(row.id), row.count))

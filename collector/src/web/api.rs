@@ -22,6 +22,7 @@ use super::{
     pages::{self, fleet, tickets},
 };
 use crate::{
+    health::{Health, Signals},
     series::{self, Series},
     store::views,
     tickets::TicketEvidence,
@@ -59,8 +60,7 @@ struct FleetHost {
     client: String,
     site: String,
     contract: Option<String>,
-    /// `up`, `alerting`, `silent` or `waiting`.
-    state: &'static str,
+    state: Health,
     last_seen_at: Option<i64>,
     firing: u32,
     services_down: usize,
@@ -73,19 +73,20 @@ struct FleetHost {
 impl FleetHost {
     fn of(one: &fleet::HostState) -> Self {
         let now = one.now.as_ref();
+        let value = |name: &str| one.current().and_then(|now| now.value(name));
         Self {
             id: one.host.id.to_string(),
             name: one.host.name.clone(),
             client: one.host.client.clone(),
             site: one.host.site.clone(),
             contract: one.host.contract.clone(),
-            state: one.health.as_str(),
+            state: one.health,
             last_seen_at: now.map(|now| now.last_seen_at.0),
             firing: now.map_or(0, |now| now.firing),
             services_down: one.services_down(),
             open_tickets: one.tickets,
-            cpu_busy_pct: now.and_then(|now| now.value("cpu.busy_pct")),
-            mem_used_pct: now.and_then(|now| now.value("mem.used_pct")),
+            cpu_busy_pct: value("cpu.busy_pct"),
+            mem_used_pct: value("mem.used_pct"),
             worst_disk_used_pct: one.worst_disk().map(|(_, value)| value),
         }
     }
@@ -108,10 +109,10 @@ struct Host {
     agent_version: String,
     enrolled_at: i64,
     retired_at: Option<i64>,
-    state: &'static str,
+    state: Health,
     last_seen_at: Option<i64>,
     policy_version: Option<u64>,
-    /// The newest values by metric name.
+    /// The newest values by metric name; empty while no heartbeats arrive.
     values: BTreeMap<String, Option<f64>>,
     services: Vec<Service>,
 }
@@ -121,8 +122,10 @@ async fn host(ctx: Ctx, Path(id): Path<String>) -> Result<Json<Host>, WebError> 
     let host = views::host(&ctx.web.app.store, id).await?;
     let host = host.ok_or(WebError::NotFound("there is no host with this id"))?;
     let now = ctx.web.app.live.host(id);
-    let state = fleet::Health::of(now.as_ref()).as_str();
-    let values = now.as_ref().map_or_else(BTreeMap::new, |now| {
+    let state = Health::of(host.recorded(), now.as_ref().map(Signals::from));
+    // What a host last said is not how it is now.
+    let current = now.as_ref().filter(|_| state.is_up());
+    let values = current.map_or_else(BTreeMap::new, |now| {
         now.names
             .iter()
             .cloned()
@@ -142,7 +145,7 @@ async fn host(ctx: Ctx, Path(id): Path<String>) -> Result<Json<Host>, WebError> 
         last_seen_at: now.as_ref().map(|now| now.last_seen_at.0),
         policy_version: now.as_ref().map(|now| now.policy_version),
         values,
-        services: now.map_or_else(Vec::new, |now| now.services),
+        services: current.map_or_else(Vec::new, |now| now.services.clone()),
     }))
 }
 

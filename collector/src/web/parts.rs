@@ -5,7 +5,7 @@ use askama::{Template, filters::HtmlSafe};
 use watchkeep_shared::UnixMillis;
 
 use super::format;
-use crate::store::views::TicketView;
+use crate::{health::Health, store::views::TicketView};
 
 /// An icon from the sprite; always beside a word that says the same.
 #[derive(Clone, Debug, Template)]
@@ -165,6 +165,20 @@ impl TicketRow {
             opened: Time::new(UnixMillis(ticket.opened_at), now),
         }
     }
+}
+
+/// How a host is.
+pub(crate) fn health(health: Health) -> Pill {
+    let (tone, icon) = match health {
+        Health::Quarantined => ("crit", "warn"),
+        Health::Revoked => ("crit", "crit"),
+        Health::Silent => ("crit", "silent"),
+        Health::Alerting => ("warn", "warn"),
+        Health::Waiting => ("idle", "wait"),
+        Health::Up => ("ok", "up"),
+        Health::Retired => ("idle", "info"),
+    };
+    pill(tone, icon, health.label())
 }
 
 /// A ticket's state, from its stored word, with its icon and its word for people.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use watchkeep_shared::{HostId, metric};
 
 use crate::{
+    health::{Health, Signals},
     live::HostNow,
     store::views::{self, HostView},
     web::{
@@ -20,7 +21,7 @@ use crate::{
             Choice, choices, client_choices,
             troubles::{Trouble, troubles},
         },
-        parts::{Gauge, Pill, Time, pill},
+        parts::{self, Gauge, Pill, Time},
     },
 };
 
@@ -51,6 +52,7 @@ struct FleetPage {
     total: usize,
     up: usize,
     silent: usize,
+    rejected: usize,
     waiting: usize,
     firing: usize,
     services_down: usize,
@@ -79,55 +81,6 @@ struct HostRow {
     tickets: i64,
 }
 
-/// How a host is, worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Health {
-    Silent,
-    Alerting,
-    Waiting,
-    Up,
-}
-
-impl Health {
-    pub(crate) fn of(now: Option<&HostNow>) -> Self {
-        match now {
-            None => Self::Waiting,
-            Some(host) if host.silent => Self::Silent,
-            Some(host) if host.firing > 0 => Self::Alerting,
-            Some(_) => Self::Up,
-        }
-    }
-
-    /// For filters and the API.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Silent => "silent",
-            Self::Alerting => "alerting",
-            Self::Waiting => "waiting",
-            Self::Up => "up",
-        }
-    }
-
-    pub(crate) fn pill(self) -> Pill {
-        match self {
-            Self::Silent => pill("crit", "silent", "Silent"),
-            Self::Alerting => pill("warn", "warn", "Up, alerting"),
-            Self::Waiting => pill("idle", "wait", "No data yet"),
-            Self::Up => pill("ok", "up", "Up"),
-        }
-    }
-
-    fn is_wanted(self, filter: &str) -> bool {
-        match filter {
-            "" => true,
-            "problem" => matches!(self, Self::Silent | Self::Alerting),
-            // An alerting host is up.
-            "up" => matches!(self, Self::Up | Self::Alerting),
-            other => self.as_str() == other,
-        }
-    }
-}
-
 /// One host with what is true of it now.
 #[derive(Debug)]
 pub(crate) struct HostState {
@@ -138,14 +91,19 @@ pub(crate) struct HostState {
 }
 
 impl HostState {
+    /// The newest heartbeat, while heartbeats arrive: what a host last said is not how it is now.
+    pub(crate) fn current(&self) -> Option<&HostNow> {
+        self.now.as_ref().filter(|_| self.health.is_up())
+    }
+
     pub(crate) fn services_down(&self) -> usize {
-        let services = self.now.iter().flat_map(HostNow::services_here);
+        let services = self.current().into_iter().flat_map(HostNow::services_here);
         services.filter(|service| service.status.is_fault()).count()
     }
 
     /// The fullest disk: mount point and percentage.
     pub(crate) fn worst_disk(&self) -> Option<(&str, f64)> {
-        let now = self.now.as_ref()?;
+        let now = self.current()?;
         let mut worst: Option<(&str, f64)> = None;
         for (name, value) in now.names.iter().zip(&now.values) {
             if let (("disk.used_pct", Some(mount)), Some(value)) = (metric::split(name), *value)
@@ -176,7 +134,7 @@ pub(crate) async fn states(ctx: &Ctx) -> Result<Vec<HostState>, WebError> {
         .map(|host| {
             let id = HostId(host.id);
             let now = live.get(&id).cloned();
-            let health = Health::of(now.as_ref());
+            let health = Health::of(host.recorded(), now.as_ref().map(Signals::from));
             HostState {
                 host,
                 now,
@@ -209,6 +167,7 @@ pub(crate) async fn page(ctx: Ctx, Query(wanted): Query<Wanted>) -> Result<Respo
                 ("problem", "With problems"),
                 ("up", "Up"),
                 ("silent", "Silent"),
+                ("rejected", "Quarantined or revoked"),
                 ("waiting", "No data yet"),
             ],
             &wanted.state,
@@ -219,6 +178,7 @@ pub(crate) async fn page(ctx: Ctx, Query(wanted): Query<Wanted>) -> Result<Respo
         total: all.len(),
         up: count(Health::Up) + count(Health::Alerting),
         silent: count(Health::Silent),
+        rejected: count(Health::Quarantined) + count(Health::Revoked),
         waiting: count(Health::Waiting),
         firing: firing.len(),
         services_down: all.iter().map(HostState::services_down).sum(),
@@ -258,7 +218,7 @@ fn rows(ctx: &Ctx, all: &[HostState], wanted: &Wanted) -> (Vec<HostRow>, usize, 
     let search = wanted.q.trim().to_lowercase();
     let is_wanted = |one: &&HostState| {
         let host = &one.host;
-        one.health.is_wanted(&wanted.state)
+        one.health.is_selected_by(&wanted.state)
             && (wanted.client.is_empty() || host.client_id.to_string() == wanted.client)
             && (wanted.site.is_empty() || host.site_id.to_string() == wanted.site)
             && (search.is_empty()
@@ -303,34 +263,22 @@ fn cursor(text: &str) -> Option<(Health, String, String)> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
     let mut parts = text.split('\n');
     let (health, name, id) = (parts.next()?, parts.next()?, parts.next()?);
-    let health = [
-        Health::Silent,
-        Health::Alerting,
-        Health::Waiting,
-        Health::Up,
-    ]
-    .into_iter()
-    .find(|one| one.as_str() == health)?;
+    let health = Health::ALL.into_iter().find(|one| one.as_str() == health)?;
     Some((health, name.to_owned(), id.to_owned()))
 }
 
 fn row(ctx: &Ctx, one: &HostState) -> HostRow {
-    // What a silent host last said is not how it is.
-    let now = one.now.as_ref().filter(|now| !now.silent);
+    let now = one.current();
     let value = |name: &str| now.and_then(|now| now.value(name));
-    let disk = one.worst_disk().filter(|_| now.is_some());
+    let disk = one.worst_disk();
     let watched = now.map_or(0, |now| now.services_here().count());
-    let down = if now.is_some() {
-        one.services_down()
-    } else {
-        0
-    };
+    let down = one.services_down();
     HostRow {
         id: one.host.id.to_string(),
         name: one.host.name.clone(),
         client: one.host.client.clone(),
         site: one.host.site.clone(),
-        state: one.health.pill(),
+        state: parts::health(one.health),
         alerts: one.now.as_ref().map_or(0, |now| now.firing),
         cpu: Gauge::percent(value("cpu.busy_pct"), "CPU busy"),
         memory: Gauge::percent(value("mem.used_pct"), "memory used"),
@@ -366,13 +314,5 @@ mod tests {
             cursor(&text),
             Some((Health::Up, "web-1".to_owned(), "42".to_owned()))
         );
-    }
-
-    #[test]
-    fn an_alerting_host_is_up_and_a_problem() {
-        for filter in ["", "up", "problem", "alerting"] {
-            assert!(Health::Alerting.is_wanted(filter), "{filter}");
-        }
-        assert!(!Health::Alerting.is_wanted("silent"));
     }
 }

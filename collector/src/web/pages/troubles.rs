@@ -8,11 +8,9 @@ use std::{
 use uuid::Uuid;
 use watchkeep_shared::UnixMillis;
 
-use super::{
-    AlertRow,
-    fleet::{Health, HostState},
-};
+use super::{AlertRow, fleet::HostState};
 use crate::{
+    health::Health,
     store::views,
     web::{context::Ctx, format, parts::Time},
 };

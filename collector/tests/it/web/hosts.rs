@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use watchkeep_collector::{
     live::HostNow,
     store::{
-        people,
+        fleet, people,
         record::{self, NewEvent},
     },
 };
@@ -26,7 +26,8 @@ both!(
     what_was_found_is_watched_with_one_click_and_no_more_with_another,
     what_can_not_be_watched_is_refused,
     what_an_agent_found_is_proposed_as_it_stands_now,
-    what_the_agent_told_of_its_machine_is_shown
+    what_the_agent_told_of_its_machine_is_shown,
+    a_host_whose_heartbeats_are_rejected_is_not_up
 );
 
 /// What an agent found, as the pipeline stores it.
@@ -198,9 +199,7 @@ async fn what_can_not_be_watched_is_refused(bench: Bench) {
         assert_eq!(answer.status, status, "{fields}: {}", answer.text);
     }
     let mut tx = bench.app.store.begin().await.unwrap();
-    watchkeep_collector::store::fleet::retire_host(&mut tx, place.host, NOW)
-        .await
-        .unwrap();
+    fleet::retire_host(&mut tx, place.host, NOW).await.unwrap();
     tx.commit().await.unwrap();
     let path = format!("/hosts/{}/watch", place.host);
     let answer = browser.post(&path, "key=systemd%3Ashop.service").await;
@@ -276,4 +275,75 @@ async fn what_the_agent_told_of_its_machine_is_shown(bench: Bench) {
     ] {
         assert!(page.contains(text), "{text}");
     }
+}
+
+async fn a_host_whose_heartbeats_are_rejected_is_not_up(bench: Bench) {
+    const KEY: &str = "systemd:shop.service";
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    tell(&bench, &place, &[(KEY, ServiceStatus::Failed)], &[]);
+    let live = async || -> (String, Json, String) {
+        let fleet = browser.get("/").await.text;
+        let answer = browser.get("/api/v1/fleet").await;
+        let api: Json = serde_json::from_str(&answer.text).unwrap();
+        let page = browser.get(&format!("/hosts/{}", place.host)).await.text;
+        (fleet, api["hosts"][0].clone(), page)
+    };
+    let (fleet, api, page) = live().await;
+    assert!(
+        fleet.contains("1<span class=\"muted small\"> of 1</span>"),
+        "{fleet}"
+    );
+    assert_eq!(
+        (&api["state"], &api["services_down"]),
+        (&json!("up"), &json!(1))
+    );
+    assert!(row(&page, KEY).unwrap().contains("Failed"));
+
+    let set = async |quarantined: bool, revoked: bool| {
+        let since = |is: bool| is.then_some(NOW);
+        let mut tx = bench.app.store.begin().await.unwrap();
+        fleet::set_quarantine(&mut tx, place.host, since(quarantined))
+            .await
+            .unwrap();
+        fleet::set_revoked(&mut tx, place.host, since(revoked))
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+    };
+    for (quarantined, revoked, word, label) in [
+        (true, false, "quarantined", "Quarantined"),
+        (false, true, "revoked", "Revoked"),
+        (true, true, "quarantined", "Quarantined"),
+    ] {
+        set(quarantined, revoked).await;
+        let (fleet, api, page) = live().await;
+        assert_eq!(
+            (&api["state"], &api["services_down"]),
+            (&json!(word), &json!(0))
+        );
+        let tile = "0<span class=\"muted small\"> of 1</span>";
+        assert!(fleet.contains(tile), "it is not counted as up: {fleet}");
+        for text in [
+            label,
+            "Quarantined or revoked</div><div class=\"value\">1</div>",
+        ] {
+            assert!(fleet.contains(text), "{text}: {fleet}");
+        }
+        let services = row(&page, KEY).unwrap();
+        assert!(
+            services.contains("Unknown") && !services.contains("Failed"),
+            "{services}"
+        );
+        for (filter, found) in [("up", false), ("problem", true), ("rejected", true)] {
+            let page = browser.get(&format!("/?state={filter}")).await.text;
+            assert_eq!(
+                page.contains(&format!("id=\"h-{}\"", place.host)),
+                found,
+                "{filter}"
+            );
+        }
+    }
+    set(false, false).await;
+    assert_eq!(live().await.1["state"], "up");
 }

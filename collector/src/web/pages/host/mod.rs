@@ -22,17 +22,18 @@ use self::{
     strip::Strip,
 };
 use crate::{
+    health::{Health, Signals},
     live::HostNow,
     policies::view::PolicyView,
-    store::views::{self, HostView},
+    store::views,
     web::{
         api::host_id,
         chart::{self, Chart},
         context::{Ctx, Layout, html},
         error::WebError,
         format,
-        pages::{AlertRow, fleet::Health, machine},
-        parts::{Pill, TicketRow, TicketRows, Time, pill},
+        pages::{AlertRow, machine},
+        parts::{self, Pill, TicketRow, TicketRows, Time},
     },
 };
 
@@ -67,6 +68,7 @@ struct HostPage {
     contract: Option<(String, String)>,
     state: Pill,
     retired: Option<Time>,
+    revoked: bool,
     enrolled: Time,
     agent_version: String,
     facts: Option<Facts>,
@@ -132,8 +134,9 @@ pub(crate) async fn page(
         .iter()
         .find(|(name, _)| *name == wanted.range)
         .unwrap_or(&RANGES[0]);
+    let health = Health::of(host.recorded(), now.as_ref().map(Signals::from));
     let policy = services::policy(&ctx, &host, now.as_ref()).await?;
-    let services = services::services(&ctx, &policy, now.as_ref());
+    let services = services::services(&ctx, &policy, now.as_ref(), health);
     let all_found = wanted.found == "all";
     let page = HostPage {
         proposals: services::proposals(&ctx, id, &services, all_found).await?,
@@ -145,8 +148,9 @@ pub(crate) async fn page(
             &[("range", range.0), ("found", "all")],
         ),
         layout: ctx.layout("fleet").await?,
-        state: state(&host, now.as_ref()),
+        state: parts::health(health),
         retired: host.retired_at.map(|at| ctx.time(at)),
+        revoked: host.revoked_at.is_some() && host.retired_at.is_none(),
         enrolled: ctx.time(host.enrolled_at),
         facts: now.as_ref().map(|now| facts(&ctx, now, &policy)),
         machine: machine::told(&ctx, id).await?,
@@ -186,16 +190,6 @@ pub(crate) async fn page(
     } else {
         html(&page)
     }
-}
-
-fn state(host: &HostView, now: Option<&HostNow>) -> Pill {
-    if host.retired_at.is_some() {
-        return pill("idle", "info", "Retired");
-    }
-    if now.is_some_and(|now| now.quarantine.is_some()) {
-        return pill("crit", "warn", "Quarantined");
-    }
-    Health::of(now).pill()
 }
 
 fn facts(ctx: &Ctx, now: &HostNow, policy: &PolicyView) -> Facts {

@@ -11,6 +11,7 @@ use watchkeep_shared::{
 };
 
 use crate::{
+    health::Health,
     live::HostNow,
     policies::view::{ItemState, PolicyView, Seen, ServiceItem},
     store::{
@@ -91,9 +92,15 @@ pub(crate) async fn policy(
 }
 
 /// All services, what needs a look first.
-pub(super) fn services(ctx: &Ctx, policy: &PolicyView, now: Option<&HostNow>) -> Vec<ServiceRow> {
+pub(super) fn services(
+    ctx: &Ctx,
+    policy: &PolicyView,
+    now: Option<&HostNow>,
+    health: Health,
+) -> Vec<ServiceRow> {
     let told = now.map_or(&[][..], |now| &now.services);
-    let silent = now.is_some_and(|now| now.silent);
+    // Without heartbeats nobody knows how they are now.
+    let silent = !health.is_up();
     let find = |key: &str| told.iter().find(|one| one.key == key);
     let asked = policy.services.iter();
     let mut all: Vec<ServiceRow> = asked
