@@ -108,7 +108,7 @@ const Charts = (() => {
           y: { range: (_, low, high) => [Math.min(0, low ?? 0), max ?? Math.max((high ?? 0) * 1.08, (threshold ?? 0) * 1.15, least)] },
         },
         axes: [{ ...axis, size: 30, space: 64, values: (_, ticks) => ticks.map((at) => (this.range[1] - this.range[0] > 2.5 * 86400000 ? day : clock).format(at * 1000)) }, { ...axis, ...(incrs && { incrs }), size: inBytes ? 74 : 54, values: (_, ticks) => ticks.map((v) => show(v, unit).replace(".0 ", " ")) }],
-        series: [{ label: "Time", value: (_, s) => (s == null ? (this.options.fixed ? "at the breach" : "newest") : local.format(s * 1000)) }, ...series.map(line)],
+        series: [{ label: "Time", value: (_, s) => (s == null ? (this.options.fixed ? "at the breach" : "latest") : local.format(s * 1000)) }, ...series.map(line)],
         hooks: {
           setSelect: [(u) => {
             if (u.select.width < 4) return;

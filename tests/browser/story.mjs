@@ -84,7 +84,7 @@ async function signIn(page) {
   await page.goto(`${url}/tickets?state=all`);
   await page.waitForURL(/\/login\?next=/, LIMIT);
   if (shots) await shot(page, "login-desktop-light");
-  await page.getByLabel("Login").fill(login);
+  await page.getByLabel("User name").fill(login);
   await page.getByLabel("Password").fill(env.STORY_PASSWORD);
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.waitForURL((to) => !to.pathname.startsWith("/login"), LIMIT);
@@ -96,7 +96,7 @@ async function signIn(page) {
     await page.getByLabel("One-time password").fill(env.STORY_PASSWORD);
     await page.getByLabel("New password", { exact: true }).fill(env.STORY_NEW_PASSWORD);
     await page.getByLabel("New password again").fill(env.STORY_NEW_PASSWORD);
-    await page.getByRole("button", { name: "Save the password" }).click();
+    await page.getByRole("button", { name: "Save password" }).click();
     await page.waitForURL(`${url}/`, LIMIT);
     say("a one-time password had to be replaced first");
   } else {
@@ -125,7 +125,7 @@ async function fleetShowsThisMachineUp(page) {
   assert.match(await row.locator("td[data-label='Fullest disk']").innerText(), /\d %/);
   // Searching swaps the table only.
   await page.getByLabel("Search hosts, clients, sites").fill("no such host");
-  await page.getByText("No host fits these filters").waitFor(LIMIT);
+  await page.getByText("No hosts match these filters").waitFor(LIMIT);
   await page.getByLabel("Search hosts, clients, sites").fill("");
   await row.waitFor(LIMIT);
   assert(await page.evaluate(() => window.sameDocument), "searching does not reload");
@@ -256,7 +256,7 @@ async function itIsAcknowledged(page, ticket) {
   await page.getByRole("button", { name: "Acknowledge" }).click();
   await page.locator(".pill", { hasText: "Open" }).waitFor(LIMIT);
   assert.equal(await page.getByRole("button", { name: "Acknowledge" }).count(), 0);
-  await page.getByText("acknowledged; no further page goes out").first().waitFor(LIMIT);
+  await page.getByText("acknowledged; paging stopped").first().waitFor(LIMIT);
   await page.getByRole("textbox", { name: "Note" }).fill("Seen. <b>Looking</b> at it & asking the customer.");
   await page.getByRole("button", { name: "Add note" }).click();
   await page.locator(".note", { hasText: "<b>Looking</b>" }).first().waitFor(LIMIT);

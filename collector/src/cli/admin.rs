@@ -34,7 +34,7 @@ pub(super) enum TokenCommand {
         /// How many machines it takes in.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=100_000))]
         uses: i64,
-        /// How long it is good for, as in 30m, 12h or 7d.
+        /// Valid for, as in 30m, 12h, 7d or 2w.
         #[arg(long, default_value = "24h", value_parser = parse_span)]
         expires: DurationMs,
     },
@@ -42,7 +42,7 @@ pub(super) enum TokenCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
-    /// Make a login and print its one-time password.
+    /// Create a user and print the one-time password.
     Add {
         /// What the person signs in with.
         login: String,
@@ -206,7 +206,7 @@ pub(super) async fn retire(config: Config, host: HostId, yes: bool) -> anyhow::R
     let row = known_host(&app, host).await?;
     confirm(
         &format!(
-            "The record of {} ends now, and it will be refused.",
+            "Host {} will be retired: its record ends and its agent is rejected.",
             row.name
         ),
         yes,

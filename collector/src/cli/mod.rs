@@ -49,7 +49,7 @@ enum Command {
         #[command(subcommand)]
         command: admin::TokenCommand,
     },
-    /// People who sign in.
+    /// Users.
     User {
         #[command(subcommand)]
         command: admin::UserCommand,

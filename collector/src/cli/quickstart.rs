@@ -102,7 +102,7 @@ async fn watch(
     }
     stop_agent(&mut child).await;
     running.stop().await?;
-    say("Stopped. Run it again to go on where it ended.")
+    say("Stopped. Run it again to continue.")
 }
 
 fn load_config(dir: &Path, args: &Args) -> anyhow::Result<Config> {
@@ -247,10 +247,10 @@ async fn stop_agent(child: &mut Child) {
 fn greet(url: &str, password: Option<&str>, agent_dir: &Path) -> anyhow::Result<()> {
     let login = password.map_or_else(
         || format!("  Login     {ADMIN}, with the password you chose (--reset-password makes a new one)"),
-        |password| format!("  Login     {ADMIN}\n  Password  {password}   (once; you choose your own then)"),
+        |password| format!("  Login     {ADMIN}\n  Password  {password}   (one-time; you will choose your own)"),
     );
     say(&format!(
-        "\nWatchkeep runs.\n\n  Open      {url}\n{login}\n\nThe browser warns about the certificate: it is signed by your own, new authority.\nThe agent's log is {}. Ctrl-C stops both.\n",
+        "\nWatchkeep is running.\n\n  Open      {url}\n{login}\n\nThe browser warns about the certificate: it is signed by a new private authority of this installation.\nThe agent's log is {}. Ctrl-C stops both.\n",
         agent_dir.join("agent.log").display()
     ))
 }

@@ -161,18 +161,18 @@ pub(super) const OWN_BODY: &str = "x-own-body";
 
 const fn title(status: StatusCode) -> &'static str {
     match status.as_u16() {
-        400 | 422 => "This request can't be understood",
+        400 | 422 => "Bad request",
         401 => "Sign in first",
         403 => "Not allowed",
-        404 => "There is nothing here",
-        405 => "This address does not take that method",
+        404 => "Page not found",
+        405 => "Method not allowed",
         409 => "That is not possible now",
         413 => "The request is too large",
         415 => "This kind of content is not taken here",
         429 => "Too many tries",
         503 => "Not ready",
         400..=499 => "The request was refused",
-        _ => "Something failed on our side",
+        _ => "Something went wrong",
     }
 }
 

@@ -113,7 +113,7 @@ clear_after = "10s"
 
 [[rule]]
 id = "cloned-identity"
-name = "Identity used twice"
+name = "Duplicate agent identity"
 severity = "critical"
 priority = "P2"
 kind = "cloned_identity"

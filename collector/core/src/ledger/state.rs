@@ -167,7 +167,7 @@ impl Cause {
                 Some(GoodbyeReason::Other) => {
                     "The agent said goodbye and was started again; the server did not reboot."
                 }
-                None => "The agent ended without a goodbye; the server did not reboot.",
+                None => "The agent stopped unexpectedly; the server did not reboot.",
             },
             Self::CollectorGap => {
                 "The collector was not receiving, so nothing is known about the server."
@@ -183,13 +183,13 @@ impl Cause {
                 Some(GoodbyeReason::Other) => "The agent said goodbye and has not come back.",
                 None => "Heartbeats stopped; the cause is not known yet.",
             },
-            Self::NoFrameYet => "The server is enrolled and had not sent a heartbeat.",
+            Self::NoFrameYet => "Enrolled; no heartbeat received yet.",
             Self::PreviousBootSeen => {
                 "The server was running at the end of this time, by its own record; heartbeats \
                  are missing."
             }
             Self::BootTimeUnknown => {
-                "The server rebooted in this time; when it was back is not known."
+                "The server rebooted in this time; the time it came back is unknown."
             }
             Self::NoProof => "No evidence tells whether the server ran.",
             Self::BeforeEnrolment => "The server was not enrolled yet.",

@@ -195,9 +195,9 @@ fn step(first: Date, months: i32) -> String {
 
 const fn rule_text(rule: UnknownRule) -> &'static str {
     match rule {
-        UnknownRule::CountAsUp => "time without proof counts as up",
-        UnknownRule::CountAsDown => "time without proof counts as down",
-        UnknownRule::Exclude => "time without proof is left out",
+        UnknownRule::CountAsUp => "unknown time counts as up",
+        UnknownRule::CountAsDown => "unknown time counts as down",
+        UnknownRule::Exclude => "unknown time is left out",
     }
 }
 
@@ -222,8 +222,8 @@ fn day(cell: &DayCell) -> Day {
     };
     let (class, icon, text, word) = match cell.class {
         DayClass::Up => ("up", "up", "100 %".to_owned(), "up all day"),
-        DayClass::Down => ("down", "crit", up, "down for a time"),
-        DayClass::Unknown => ("unknown", "unknown", up, "partly without proof"),
+        DayClass::Down => ("down", "crit", up, "outage"),
+        DayClass::Unknown => ("unknown", "unknown", up, "partly unknown"),
         DayClass::Excluded => (
             "none",
             "pause",
@@ -237,7 +237,7 @@ fn day(cell: &DayCell) -> Day {
         "{}: {word}{}{}{}",
         cell.date,
         spans("down", totals.down_ms),
-        spans("without proof", totals.unknown_ms),
+        spans("unknown", totals.unknown_ms),
         spans("excluded", totals.excluded_ms),
     );
     Day {

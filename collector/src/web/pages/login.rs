@@ -92,7 +92,7 @@ pub(crate) async fn submit(
     let Some(user) = user.filter(|_| right) else {
         web.limiter.failed(&address, &login, now);
         log(&web, &login, "sign_in_failed", &address).await?;
-        let text = "The login or the password is wrong.".to_owned();
+        let text = "Wrong user name or password.".to_owned();
         return again(&headers, &form, StatusCode::UNAUTHORIZED, text);
     };
     web.limiter.succeeded(&login);

@@ -51,19 +51,19 @@ fn in_words(facts: HostFacts) -> Vec<(&'static str, String)> {
             )
         }
     };
-    let runs_in = match (facts.container, facts.hypervisor) {
-        (Some(container), _) => Some(format!("a container ({container})")),
-        (None, Some(hypervisor)) if hypervisor == "unknown" => Some("a virtual machine".to_owned()),
-        (None, Some(hypervisor)) => Some(format!("a virtual machine ({hypervisor})")),
+    let platform = match (facts.container, facts.hypervisor) {
+        (Some(container), _) => Some(format!("container ({container})")),
+        (None, Some(hypervisor)) if hypervisor == "unknown" => Some("VM".to_owned()),
+        (None, Some(hypervisor)) => Some(format!("VM ({hypervisor})")),
         (None, None) => None,
     };
     let unseen = (!facts.unseen.is_empty()).then(|| facts.unseen.join("; "));
     [
         ("System", facts.os),
         ("Kernel", kernel),
-        ("Size", size),
-        ("Runs in", runs_in),
-        ("The agent can't see", unseen),
+        ("Hardware", size),
+        ("Platform", platform),
+        ("Not visible to the agent", unseen),
     ]
     .into_iter()
     .filter_map(|(label, text)| Some((label, text?)))
@@ -114,7 +114,7 @@ fn listed(processes: Processes, at: Time) -> Busiest {
         refused: processes.refused,
         lists: vec![
             BusyList {
-                title: "By processor time",
+                title: "By CPU",
                 rows: rows(processes.by_cpu),
             },
             BusyList {

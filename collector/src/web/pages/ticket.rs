@@ -35,10 +35,10 @@ use crate::{
 
 const DELIVERIES: usize = 50;
 const PRIORITIES: [(&str, &str); 4] = [
-    ("P1", "P1, at once"),
-    ("P2", "P2, within the hour"),
-    ("P3", "P3, today"),
-    ("P4", "P4, when there is time"),
+    ("P1", "P1 – now"),
+    ("P2", "P2 – within the hour"),
+    ("P3", "P3 – today"),
+    ("P4", "P4 – no rush"),
 ];
 
 #[derive(Template)]
@@ -175,7 +175,7 @@ fn acts(ticket: &TicketView, viewer: Uuid) -> Vec<Act> {
         if acknowledged { "primary" } else { "" },
     ));
     if ticket.state.starts_with("waiting") {
-        acts.push(act("open", "Go on", "play", ""));
+        acts.push(act("open", "Resume", "play", ""));
     }
     acts
 }
@@ -188,7 +188,7 @@ fn waits(ticket: &TicketView) -> Vec<Act> {
     [
         ("wait_customer", "The customer", "waiting_customer"),
         ("wait_supplier", "A supplier", "waiting_supplier"),
-        ("wait_scheduled", "An agreed time", "waiting_scheduled"),
+        ("wait_scheduled", "Until a date", "waiting_scheduled"),
     ]
     .into_iter()
     .filter(|(_, _, state)| ticket.state != *state)

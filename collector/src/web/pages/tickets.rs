@@ -16,6 +16,7 @@ use crate::{
 };
 
 const PRIORITIES: [&str; 4] = ["P1", "P2", "P3", "P4"];
+const ASSIGNEES: [(&str, &str); 2] = [("", "All assignees"), ("me", "Assigned to me")];
 const MAX_SEARCH_CHARS: usize = 100;
 
 #[derive(Debug, Default, Deserialize)]
@@ -170,7 +171,7 @@ pub(crate) async fn page(ctx: Ctx, Query(wanted): Query<Wanted>) -> Result<Respo
             &wanted.priority,
         ),
         clients: client_choices(&ctx, &wanted.client).await?,
-        assignees: choices([("", "Everyone's"), ("me", "Mine")], &wanted.assignee),
+        assignees: choices(ASSIGNEES, &wanted.assignee),
         filtered: [
             &wanted.q,
             &wanted.client,

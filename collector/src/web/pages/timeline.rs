@@ -39,16 +39,17 @@ pub(crate) fn event_row(ctx: &Ctx, event: &TicketEventView) -> Option<EventRow> 
             return None;
         }
     };
-    let who = match serde_json::from_str(&event.actor) {
-        Ok(Actor::User { name, .. }) => name,
-        Ok(Actor::Link { sent_to }) => format!("{sent_to} (by link)"),
-        Ok(Actor::System) | Err(_) => "Watchkeep".to_owned(),
-    };
+    let actor = serde_json::from_str(&event.actor).unwrap_or(Actor::System);
     let (note, public) = match &kind {
         TicketEventKind::Note { internal, text } => (text.clone(), !internal),
         _ => (String::new(), false),
     };
-    let (tone, icon, what) = told(kind);
+    let (tone, icon, what) = described(kind, &actor);
+    let who = match actor {
+        Actor::User { name, .. } => name,
+        Actor::Link { sent_to } => format!("{sent_to} (by link)"),
+        Actor::System => "Watchkeep".to_owned(),
+    };
     Some(EventRow {
         at: ctx.time(event.at),
         tone,
@@ -61,7 +62,7 @@ pub(crate) fn event_row(ctx: &Ctx, event: &TicketEventView) -> Option<EventRow> 
 }
 
 /// An event as tone, icon and text behind the actor's name.
-fn told(kind: TicketEventKind) -> (&'static str, &'static str, String) {
+fn described(kind: TicketEventKind, actor: &Actor) -> (&'static str, &'static str, String) {
     match kind {
         TicketEventKind::Opened { .. } => ("info", "ticket", "opened the ticket".to_owned()),
         TicketEventKind::AlertAttached {
@@ -70,20 +71,21 @@ fn told(kind: TicketEventKind) -> (&'static str, &'static str, String) {
             ..
         } => {
             let (tone, icon) = severity(level.as_str());
-            (tone, icon, format!("attached an alert: {summary}"))
+            (tone, icon, format!("alert: {summary}"))
         }
         TicketEventKind::AlertCleared { reason, .. } => {
-            ("ok", "up", format!("saw an alert clear: {reason}"))
+            ("ok", "up", format!("alert cleared: {reason}"))
         }
-        TicketEventKind::Acknowledged => (
-            "info",
-            "check",
-            "acknowledged; no further page goes out".to_owned(),
-        ),
+        TicketEventKind::Acknowledged => {
+            ("info", "check", "acknowledged; paging stopped".to_owned())
+        }
+        TicketEventKind::Assigned { to: Some(to), .. } if matches!(actor, Actor::User { id, .. } if *id == to) => {
+            ("", "user", "took the ticket".to_owned())
+        }
         TicketEventKind::Assigned {
             name: Some(name), ..
         } => ("", "user", format!("assigned it to {name}")),
-        TicketEventKind::Assigned { .. } => ("", "user", "assigned it to nobody".to_owned()),
+        TicketEventKind::Assigned { .. } => ("", "user", "unassigned it".to_owned()),
         TicketEventKind::StateChanged { from, to } => {
             let text = format!("set it from {} to {}", state_text(from), state_text(to));
             ("", "arrow", text)
@@ -106,14 +108,14 @@ fn told(kind: TicketEventKind) -> (&'static str, &'static str, String) {
         ),
         TicketEventKind::Reopened => ("warn", "bell", "reopened it".to_owned()),
         TicketEventKind::Resolved { auto: true } => {
-            ("ok", "check", "resolved it: all is well again".to_owned())
+            ("ok", "check", "resolved it: recovered".to_owned())
         }
         TicketEventKind::Resolved { auto: false } => ("ok", "check", "resolved it".to_owned()),
         TicketEventKind::Closed => ("", "check", "closed it".to_owned()),
         TicketEventKind::HandedBack => (
             "ok",
             "up",
-            "sees that all is well again; a person has to resolve it".to_owned(),
+            "recovered; please review and resolve".to_owned(),
         ),
         TicketEventKind::NotificationSent {
             channel,
@@ -127,13 +129,17 @@ fn state_text(state: TicketState) -> String {
     state
         .as_str()
         .replace('_', " for ")
-        .replace("for scheduled", "for an agreed time")
+        .replace("for scheduled", "until a date")
 }
 
 /// How a message fares.
 pub(crate) fn delivery_row(ctx: &Ctx, one: &DeliveryView) -> DeliveryRow {
     DeliveryRow {
-        kind: if one.kind == "page" { "Page" } else { "Notice" },
+        kind: if one.kind == "page" {
+            "Urgent message"
+        } else {
+            "Notice"
+        },
         channel: one.channel.clone(),
         state: match one.state.as_str() {
             "sent" => pill("ok", "check", "Delivered"),
@@ -171,7 +177,7 @@ mod tests {
             state_text(TicketState::Waiting {
                 on: WaitingOn::Scheduled
             }),
-            "waiting for an agreed time"
+            "waiting until a date"
         );
         assert_eq!(state_text(TicketState::New), "new");
     }

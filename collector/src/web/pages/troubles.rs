@@ -109,7 +109,7 @@ fn silent_site(ctx: &Ctx, site: Uuid, hosts: &[&HostState]) -> Trouble {
         href: href.clone(),
         host: name.to_owned(),
         host_href: href,
-        what: format!("{client} · so many at once point at the site or its line"),
+        what: format!("{client} · probably the site or its internet connection"),
         since: Time::new(newest.unwrap_or(ctx.now), ctx.now),
         number: None,
     }
@@ -128,8 +128,10 @@ fn silent_host(ctx: &Ctx, one: &HostState, firing: &[views::AlertView]) -> Troub
         host: one.host.name.clone(),
         host_href,
         what: format!(
-            "{} · {} · no heartbeat since then",
-            one.host.client, one.host.site
+            "{} · {} · last heartbeat {}",
+            one.host.client,
+            one.host.site,
+            format::ago(last_seen(one), ctx.now)
         ),
         since: Time::new(last_seen(one), ctx.now),
         number,

@@ -59,7 +59,7 @@ async fn what_an_agent_found_is_proposed_as_it_stands_now(bench: Bench) {
     discovered(&bench, &place, 2, &units).await;
     let page = browser.get(&format!("/hosts/{}", place.host)).await;
     assert_eq!(page.status, StatusCode::OK, "{}", page.text);
-    assert!(page.text.contains("Found here, not watched"));
+    assert!(page.text.contains("Discovered, not monitored"));
     assert!(page.text.contains("new0.service") && page.text.contains("5 of 9"));
     assert!(!page.text.contains("new8.service"), "not all at once");
     let page = browser
@@ -270,7 +270,7 @@ async fn what_the_agent_told_of_its_machine_is_shown(bench: Bench) {
     for text in [
         "Debian GNU/Linux 12",
         "2 processors",
-        "a container (lxc)",
+        "container (lxc)",
         "processes</dd>",
     ] {
         assert!(page.contains(text), "{text}");

@@ -80,7 +80,7 @@ async fn a_wrong_password_is_refused_and_soon_must_wait(bench: Bench) {
     let mut wrong = browser.sign_in("wrong").await;
     // Neither says whether the login exists.
     assert_eq!(unknown.status, wrong.status);
-    assert!(unknown.text.contains("The login or the password is wrong."));
+    assert!(unknown.text.contains("Wrong user name or password."));
     for _ in 0..8 {
         wrong = browser.sign_in("wrong").await;
     }

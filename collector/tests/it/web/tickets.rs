@@ -57,6 +57,7 @@ async fn people_act_on_tickets_and_it_is_written_down(bench: Bench) {
     );
     assert!(page.contains("Ada &#60;Admin&#62;"), "with its author");
     assert!(page.contains("changed the priority from P2 to P1"));
+    assert!(page.contains("took the ticket") && page.contains("unassigned it"));
     let mine = browser
         .get("/api/v1/tickets?assignee=me&state=closed")
         .await

@@ -18,7 +18,7 @@ clear_after = "10m"
 
 [[rule]]
 id = "clock"
-name = "Clock wrong"
+name = "Clock skew"
 kind = "clock_skew"
 severity = "warning"
 priority = "P4"
@@ -37,7 +37,7 @@ clear_after = "1h"
 
 [[rule]]
 id = "agent"
-name = "Agent impaired"
+name = "Agent degraded"
 kind = "agent_trouble"
 severity = "warning"
 priority = "P3"
@@ -142,7 +142,7 @@ fn a_wrong_clock_fires_either_way_and_clears_within_the_lower_level() {
     };
     assert_eq!(
         raised.summary,
-        "Clock wrong: the clock is 1 h behind (more than 30 s)"
+        "Clock skew: the clock is 1 h behind (more than 30 s)"
     );
     assert_eq!(raised.evidence.value, Some(-3_600_000.0));
     assert_eq!(brief(&measure(40, 20)), NONE, "between the levels");
@@ -166,7 +166,7 @@ fn a_condition_fires_once_and_ends_when_it_is_taken_back() {
     let [AlertChange::Raised(raised)] = &changes[..] else {
         panic!("not one alert raised: {changes:?}");
     };
-    assert_eq!(raised.summary, "Agent impaired: spool: the disk refuses");
+    assert_eq!(raised.summary, "Agent degraded: spool: the disk refuses");
     assert_eq!(say(2, Some("spool: the disk refuses")), []);
     assert_eq!(say(3, Some("config: wrong")), [], "the same condition");
     assert_eq!(brief(&say(4, None)), ["cleared agent agent"]);

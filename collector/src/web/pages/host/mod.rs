@@ -14,6 +14,7 @@ use axum::{
     response::Response,
 };
 use serde::Deserialize;
+use watchkeep_core::policy::Level;
 use watchkeep_shared::{DurationMs, wire::heartbeat::GoodbyeReason};
 
 use self::{
@@ -213,7 +214,10 @@ fn facts(ctx: &Ctx, now: &HostNow, policy: &PolicyView) -> Facts {
         processes: text("system.processes"),
         clock: clock::words(now),
         interval: format::span(DurationMs(i64::from(now.interval_ms))),
-        interval_from: services::level_words(policy.interval_ms.from),
+        interval_from: match policy.interval_ms.from {
+            Level::Default => "",
+            level => services::level_words(level),
+        },
         policy_waits: now.policy_version != policy.version,
         // A version is a hash of the policy; 0 stands for none.
         policy_version: match now.policy_version {
@@ -246,9 +250,9 @@ fn facts(ctx: &Ctx, now: &HostNow, policy: &PolicyView) -> Facts {
             .unwrap_or_default(),
         goodbye: match now.goodbye {
             None => "",
-            Some(GoodbyeReason::Stop | GoodbyeReason::Other) => "Its agent was stopped.",
-            Some(GoodbyeReason::Shutdown) => "It announced a shutdown or reboot.",
-            Some(GoodbyeReason::Upgrade) => "Its agent is being upgraded.",
+            Some(GoodbyeReason::Stop | GoodbyeReason::Other) => "The agent was stopped.",
+            Some(GoodbyeReason::Shutdown) => "The host announced a shutdown or reboot.",
+            Some(GoodbyeReason::Upgrade) => "The agent is being upgraded.",
         },
         rejected: now.rejected,
     }

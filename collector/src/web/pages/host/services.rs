@@ -122,15 +122,15 @@ fn asked_row(ctx: &Ctx, item: &ServiceItem, service: Option<&Service>, silent: b
             (row.state, row.detail, row.rank)
         }
         (ItemState::Refused { reason }, _) => {
-            let detail = format!("the customer's configuration: {reason}");
+            let detail = format!("refused by the customer's configuration: {reason}");
             (pill("warn", "warn", "Refused"), detail, 1)
         }
         (ItemState::NotHere, _) => {
-            let detail = "it does not exist on this host, which opens no ticket";
+            let detail = "not installed here (no ticket)";
             (pill("idle", "unknown", "Not here"), detail.to_owned(), 4)
         }
         (ItemState::Pending | ItemState::Watched, _) => {
-            let detail = "the agent learns of it with its next heartbeat";
+            let detail = "takes effect with the next heartbeat";
             (pill("info", "wait", "Pending"), detail.to_owned(), 2)
         }
     };
@@ -163,7 +163,7 @@ fn told_row(service: &Service, silent: bool) -> ServiceRow {
         } else {
             service_state(service.status)
         },
-        from: "told by the agent",
+        from: "reported by agent",
         chosen: None,
         is_own: false,
         rank: if service.status == ServiceStatus::Running {
@@ -201,10 +201,10 @@ pub(super) fn log_rules(policy: &PolicyView) -> Vec<RuleRow> {
 /// Where an item comes from, for people.
 pub(super) const fn level_words(level: Level) -> &'static str {
     match level {
-        Level::Default => "all hosts",
-        Level::Client => "the client",
-        Level::Site => "the site",
-        Level::Contract => "the contract",
+        Level::Default => "global policy",
+        Level::Client => "client policy",
+        Level::Site => "site policy",
+        Level::Contract => "contract policy",
         Level::Host => "this host",
     }
 }
