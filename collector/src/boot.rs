@@ -134,12 +134,14 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     let (inbox, queue) = mpsc::channel(app.config.agents.queue_batches);
     let node = node_id(&app.config.data_dir)?;
     let pipeline = Pipeline::begin(app.clone(), node, Arc::clone(&metrics), queue).await?;
+    let knocks = pipeline.knocks();
     app.process.spawn_essential("pipeline", pipeline.run());
     let port = http::AgentPort {
         app: app.clone(),
         authority: Arc::clone(&authority),
         revoked: Arc::clone(&revoked),
         inbox,
+        knocks,
         metrics: Arc::clone(&metrics),
         decoders: Arc::default(),
         rates: Arc::new(http::Rates::new(&app.config.agents)),

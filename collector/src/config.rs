@@ -101,8 +101,8 @@ pub struct Silence {
     /// This long after the last heartbeat, milliseconds; a slow-beating host gets two and a half
     /// intervals.
     pub after_ms: i64,
-    /// No host is called silent this soon after the collector's own start, milliseconds: the
-    /// agents need time to come back.
+    /// No host is called silent this soon after the collector's own start, or after a hold-up of the
+    /// collector ended, milliseconds: agents wait up to a minute before they connect again.
     pub grace_ms: i64,
     /// After an agent's goodbye for a shutdown or an upgrade silence counts only this long after
     /// it, milliseconds: a planned reboot pages nobody if the machine comes back in time.
@@ -229,7 +229,7 @@ impl Default for Silence {
     fn default() -> Self {
         Self {
             after_ms: 25_000,
-            grace_ms: 60_000,
+            grace_ms: 90_000,
             announced_ms: 300_000,
         }
     }
@@ -395,6 +395,11 @@ impl Silence {
     /// See [`Silence::after_ms`].
     pub const fn after(&self) -> DurationMs {
         DurationMs(self.after_ms)
+    }
+
+    /// See [`Silence::grace_ms`].
+    pub const fn grace(&self) -> DurationMs {
+        DurationMs(self.grace_ms)
     }
 
     /// See [`Silence::announced_ms`].

@@ -9,9 +9,10 @@ use watchkeep_core::{
     ids::{ClientId, ContractId, SiteId},
     rules::{Resolved, RulePack},
 };
-use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId, wire::heartbeat::Service};
+use watchkeep_shared::{DurationMs, HostId, UnixMillis, ids::SchemaId, wire::heartbeat::Service};
 
 use crate::{
+    config::Silence,
     live::HostNow,
     policies::{HostPolicy, Policies, Scope},
     store::heartbeats::NewState,
@@ -41,6 +42,9 @@ pub(super) struct HostEntry {
     pub(super) values: Vec<Option<f64>>,
     pub(super) values_at: UnixMillis,
     pub(super) rejected: u64,
+    /// The last arrival that is not in `state`: of late frames, or of a batch that was answered
+    /// "busy". Not written: after a restart there is a grace period.
+    pub(super) heard_at: Option<UnixMillis>,
     /// The entry of the deadline heap that counts.
     pub(super) wake_at: Option<UnixMillis>,
 }
@@ -77,6 +81,21 @@ impl HostEntry {
     pub(super) fn is_not_here(&self, service: &Service) -> bool {
         self.state
             .is_not_here(service, self.policy.is_own(&service.key))
+    }
+
+    /// When the host becomes silent unless it is heard before. See [`HostState::silence_deadline`].
+    pub(super) fn silence_deadline(&self, silence: Silence) -> Option<UnixMillis> {
+        let deadline = self
+            .state
+            .silence_deadline(silence.after(), silence.announced())?;
+        let last = self.state.last?.arrived_at;
+        let heard_later = self.heard_at.map_or(0, |at| at.since(last).0.max(0));
+        Some(deadline + DurationMs(heard_later))
+    }
+
+    /// The host was heard, though nothing of it was added to its state.
+    pub(super) fn note_heard(&mut self, at: UnixMillis) {
+        self.heard_at = self.heard_at.max(Some(at));
     }
 
     /// The state as it is to be written.

@@ -35,7 +35,7 @@ use watchkeep_shared::{
 };
 
 use super::{
-    Arrival, Inbox, NotTaken,
+    Arrival, Inbox, Knocks, NotTaken,
     metrics::Metrics,
     rate::{self, Limiter, Rate, Verdict},
 };
@@ -64,6 +64,8 @@ pub struct AgentPort {
     pub revoked: Arc<Revoked>,
     /// The queue.
     pub inbox: Inbox,
+    /// Hosts that were answered "busy".
+    pub knocks: Arc<Knocks>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Decompression contexts.
@@ -197,7 +199,10 @@ async fn take_heartbeats(
     let body = read(body).await?;
     // Busy is said before the work of reading the body's content.
     let slot = port.inbox.try_reserve().map_err(|error| match error {
-        TrySendError::Full(()) => Refused(ProblemType::Busy, "the queue is full".to_owned()),
+        TrySendError::Full(()) => {
+            port.knocks.note(host, port.app.clock.now());
+            Refused(ProblemType::Busy, "the queue is full".to_owned())
+        }
         TrySendError::Closed(()) => Refused(ProblemType::Busy, "shutting down".to_owned()),
     })?;
     let batch = port.decode(headers, &body)?;

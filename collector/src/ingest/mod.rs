@@ -9,6 +9,7 @@
 //! - [`commit`]: one transaction for a whole round.
 //! - [`rebuild`]: states from the store at start, or after a commit of unknown outcome.
 //! - [`deadlines`]: silence without a scan of all hosts.
+//! - [`pulse`]: whether the process itself ran; [`knocks`]: hosts that were answered "busy".
 //! - [`seal`]: hours of heartbeats become chunks.
 
 mod commit;
@@ -16,8 +17,10 @@ mod deadlines;
 mod decide;
 mod hosts;
 pub mod http;
+mod knocks;
 pub mod metrics;
 mod pipeline;
+mod pulse;
 mod rate;
 mod rebuild;
 pub mod seal;
@@ -29,6 +32,7 @@ use watchkeep_shared::{
     wire::heartbeat::{Ack, Batch},
 };
 
+pub use knocks::Knocks;
 pub use pipeline::{Pipeline, PipelineError};
 
 /// A batch in the queue.

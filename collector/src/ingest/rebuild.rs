@@ -141,6 +141,7 @@ fn fresh(row: HostRow) -> HostEntry {
         values: Vec::new(),
         values_at: UnixMillis(0),
         rejected: 0,
+        heard_at: None,
         wake_at: None,
     }
 }

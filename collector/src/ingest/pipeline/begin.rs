@@ -17,6 +17,7 @@ use crate::{
         deadlines::Deadlines,
         hosts::Schemas,
         metrics::Metrics,
+        pulse::Pulse,
         rebuild::{self, Memory},
     },
     store::{
@@ -53,6 +54,9 @@ impl Pipeline {
             schemas: Schemas::default(),
             deadlines: Deadlines::default(),
             grace_until: now,
+            pulse: Arc::new(Pulse::new(now)),
+            stalled_until: now,
+            knocks: Arc::default(),
             alive_at: now,
             checkpoint_queue: Vec::new(),
         };
@@ -128,18 +132,8 @@ impl Pipeline {
         commit(&self.app, &self.held, &writes, now).await?;
         self.alive_at = now;
         self.metrics.alive_at.set(now.0);
-        self.begin_grace(now);
+        self.begin_grace(now, self.app.config.silence.grace());
         Ok(())
-    }
-
-    /// Agents need time to come back before silence means anything.
-    pub(super) fn begin_grace(&mut self, now: UnixMillis) {
-        self.grace_until = now + DurationMs(self.app.config.silence.grace_ms);
-        self.deadlines = Deadlines::default();
-        for entry in self.hosts.values_mut() {
-            entry.wake_at = None;
-            queue_deadline(&mut self.deadlines, entry, &self.app, self.grace_until);
-        }
     }
 }
 

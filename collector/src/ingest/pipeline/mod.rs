@@ -2,6 +2,8 @@
 //! decisions need no locks.
 
 mod begin;
+mod hold_up;
+mod silence;
 mod upkeep;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -19,13 +21,15 @@ use watchkeep_shared::{
     wire::heartbeat::{Ack, Batch},
 };
 
+use self::hold_up::Liveness;
 use super::{
-    Arrival, NotTaken,
+    Arrival, Knocks, NotTaken,
     commit::{Subject, Writes, commit},
     deadlines::Deadlines,
-    decide::{Context, Decision, admit, decide, decide_deadline},
+    decide::{Context, Decision, admit, decide},
     hosts::{HostEntry, Schemas},
     metrics::{Metrics, Reason},
+    pulse::Pulse,
     rebuild,
 };
 use crate::{
@@ -61,10 +65,24 @@ pub enum PipelineError {
     NotAlone(usize),
 }
 
-type Reply = (
-    oneshot::Sender<Result<Ack, NotTaken>>,
-    Result<Ack, NotTaken>,
-);
+/// An answer that is held back until the round is committed.
+struct Reply {
+    host: HostId,
+    /// When the batch arrived.
+    at: UnixMillis,
+    to: oneshot::Sender<Result<Ack, NotTaken>>,
+    answer: Result<Ack, NotTaken>,
+}
+
+/// What one round does.
+struct Round {
+    now: UnixMillis,
+    /// When the newest batch of the round arrived.
+    newest_arrival: Option<UnixMillis>,
+    writes: Writes,
+    /// Hosts about which pages show something else after it.
+    live: Vec<HostId>,
+}
 
 /// The pipeline.
 #[derive(Debug)]
@@ -78,6 +96,10 @@ pub struct Pipeline {
     deadlines: Deadlines,
     /// No host is called silent before this instant.
     grace_until: UnixMillis,
+    pulse: Arc<Pulse>,
+    /// The end of the last stall that was acted upon.
+    stalled_until: UnixMillis,
+    knocks: Arc<Knocks>,
     /// The last instant of which it is proven that the collector could commit.
     alive_at: UnixMillis,
     /// Where the round of checkpoints stands.
@@ -88,6 +110,7 @@ impl Pipeline {
     /// Runs until the process stops.
     pub async fn run(mut self) -> Result<(), PipelineError> {
         let stop = self.app.process.stop.clone();
+        self.pulse.start(&self.app);
         let mut round = Vec::with_capacity(MAX_ROUND);
         let mut begun = tokio::time::Instant::now();
         loop {
@@ -132,10 +155,13 @@ impl Pipeline {
 
     /// One round: decide on everything that is here, commit once, answer.
     async fn round(&mut self, arrivals: Vec<Arrival>) -> Result<(), PipelineError> {
-        let now = self.app.clock.now();
-        let mut writes = Writes::default();
+        let mut round = Round {
+            now: self.app.clock.now(),
+            newest_arrival: None,
+            writes: Writes::default(),
+            live: Vec::with_capacity(arrivals.len()),
+        };
         let mut replies: Vec<Reply> = Vec::with_capacity(arrivals.len());
-        let mut live: Vec<HostId> = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
             let Arrival {
                 host,
@@ -149,18 +175,32 @@ impl Pipeline {
                 from: &from,
                 trust: &trust,
             };
-            let answer = self.one(host, (origin, at), &batch, &mut writes).await;
+            let answer = self
+                .one(host, (origin, at), &batch, &mut round.writes)
+                .await;
             if matches!(answer, Ok(_) | Err(NotTaken::Quarantined)) {
-                live.push(host);
+                round.live.push(host);
             }
-            replies.push((reply, answer));
+            round.newest_arrival = round.newest_arrival.max(Some(at));
+            replies.push(Reply {
+                host,
+                at,
+                to: reply,
+                answer,
+            });
         }
-        // Deadlines count only once everything that arrived has been looked at.
-        if self.queue.is_empty() {
-            self.deadlines(now, &mut writes, &mut live);
+        if self.alive(round.now, &mut round.writes) == Liveness::Unbroken {
+            self.judge_silence(&mut round);
         }
-        self.alive(now, &mut writes);
-        self.checkpoint(&mut writes);
+        self.checkpoint(&mut round.writes);
+        self.write(round, replies).await
+    }
+
+    /// Commits a round, and then answers.
+    async fn write(&mut self, round: Round, replies: Vec<Reply>) -> Result<(), PipelineError> {
+        let Round {
+            now, writes, live, ..
+        } = round;
         if writes.is_empty() {
             answer(replies);
             return Ok(());
@@ -227,6 +267,9 @@ impl Pipeline {
             return Err(refused);
         }
         let decision = decide(entry, batch, at, &mut context);
+        if !decision.heartbeats.is_empty() {
+            entry.note_heard(at);
+        }
         queue_deadline(&mut self.deadlines, entry, app, self.grace_until);
         self.metrics.repeats.inc_by(decision.repeats);
         for rejected in &decision.ack.rejected {
@@ -253,35 +296,6 @@ impl Pipeline {
             if self.schemas.add(offered.id, names, &self.app.config.rules) {
                 writes.schemas.push((offered.id, offered.names.clone()));
             }
-        }
-    }
-
-    fn deadlines(&mut self, now: UnixMillis, writes: &mut Writes, live: &mut Vec<HostId>) {
-        while let Some((at, host)) = self.deadlines.pop_due(now) {
-            let Some(entry) = self.hosts.get_mut(&host) else {
-                continue;
-            };
-            if entry.wake_at != Some(at) {
-                continue;
-            }
-            entry.wake_at = None;
-            let app = &self.app;
-            let silent = entry
-                .state
-                .silence_deadline(app.config.silence.after(), app.config.silence.announced())
-                .is_some_and(|deadline| deadline.max(self.grace_until) <= now);
-            let mut context = Context {
-                rules: &app.config.rules,
-                schemas: &self.schemas,
-                row_id: &mut || app.ids.next(now),
-                alert_id: &mut || AlertId(Uuid::now_v7()),
-            };
-            let decision = decide_deadline(entry, silent, now, &mut context);
-            queue_deadline(&mut self.deadlines, entry, app, self.grace_until);
-            if decision.durable {
-                live.push(host);
-            }
-            collect(entry, decision, writes);
         }
     }
 
@@ -339,9 +353,8 @@ fn queue_deadline(
     grace_until: UnixMillis,
 ) {
     let silence = entry
-        .state
-        .silence_deadline(app.config.silence.after(), app.config.silence.announced());
-    let silence = silence.map(|deadline| deadline.max(grace_until));
+        .silence_deadline(app.config.silence)
+        .map(|deadline| deadline.max(grace_until));
     let timed = alerts::next_deadline(&entry.alerts);
     if let Some(at) = silence.into_iter().chain(timed).min() {
         deadlines.want(entry.id, at, &mut entry.wake_at);
@@ -359,8 +372,8 @@ fn collector_down(from: UnixMillis, to: UnixMillis) -> Evidence {
 }
 
 fn answer(replies: Vec<Reply>) {
-    for (to, answer) in replies {
-        // The agent may have hung up meanwhile; it will send again.
-        drop(to.send(answer));
+    for reply in replies {
+        // The agent may have disconnected meanwhile; it will send again.
+        drop(reply.to.send(reply.answer));
     }
 }

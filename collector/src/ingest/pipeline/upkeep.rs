@@ -1,11 +1,11 @@
-//! What the pipeline does beside deciding: proves that it is alive, keeps the tail short, and gets
-//! over failed commits and the end.
+//! What the pipeline does beside deciding: keeps the tail short, and recovers from failed commits;
+//! its orderly end.
 
 use std::time::Duration;
 
 use watchkeep_shared::{DurationMs, UnixMillis};
 
-use super::{Pipeline, Reply, answer, collector_down};
+use super::{Pipeline, Reply, answer};
 use crate::{
     ingest::{
         NotTaken,
@@ -15,9 +15,7 @@ use crate::{
 };
 
 /// Leases are renewed, and the collector's liveness is noted, this often.
-const ALIVE_EVERY: DurationMs = DurationMs::from_secs(3);
-/// A longer time without a successful note is a gap of the collector's own.
-const COLLECTOR_GAP: DurationMs = DurationMs::from_secs(10);
+pub(super) const ALIVE_EVERY: DurationMs = DurationMs::from_secs(3);
 /// A host's state is written this often even if nothing durable changed, so that the tail that is
 /// read at start stays short.
 const CHECKPOINT: DurationMs = DurationMs::from_mins(5);
@@ -25,18 +23,6 @@ const CHECKPOINT: DurationMs = DurationMs::from_mins(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 impl Pipeline {
-    /// Notes every few seconds that the collector lives; after a longer pause (it was stopped, or
-    /// could not commit) the pause itself becomes evidence.
-    pub(super) fn alive(&mut self, now: UnixMillis, writes: &mut Writes) {
-        let since = now.since(self.alive_at);
-        writes.alive = since >= ALIVE_EVERY;
-        if since >= COLLECTOR_GAP {
-            writes.evidence.push(collector_down(self.alive_at, now));
-            tracing::warn!(gap_ms = since.0, "the collector itself was held up");
-            self.begin_grace(now);
-        }
-    }
-
     /// Writes the states of some hosts that have not been written for long: a slice of all hosts
     /// each round, so that no round pays for all.
     pub(super) fn checkpoint(&mut self, writes: &mut Writes) {
@@ -89,15 +75,14 @@ impl Pipeline {
 
     /// A commit failed, or its outcome is unknown: memory may be ahead of the store. The agents
     /// keep what they sent; the states are read again before anything else is decided.
-    pub(super) async fn failed(&mut self, error: &StoreError, replies: Vec<Reply>) {
+    pub(super) async fn failed(&mut self, error: &StoreError, mut replies: Vec<Reply>) {
         tracing::error!("failed to commit a round, reading the states again: {error}");
         self.metrics.failed_rounds.inc();
-        answer(
-            replies
-                .into_iter()
-                .map(|(to, _)| (to, Err(NotTaken::Busy)))
-                .collect(),
-        );
+        for reply in &mut replies {
+            self.knocks.note(reply.host, reply.at);
+            reply.answer = Err(NotTaken::Busy);
+        }
+        answer(replies);
         while let Err(error) = self.load().await {
             tracing::error!("failed to read the states: {error}");
             tokio::select! {
@@ -105,6 +90,7 @@ impl Pipeline {
                 () = tokio::time::sleep(RETRY_PAUSE) => {}
             }
         }
+        self.was_held_up();
     }
 
     /// Answers what is queued, and writes all states, so that the next start reads no tail.
