@@ -12,6 +12,7 @@ mod leases;
 mod outbox;
 mod pipeline;
 mod rotation;
+mod scenario;
 mod schema;
 mod support;
 mod tickets;

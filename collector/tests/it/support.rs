@@ -64,6 +64,15 @@ pub(crate) use both;
 
 /// Runs a story on a fresh store of a kind, and drops the store after it.
 pub(crate) fn run<F: Future<Output = ()>>(kind: Kind, story: impl FnOnce(Bench) -> F) {
+    run_with(kind, "", story);
+}
+
+/// The same with more settings.
+pub(crate) fn run_with<F: Future<Output = ()>>(
+    kind: Kind,
+    settings: &str,
+    story: impl FnOnce(Bench) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -81,7 +90,7 @@ pub(crate) fn run<F: Future<Output = ()>>(kind: Kind, story: impl FnOnce(Bench) 
                 (url, Some(database))
             }
         };
-        let bench = bench(dir, url).await;
+        let bench = bench(dir, url, settings).await;
         let store = bench.app.store.clone();
         story(bench).await;
         store.close().await;
@@ -91,9 +100,9 @@ pub(crate) fn run<F: Future<Output = ()>>(kind: Kind, story: impl FnOnce(Bench) 
     });
 }
 
-async fn bench(dir: TempDir, url: String) -> Bench {
+async fn bench(dir: TempDir, url: String, settings: &str) -> Bench {
     let text = format!(
-        "data_dir = \"{}\"\n[store]\nurl = \"{url}\"\n",
+        "data_dir = \"{}\"\n[store]\nurl = \"{url}\"\n{settings}",
         dir.path().display()
     );
     let config = Config::parse("test", &text, []).unwrap();

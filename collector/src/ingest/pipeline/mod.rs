@@ -133,6 +133,18 @@ impl Pipeline {
         Ok(())
     }
 
+    /// One round over what is queued at this moment, for tests that move the clock by hand: what
+    /// [`Pipeline::run`] does each time it wakes.
+    pub async fn turn(&mut self) -> Result<(), PipelineError> {
+        let mut round = Vec::new();
+        while round.len() < MAX_ROUND
+            && let Ok(arrival) = self.queue.try_recv()
+        {
+            round.push(arrival);
+        }
+        self.round(round).await
+    }
+
     /// Takes in what else arrives until `end`, up to a full round.
     async fn gather(&mut self, round: &mut Vec<Arrival>, end: tokio::time::Instant) {
         if round.len() + self.queue.len() < MAX_ROUND {

@@ -1,0 +1,192 @@
+//! What must hold after each step of any scenario, whatever happened. Each check reads the store
+//! and compares with what the scenario itself knows to be true.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+use watchkeep_shared::{DurationMs, UnixMillis};
+
+use super::{
+    log::{Happened, events_after},
+    world::World,
+};
+
+/// A host is silent this long after its last heartbeat.
+const SILENT_AFTER: DurationMs = DurationMs::from_secs(25);
+
+/// What the scenario knows beside its machines.
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    /// Times in which nobody could have been heard: the collector did not run, was held up, or
+    /// could not commit.
+    deaf: Vec<(UnixMillis, UnixMillis)>,
+    /// The newest line of a timeline that was looked at.
+    last_event: i64,
+    /// Tickets, by number, that a person answered or that are over.
+    answered: HashSet<i64>,
+}
+
+impl Witness {
+    pub(super) fn collector_could_not_hear(&mut self, from: UnixMillis, to: UnixMillis) {
+        match self.deaf.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => self.deaf.push((from, to)),
+        }
+    }
+
+    fn was_deaf(&self, from: UnixMillis, to: UnixMillis) -> bool {
+        self.deaf
+            .iter()
+            .any(|(start, end)| *start < to && from <= *end)
+    }
+}
+
+type Broken = Result<(), String>;
+
+/// Whether what scenarios have found broken is checked, too.
+const IS_STRICT: bool = false;
+
+/// Checks all.
+pub(super) async fn check(world: &mut World) -> Broken {
+    one_open_ticket_a_key(world).await?;
+    acknowledged_is_stored_once(world).await?;
+    if IS_STRICT {
+        silent_only_after_silence(world).await?;
+        firing_has_an_open_ticket(world).await?;
+        no_page_after_an_answer(world).await?;
+    }
+    Ok(())
+}
+
+/// At most one open automatic ticket for a key.
+async fn one_open_ticket_a_key(world: &mut World) -> Broken {
+    let doubled: Vec<(String, i64)> = world
+        .probe
+        .rows(
+            "SELECT dedup_key, COUNT(*) FROM ticket WHERE dedup_key IS NOT NULL \
+             AND state NOT IN ('resolved', 'closed') GROUP BY dedup_key HAVING COUNT(*) > 1",
+        )
+        .await;
+    none(&doubled, "more than one open ticket of a key")
+}
+
+/// No host is called silent that was heard within its limit, or that could not have been heard.
+async fn silent_only_after_silence(world: &mut World) -> Broken {
+    let alerts: Vec<(Uuid, i64)> = world
+        .probe
+        .rows(
+            "SELECT host_id, raised_at FROM alert WHERE rule_id = 'host-silent' ORDER BY raised_at",
+        )
+        .await;
+    for (host, at) in alerts {
+        let at = UnixMillis(at);
+        let Some(machine) = world.machines.iter().find(|machine| machine.host.0 == host) else {
+            continue;
+        };
+        let window = (at - SILENT_AFTER, at);
+        if machine.was_heard(window.0, window.1) {
+            return Err(format!(
+                "{} was called silent at {at:?} though it was heard less than 25 s before",
+                machine.name
+            ));
+        }
+        if world.witness.was_deaf(window.0, window.1) {
+            return Err(format!(
+                "{} was called silent at {at:?} though the collector could not hear in the 25 s before",
+                machine.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Every firing alert has an open ticket, or one that says why it is not: a person resolved it, and
+/// it will be checked again.
+async fn firing_has_an_open_ticket(world: &mut World) -> Broken {
+    let orphans: Vec<(String, String, String)> = world
+        .probe
+        .rows(
+            "SELECT alert.rule_id, alert.check_key, COALESCE(ticket.state, 'no ticket') FROM alert \
+             LEFT JOIN ticket ON ticket.id = alert.ticket_id \
+             WHERE alert.cleared_at IS NULL AND (ticket.id IS NULL \
+             OR ticket.state IN ('resolved', 'closed'))",
+        )
+        .await;
+    none(&orphans, "an alert fires and no ticket is open")
+}
+
+/// No page after an answer unless something worse began, and none about what is over.
+async fn no_page_after_an_answer(world: &mut World) -> Broken {
+    let events = events_after(&mut world.probe, world.witness.last_event).await;
+    for event in &events {
+        world.witness.last_event = event.id;
+        let answered = &mut world.witness.answered;
+        match event.kind.as_str() {
+            "acknowledged" | "resolved" | "closed" | "handed_back" => {
+                answered.insert(event.number);
+            }
+            "opened" | "reopened" => {
+                answered.remove(&event.number);
+            }
+            "escalated" if answered.contains(&event.number) => return Err(escalated(event)),
+            _ => {}
+        }
+    }
+    let pages: Vec<(i64, i64)> = world
+        .probe
+        .rows(
+            "SELECT outbox.id, ticket.number FROM outbox JOIN ticket ON ticket.id = outbox.ticket_id \
+             WHERE outbox.kind = 'page' AND outbox.state = 'pending' \
+             AND ticket.state IN ('resolved', 'closed')",
+        )
+        .await;
+    none(&pages, "a page waits that is about something that is over")
+}
+
+fn escalated(event: &Happened) -> String {
+    format!(
+        "ticket #{} was escalated after a person had it or it was over",
+        event.number
+    )
+}
+
+/// Nothing that was acknowledged is lost or stored twice.
+async fn acknowledged_is_stored_once(world: &mut World) -> Broken {
+    let doubled: Vec<(Uuid, i64, i64)> = world
+        .probe
+        .rows(
+            "SELECT instance, seq, COUNT(*) FROM heartbeat GROUP BY host_id, instance, seq \
+             HAVING COUNT(*) > 1",
+        )
+        .await;
+    none(&doubled, "a heartbeat is stored twice")?;
+    let rows: Vec<(Uuid, i64)> = world
+        .probe
+        .rows("SELECT instance, seq FROM heartbeat")
+        .await;
+    let stored: HashSet<(Uuid, u64)> = rows
+        .into_iter()
+        .map(|(instance, seq)| (instance, seq as u64))
+        .collect();
+    for machine in &world.machines {
+        let lost = machine
+            .acknowledged
+            .iter()
+            .find(|frame| !stored.contains(*frame));
+        if let Some((_, seq)) = lost {
+            return Err(format!(
+                "frame {seq} of {} was acknowledged and is not in the store",
+                machine.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn none<T: std::fmt::Debug>(found: &[T], what: &str) -> Broken {
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{what}: {found:?}"))
+    }
+}

@@ -1,0 +1,141 @@
+//! The log of a scenario: what people would have noticed, with times since its start. Read from the
+//! store: every line of a ticket's timeline, and every message that left.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use watchkeep_shared::{DurationMs, UnixMillis};
+
+use super::probe::Probe;
+use crate::support::NOW;
+
+/// Tickets are numbered from here on; the log shows #1, #2, ...
+const FIRST_NUMBER: i64 = 1_000;
+
+/// The log so far.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    text: String,
+    last_event: i64,
+}
+
+impl Log {
+    /// Adds a line of the scenario itself, as in `-- power of web1 cut`.
+    pub(super) fn comment(&mut self, now: UnixMillis, text: &str) {
+        self.line(now, &format!("-- {text}"));
+    }
+
+    pub(super) fn line(&mut self, now: UnixMillis, text: &str) {
+        // Writing to a String can't fail.
+        let _: std::fmt::Result = writeln!(self.text, "{} {text}", since_start(now));
+    }
+
+    /// Adds what happened to tickets since the last call.
+    pub(super) async fn collect(&mut self, probe: &mut Probe, now: UnixMillis) {
+        for event in events_after(probe, self.last_event).await {
+            self.last_event = event.id;
+            if let Some(text) = event.words() {
+                self.line(now, &text);
+            }
+        }
+    }
+
+    /// A message that a channel was given.
+    pub(super) fn message(
+        &mut self,
+        now: UnixMillis,
+        (channel, kind): (&str, &str),
+        payload: &str,
+    ) {
+        let body: Value = serde_json::from_str(payload).unwrap();
+        let tier = body["tier"].as_u64().map(|tier| format!(" tier {tier}"));
+        let number = body["number"]
+            .as_i64()
+            .map(|n| format!("#{}", n - FIRST_NUMBER));
+        let text = format!(
+            "{kind} {channel}{}: {} {}",
+            tier.unwrap_or_default(),
+            number.unwrap_or_default(),
+            body["event"].as_str().unwrap_or_default()
+        );
+        self.line(now, &text);
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
+    /// The text so far, for invariants that break.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// One line of a ticket's timeline.
+#[derive(Debug)]
+pub(super) struct Happened {
+    pub(super) id: i64,
+    pub(super) number: i64,
+    pub(super) kind: String,
+    priority: String,
+    title: String,
+    actor: Value,
+    detail: Value,
+}
+
+/// All lines of all timelines after a row.
+pub(super) async fn events_after(probe: &mut Probe, after: i64) -> Vec<Happened> {
+    let rows: Vec<(i64, i64, String, String, String, String, String)> = probe
+        .rows(format!(
+            "SELECT e.id, t.number, t.priority, t.title, e.kind, e.actor, e.detail \
+             FROM ticket_event e JOIN ticket t ON t.id = e.ticket_id \
+             WHERE e.id > {after} ORDER BY e.id"
+        ))
+        .await;
+    rows.into_iter()
+        .map(
+            |(id, number, priority, title, kind, actor, detail)| Happened {
+                id,
+                number: number - FIRST_NUMBER,
+                kind,
+                priority,
+                title,
+                actor: serde_json::from_str(&actor).unwrap(),
+                detail: serde_json::from_str(&detail).unwrap(),
+            },
+        )
+        .collect()
+}
+
+impl Happened {
+    /// The line for people; `None` for what repeats another line.
+    fn words(&self) -> Option<String> {
+        let text = |key: &str| self.detail[key].as_str().unwrap_or_default().to_owned();
+        let by = match self.actor["name"].as_str() {
+            Some(name) => format!(" by {name}"),
+            None => String::new(),
+        };
+        let what = match self.kind.as_str() {
+            "opened" => format!("{} opened: {}", self.priority, self.title),
+            "alert_attached" => format!("alert: {}", text("summary")),
+            "alert_cleared" => format!("alert over: {}", text("reason")),
+            "resolved" if self.detail["auto"] == true => "resolved by itself".to_owned(),
+            "state_changed" => format!("{} -> {}{by}", text("from"), text("to")),
+            "priority_changed" => format!("priority {} -> {}{by}", text("from"), text("to")),
+            "escalated" => format!("escalated to tier {}", self.detail["tier"]),
+            "assigned" => format!(
+                "assigned to {}{by}",
+                self.detail["name"].as_str().unwrap_or("nobody")
+            ),
+            other => format!("{}{by}", other.replace('_', " ")),
+        };
+        Some(format!("ticket #{} {what}", self.number))
+    }
+}
+
+/// `hh:mm:ss` since the scenario began.
+fn since_start(now: UnixMillis) -> String {
+    let DurationMs(ms) = now.since(NOW);
+    let s = ms / 1_000;
+    format!("{:02}:{:02}:{:02}", s / 3_600, s / 60 % 60, s % 60)
+}

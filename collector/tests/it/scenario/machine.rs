@@ -1,0 +1,220 @@
+//! A simulated server with its agent: beats at its interval, keeps what was not acknowledged, and
+//! sends it again.
+
+use uuid::Uuid;
+use watchkeep_shared::{
+    BootId, DurationMs, HostId, InstanceId, UnixMillis, metric,
+    wire::{
+        heartbeat::{
+            Ack, Batch, Clocks, Event, Frame, GoodbyeReason, Schema, Service, ServiceStatus,
+        },
+        limits::MAX_FRAMES_PER_BATCH,
+    },
+};
+
+/// What every machine measures.
+pub(super) const METRICS: [&str; 2] = ["cpu.busy_pct", "disk.used_pct:/"];
+/// The one service that every machine watches.
+pub(super) const SERVICE: &str = "systemd:shop.service";
+/// How often an agent beats.
+pub(super) const INTERVAL: DurationMs = DurationMs::from_secs(10);
+/// Most frames that an agent keeps while it can't send.
+const SPOOL_FRAMES: usize = 4_096;
+
+/// The machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) host: HostId,
+    pub(crate) name: String,
+    /// Whether it runs.
+    pub(super) is_on: bool,
+    /// Whether its agent reaches the collector.
+    pub(super) is_connected: bool,
+    /// Whether it was retired: the collector refuses its certificate.
+    pub(super) is_retired: bool,
+    /// When its agent beats next.
+    pub(super) next_beat: UnixMillis,
+    /// When the collector took something from it, oldest first.
+    heard: Vec<UnixMillis>,
+    /// Frames that were acknowledged as taken, by instance and number.
+    pub(super) acknowledged: Vec<(Uuid, u64)>,
+    cpu_pct: f64,
+    disk_pct: f64,
+    service: ServiceStatus,
+    boot: Uuid,
+    booted_at: UnixMillis,
+    instance: Uuid,
+    seq: u64,
+    spool: Vec<Frame>,
+    sends_services: bool,
+    events: Vec<Event>,
+}
+
+impl Machine {
+    pub(super) fn new(host: HostId, name: &str, now: UnixMillis) -> Self {
+        let mut machine = Self {
+            host,
+            name: name.to_owned(),
+            is_on: true,
+            is_connected: true,
+            is_retired: false,
+            next_beat: now,
+            heard: Vec::new(),
+            acknowledged: Vec::new(),
+            cpu_pct: 5.0,
+            disk_pct: 40.0,
+            service: ServiceStatus::Running,
+            boot: Uuid::nil(),
+            booted_at: now,
+            instance: Uuid::nil(),
+            seq: 0,
+            spool: Vec::new(),
+            sends_services: true,
+            events: Vec::new(),
+        };
+        machine.boot_up(now - DurationMs::from_hours(1));
+        machine.next_beat = now;
+        machine
+    }
+
+    /// Starts the machine with a new boot.
+    pub(super) fn boot_up(&mut self, now: UnixMillis) {
+        self.is_on = true;
+        self.boot = Uuid::new_v4();
+        self.booted_at = now;
+        self.restart_agent(now);
+    }
+
+    /// Starts a new agent process. What the one before could not send is kept.
+    pub(super) fn restart_agent(&mut self, now: UnixMillis) {
+        self.instance = Uuid::new_v4();
+        self.seq = 0;
+        self.next_beat = now;
+        self.sends_services = true;
+        self.events.push(Event::AgentStarted {
+            clean_stop: None,
+            previous_boot: None,
+        });
+    }
+
+    /// Ends the machine without a word.
+    pub(super) fn cut_power(&mut self) {
+        self.is_on = false;
+    }
+
+    /// Says goodbye with the next beat, which comes at once; then the machine is off.
+    pub(super) fn shut_down(&mut self, now: UnixMillis) {
+        self.events.push(Event::Goodbye {
+            reason: GoodbyeReason::Shutdown,
+        });
+        self.beat(now);
+        self.is_on = false;
+    }
+
+    pub(super) fn set_disk(&mut self, pct: f64) {
+        self.disk_pct = pct;
+    }
+
+    /// A change of the service's state is sent at once: with the next second's frame.
+    pub(super) fn set_service(&mut self, status: ServiceStatus, now: UnixMillis) {
+        if self.service != status {
+            self.service = status;
+            self.sends_services = true;
+            self.next_beat = now + DurationMs::from_secs(1);
+        }
+    }
+
+    /// Makes a frame of this instant, if one is due.
+    pub(super) fn beat_if_due(&mut self, now: UnixMillis) {
+        while self.is_on && self.next_beat <= now {
+            let at = self.next_beat;
+            self.beat(at);
+            self.next_beat = at + INTERVAL;
+        }
+    }
+
+    fn beat(&mut self, at: UnixMillis) {
+        self.seq += 1;
+        let services = std::mem::take(&mut self.sends_services).then(|| {
+            vec![Service {
+                key: SERVICE.to_owned(),
+                status: self.service,
+                detail: (self.service == ServiceStatus::Failed).then(|| "exit code 3".to_owned()),
+            }]
+        });
+        self.spool.push(Frame {
+            boot: Some(BootId(self.boot)),
+            instance: Some(InstanceId(self.instance)),
+            seq: self.seq,
+            clocks: self.clocks(at),
+            interval_ms: INTERVAL.0 as u32,
+            schema: metric::schema_id(&names()),
+            values: vec![Some(self.cpu_pct), Some(self.disk_pct)],
+            services,
+            events: std::mem::take(&mut self.events),
+        });
+        if self.spool.len() > SPOOL_FRAMES {
+            self.spool.remove(0);
+        }
+    }
+
+    fn clocks(&self, at: UnixMillis) -> Clocks {
+        let up_ms = at.since(self.booted_at).0;
+        Clocks {
+            wall_ms: at.0,
+            mono_ms: up_ms,
+            boot_ms: up_ms,
+        }
+    }
+
+    /// Whether the collector took something from it in `[from, to)`.
+    pub(super) fn was_heard(&self, from: UnixMillis, to: UnixMillis) -> bool {
+        self.heard.iter().any(|at| (from..to).contains(at))
+    }
+
+    /// What it would send now: all that was not acknowledged, oldest first.
+    pub(super) fn batch(&self, now: UnixMillis) -> Option<Batch> {
+        if !self.is_connected || self.is_retired || self.spool.is_empty() {
+            return None;
+        }
+        let frames = &self.spool[..self.spool.len().min(MAX_FRAMES_PER_BATCH)];
+        Some(Batch {
+            v: 1,
+            agent_version: "0.1.0".to_owned(),
+            boot: BootId(self.boot),
+            instance: InstanceId(self.instance),
+            sent: self.clocks(now),
+            policy_version: 0,
+            trusts: Vec::new(),
+            refused: None,
+            troubles: None,
+            schemas: vec![Schema {
+                id: metric::schema_id(&names()),
+                names: names(),
+            }],
+            frames: frames.to_vec(),
+        })
+    }
+
+    /// Drops what an answer says is taken or refused.
+    pub(super) fn answered(&mut self, batch: &Batch, ack: &Ack, now: UnixMillis) {
+        self.heard.push(now);
+        if !ack.unknown_schemas.is_empty() {
+            return;
+        }
+        let is_rejected = |frame: &Frame| {
+            ack.rejected
+                .iter()
+                .any(|one| one.seq == frame.seq && one.instance == frame.instance)
+        };
+        for frame in batch.frames.iter().filter(|frame| !is_rejected(frame)) {
+            let instance = frame.instance.unwrap_or(batch.instance);
+            self.acknowledged.push((instance.0, frame.seq));
+        }
+        self.spool.drain(..batch.frames.len());
+    }
+}
+
+fn names() -> Vec<String> {
+    METRICS.map(str::to_owned).to_vec()
+}

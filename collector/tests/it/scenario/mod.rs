@@ -1,0 +1,73 @@
+//! Scenarios: what happens to hosts, the collector and people, written down as a sequence on a
+//! manual clock, played against the real pipeline and the real store, with channels that record.
+//! What people would have noticed comes back as a log with times, kept as a snapshot:
+//!
+//! ```text
+//! 00:00:25 ticket #1 P1 opened: web1: Host silent
+//! 00:00:25 page mail tier 1: #1 opened
+//! ```
+//!
+//! - [`world`]: the clock, the pipeline, the workers, and the verbs that scenarios use.
+//! - [`machine`]: a simulated server with its agent.
+//! - [`log`]: reads the log from the store.
+//! - [`invariants`]: what must hold after each step of any scenario.
+//! - [`stories`]: written scenarios.
+//! - `snapshots/`: the logs as they must be; `before/`: what some of them were when their fault was found.
+//! - [`random`]: drawn ones, shrunk when they break an invariant; each sequence that ever did is
+//!   kept there as a plain test.
+
+mod invariants;
+mod log;
+mod machine;
+mod probe;
+mod random;
+mod stories;
+mod world;
+
+pub(crate) use world::World;
+
+/// Settings under which scenarios run: two channels, so that pages have somewhere to go.
+const SETTINGS: &str = r#"
+[mail]
+host = "127.0.0.1"
+port = 9
+tls = "none"
+from = "Watchkeep <watchkeep@example.org>"
+to = ["on-call@example.org"]
+"#;
+
+/// Makes two tests of one scenario, one a database, that compare with the same snapshot.
+macro_rules! scenarios {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test]
+            fn $name() {
+                crate::scenario::play(crate::support::Kind::Sqlite, stringify!($name), super::$name);
+            })+
+        }
+        mod postgres {
+            $(#[test]
+            fn $name() {
+                crate::scenario::play(crate::support::Kind::Postgres, stringify!($name), super::$name);
+            })+
+        }
+    };
+}
+pub(crate) use scenarios;
+
+use crate::support::{Kind, run_with};
+
+/// Plays a scenario and compares its log with the snapshot of its name.
+pub(crate) fn play<F: Future<Output = World>>(
+    kind: Kind,
+    name: &str,
+    scenario: impl FnOnce(World) -> F,
+) {
+    run_with(kind, SETTINGS, async |bench| {
+        let world = scenario(World::start(bench).await).await;
+        let log = world.finish().await;
+        insta::with_settings!({ snapshot_path => "snapshots", prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(name, log);
+        });
+    });
+}
