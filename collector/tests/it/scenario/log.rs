@@ -34,9 +34,7 @@ impl Log {
     pub(super) async fn collect(&mut self, probe: &mut Probe, now: UnixMillis) {
         for event in events_after(probe, self.last_event).await {
             self.last_event = event.id;
-            if let Some(text) = event.words() {
-                self.line(now, &text);
-            }
+            self.line(now, &event.words());
         }
     }
 
@@ -108,8 +106,8 @@ pub(super) async fn events_after(probe: &mut Probe, after: i64) -> Vec<Happened>
 }
 
 impl Happened {
-    /// The line for people; `None` for what repeats another line.
-    fn words(&self) -> Option<String> {
+    /// The line for people.
+    fn words(&self) -> String {
         let text = |key: &str| self.detail[key].as_str().unwrap_or_default().to_owned();
         let by = match self.actor["name"].as_str() {
             Some(name) => format!(" by {name}"),
@@ -129,7 +127,7 @@ impl Happened {
             ),
             other => format!("{}{by}", other.replace('_', " ")),
         };
-        Some(format!("ticket #{} {what}", self.number))
+        format!("ticket #{} {what}", self.number)
     }
 }
 

@@ -23,6 +23,10 @@ const SPOOL_FRAMES: usize = 4_096;
 
 /// The machine.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of a test"
+)]
 pub(crate) struct Machine {
     pub(crate) host: HostId,
     pub(crate) name: String,

@@ -133,7 +133,7 @@ async fn a_site_behind_a_dead_line_is_one_incident(mut world: World) -> World {
     for n in 1..=12 {
         bergen.push(world.host_at("Bergen", &format!("ber{n}")).await);
         // Agents do not beat in step.
-        world.pass(secs(if n % 2 == 0 { 1 } else { 0 })).await;
+        world.pass(secs(i64::from(n % 2 == 0))).await;
     }
     world.host("web1").await;
     world.pass(mins(5)).await;

@@ -310,7 +310,6 @@ impl World {
         self.work().await;
     }
 
-    #[expect(clippy::type_complexity, reason = "used once, here")]
     async fn send(&mut self) -> Vec<(usize, Batch, oneshot::Receiver<Result<Ack, NotTaken>>)> {
         let inbox = self.inbox.clone().unwrap();
         let mut sent = Vec::new();
@@ -355,10 +354,12 @@ impl World {
     /// A channel that takes everything and records it.
     async fn deliver(&mut self) {
         let token = Uuid::new_v4();
-        for message in outbox::claim(&self.app.store, token, self.now, LEASE)
+        let mut claimed = outbox::claim(&self.app.store, token, self.now, LEASE)
             .await
-            .unwrap()
-        {
+            .unwrap();
+        // A database may return them in any order.
+        claimed.sort_unstable_by_key(|message| message.id);
+        for message in claimed {
             if !outbox::still_wanted(&self.app.store, message.id, token)
                 .await
                 .unwrap()
