@@ -288,7 +288,7 @@ async fn a_hosts_own_list_reaches_its_agent_alone(bench: Bench) {
     assert_eq!(beat(place.host, 3, own.version).await, None);
     assert_eq!(beat(other, 1, default.version).await, None);
     // A second time, and on a host that does not exist, nothing is added.
-    for host in [place.host, HostId(Uuid::now_v7())] {
+    for host in [place.host, HostId(Uuid::new_v4())] {
         let added = policies::watch(&bench.app, host, &unit(), ADA).await;
         assert!(!added.unwrap(), "{host}");
     }
@@ -314,7 +314,7 @@ async fn a_hosts_own_list_reaches_its_agent_alone(bench: Bench) {
 async fn another_host(bench: &Bench) -> HostId {
     let site = fleet::sites(&bench.app.store).await.unwrap()[0].id.into();
     let host = fleet::NewHost {
-        id: HostId(Uuid::now_v7()),
+        id: HostId(Uuid::new_v4()),
         site,
         name: "web2".to_owned(),
         agent_version: "0.1.0".to_owned(),

@@ -179,7 +179,7 @@ pub(crate) async fn place(app: &App) -> Place {
         .unwrap();
     tx.commit().await.unwrap();
     let site = fleet::sites(&app.store).await.unwrap()[0].id.into();
-    let host = HostId(Uuid::now_v7());
+    let host = HostId(Uuid::new_v4());
     let mut tx = app.store.begin().await.unwrap();
     let new = fleet::NewHost {
         id: host,

@@ -25,7 +25,7 @@ both!(
 
 fn raised() -> Raised {
     Raised {
-        alert: AlertId(Uuid::now_v7()),
+        alert: AlertId(Uuid::new_v4()),
         rule: RuleId("cpu-busy".to_owned()),
         check: CheckKey::metric("cpu.busy_pct"),
         severity: Severity::Critical,
@@ -43,7 +43,7 @@ fn raised() -> Raised {
 async fn opened(bench: &Bench, place: &Place) -> Applied {
     let mut tx = bench.app.store.begin().await.unwrap();
     let new = NewTicket {
-        id: TicketId(Uuid::now_v7()),
+        id: TicketId(Uuid::new_v4()),
         number: rows::next_number(&mut tx).await.unwrap(),
         client: place.client,
         contract: Some(place.contract),
@@ -87,7 +87,7 @@ async fn a_second_open_ticket_of_a_key_is_refused_by_the_database(bench: Bench) 
     let place = place(&bench.app).await;
     let first = opened(&bench, &place).await.ticket;
     let mut second = first.clone();
-    second.id = TicketId(Uuid::now_v7());
+    second.id = TicketId(Uuid::new_v4());
     second.number += 1;
     let mut tx = bench.app.store.begin().await.unwrap();
     let error = rows::put(&mut tx, &second, NOW).await.unwrap_err();

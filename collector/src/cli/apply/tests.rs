@@ -36,7 +36,7 @@ fn fleet(text: &str) -> Fleet {
 async fn enrolled(app: &App) -> HostId {
     let site = fleet::sites(&app.store).await.unwrap()[0].id.into();
     let host = fleet::NewHost {
-        id: HostId(uuid::Uuid::now_v7()),
+        id: HostId(uuid::Uuid::new_v4()),
         site,
         name: "web1".to_owned(),
         agent_version: "0.1.0".to_owned(),

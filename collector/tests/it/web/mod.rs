@@ -130,7 +130,7 @@ impl Browser {
 
 async fn admin(bench: &Bench, password: &str, must_change: bool) -> UserId {
     let user = people::NewUser {
-        id: UserId(Uuid::now_v7()),
+        id: UserId(Uuid::new_v4()),
         login: "admin",
         name: "Ada <Admin>",
         password_hash: &password::hash(password).unwrap(),
@@ -153,7 +153,7 @@ async fn signed_in(bench: &Bench) -> Browser {
 
 async fn ticket(bench: &Bench, place: &Place, check: &str, priority: Priority) -> TicketId {
     let raised = Raised {
-        alert: AlertId(Uuid::now_v7()),
+        alert: AlertId(Uuid::new_v4()),
         rule: RuleId("cpu-busy".to_owned()),
         check: CheckKey::metric(check),
         severity: Severity::Critical,
@@ -168,7 +168,7 @@ async fn ticket(bench: &Bench, place: &Place, check: &str, priority: Priority) -
     };
     let mut tx = bench.app.store.begin().await.unwrap();
     let new = NewTicket {
-        id: TicketId(Uuid::now_v7()),
+        id: TicketId(Uuid::new_v4()),
         number: rows::next_number(&mut tx).await.unwrap(),
         client: place.client,
         contract: Some(place.contract),
