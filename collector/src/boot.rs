@@ -3,7 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use tokio::{
     sync::mpsc,
 };
 use uuid::Uuid;
+use watchkeep_shared::DurationMs;
 
 use crate::{
     app::App,
@@ -37,6 +38,10 @@ const REVOKED_EVERY: Duration = Duration::from_secs(1);
 const AUTHORITY_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether other programs changed what hosts are asked to watch.
 const POLICIES_EVERY: Duration = Duration::from_secs(1);
+/// How often the system's wall clock is compared with the collector's.
+const CLOCK_EVERY: Duration = Duration::from_secs(10);
+/// How often a wall clock that was set is logged.
+const CLOCK_LOGGED_EVERY: DurationMs = DurationMs::from_hours(1);
 /// How often the outbox, escalations and evidence are looked at when nothing tells of work.
 const WORKER_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked whether an hour can be sealed.
@@ -92,14 +97,12 @@ async fn opened(config: Config, clock: Clock, cas: Cas) -> anyhow::Result<Opened
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     }
-    let node = node_id(&config.data_dir)?;
-    let node_bits = node.as_bytes()[15] & 63;
     let app = App {
         store,
         clock,
         live: Arc::new(Live::default()),
         policies: Arc::new(Policies::new(config.policy.clone())),
-        ids: Arc::new(RowIds::new(node_bits)),
+        ids: Arc::new(RowIds::for_command()),
         config: Arc::new(config),
         process: Process::new(),
     };
@@ -122,8 +125,10 @@ pub struct Running {
 
 /// Starts everything. Ready when it returns.
 pub async fn start(opened: Opened) -> anyhow::Result<Running> {
-    let Opened { app, authority } = opened;
+    let Opened { mut app, authority } = opened;
     let lock = lock(&app.config.data_dir)?;
+    let node = node_id(&app.config.data_dir)?;
+    app.ids = Arc::new(RowIds::new(node.as_bytes()[15]));
     let metrics = Arc::new(Metrics::default());
     let revoked = Arc::new(Revoked::default());
     read_revoked(&app, &revoked).await?;
@@ -132,7 +137,6 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     let agents = bind(app.config.agents.listen, "agents.listen").await?;
     let web_listener = bind(app.config.web.listen, "web.listen").await?;
     let (inbox, queue) = mpsc::channel(app.config.agents.queue_batches);
-    let node = node_id(&app.config.data_dir)?;
     let pipeline = Pipeline::begin(app.clone(), node, Arc::clone(&metrics), queue).await?;
     let knocks = pipeline.knocks();
     app.process.spawn_essential("pipeline", pipeline.run());
@@ -150,6 +154,7 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     serve_agents(&app, doors.agents(), agents, port);
     serve_web(&app, doors.web(), web_listener, &metrics);
     follow_authority(&app, doors);
+    watch_clock(&app, metrics);
     spawn_workers(&app, revoked, channels);
     Ok(Running {
         app,
@@ -207,15 +212,34 @@ fn doors(app: &App, authority: Arc<Authority>) -> anyhow::Result<Doors> {
         web: server_names(&web.public_url, &[]),
         web_files: web.certificate.clone().zip(web.key.clone()),
     };
-    Ok(Doors::new(authority, names, app.clock.now())?)
+    Ok(Doors::new(authority, names, app.clock.clone())?)
 }
 
 /// What the command line does to the CAs reaches the running collector.
 fn follow_authority(app: &App, doors: Doors) {
-    let (here, doors) = (app.clone(), Arc::new(doors));
     every(app, "certificate authorities", AUTHORITY_EVERY, move || {
-        let followed = doors.follow(here.clock.now());
+        let followed = doors.follow();
         std::future::ready(followed.map_err(|error| error.to_string()))
+    });
+}
+
+/// Reports a wall clock that was set: in the log when it happens and each hour, and as a metric.
+fn watch_clock(app: &App, metrics: Arc<Metrics>) {
+    let (clock, logged_at) = (app.clock.clone(), Mutex::new(None));
+    every(app, "clock", CLOCK_EVERY, move || {
+        metrics.clock_ahead_ms.set(clock.ahead_of_wall().0);
+        let (now, problem) = (clock.now(), clock.problem());
+        let mut logged_at = logged_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = logged_at.is_none_or(|at| now.since(at) >= CLOCK_LOGGED_EVERY);
+        match problem {
+            Some(problem) if is_due => {
+                tracing::error!("{problem}");
+                *logged_at = Some(now);
+            }
+            Some(_) => {}
+            None => *logged_at = None,
+        }
+        std::future::ready(Ok(()))
     });
 }
 

@@ -1,45 +1,121 @@
-//! The only place that reads the system clock. Shells hold a [`Clock`] and hand instants to the
-//! decisions as values.
+//! The only place that reads the system's clocks. Shells hold a [`Clock`] and hand instants to the
+//! decisions as values. What it gives is the collector's time line
+//! ([`watchkeep_core::timeline`]): it never goes back, and a wall clock that is set moves it only
+//! slowly.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use watchkeep_shared::UnixMillis;
+use rustix::time::{ClockId, clock_gettime};
+use watchkeep_core::timeline::{Reading, TimeLine};
+use watchkeep_shared::{DurationMs, UnixMillis};
 
-/// Tells the time: the system's, or one that a test moves by hand.
-#[derive(Clone, Debug, Default)]
-pub struct Clock(Option<Arc<AtomicI64>>);
+/// A larger difference between the time line and the wall clock means that the wall clock was set.
+pub const TOLERANCE: DurationMs = DurationMs::from_secs(5);
+
+/// The system's clocks, or ones that a test moves by hand. Clones share one time line.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Mutex<Source>>);
+
+#[derive(Debug)]
+struct Source {
+    line: TimeLine,
+    /// The clocks that a test moves.
+    hands: Option<Reading>,
+}
 
 impl Clock {
-    /// The system's clock.
-    pub const fn system() -> Self {
-        Self(None)
+    /// The system's clocks.
+    pub fn system() -> Self {
+        Self::new(TimeLine::new(read_system()), None)
     }
 
-    /// A clock that stands at `now` until [`Clock::set`].
+    /// Clocks that show `now` until a test moves them.
     pub fn manual(now: UnixMillis) -> Self {
-        Self(Some(Arc::new(AtomicI64::new(now.0))))
+        let hands = Reading {
+            wall_us: now.0 * 1_000,
+            boot_us: 0,
+        };
+        Self::new(TimeLine::new(hands), Some(hands))
     }
 
-    /// Moves a manual clock; the system's clock is never set.
-    pub fn set(&self, now: UnixMillis) {
-        if let Some(hand) = &self.0 {
-            hand.store(now.0, Ordering::SeqCst);
-        }
+    fn new(line: TimeLine, hands: Option<Reading>) -> Self {
+        Self(Arc::new(Mutex::new(Source { line, hands })))
     }
 
-    /// Now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the system clock"
-    )]
+    /// Now, on the time line.
     pub fn now(&self) -> UnixMillis {
-        if let Some(hand) = &self.0 {
-            return UnixMillis(hand.load(Ordering::SeqCst));
-        }
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        UnixMillis(since.map_or(0, |since| since.as_millis() as i64))
+        self.read(|line| line.now())
     }
+
+    /// The time line minus the system's wall clock. Zero, but for drift, unless that clock was set.
+    pub fn ahead_of_wall(&self) -> DurationMs {
+        self.read(|line| line.ahead_of_wall())
+    }
+
+    /// What is wrong with the system's wall clock, for people; `None` if nothing is.
+    pub fn problem(&self) -> Option<String> {
+        let ahead_ms = self.ahead_of_wall().0;
+        if ahead_ms.abs() < TOLERANCE.0 {
+            return None;
+        }
+        let (seconds, side) = (
+            ahead_ms.abs() / 1_000,
+            if ahead_ms > 0 { "behind" } else { "ahead of" },
+        );
+        Some(format!(
+            "the system's clock is {seconds} s {side} the collector's: it was set. Check it; if it is right now, {}",
+            if ahead_ms > 0 {
+                "the collector's times follow it by 1 ms a second"
+            } else {
+                "restart the collector to adopt it at once"
+            }
+        ))
+    }
+
+    /// The time line starts no earlier: the store already holds records up to `at`.
+    pub fn start_at(&self, at: UnixMillis) {
+        self.read(|line| line.start_at(at));
+    }
+
+    /// Manual clocks: time passes until it is `now`; if it is later already, the wall clock is set
+    /// back. Does nothing to the system's clocks.
+    pub fn set(&self, now: UnixMillis) {
+        self.move_hands(|hands, line| {
+            let elapsed_us = now.since(line).0 * 1_000;
+            hands.wall_us += elapsed_us;
+            hands.boot_us += elapsed_us.max(0);
+        });
+    }
+
+    /// Manual clocks: someone sets the wall clock by so much; no time passes.
+    pub fn step_wall(&self, by: DurationMs) {
+        self.move_hands(|hands, _| hands.wall_us += by.0 * 1_000);
+    }
+
+    fn move_hands(&self, change: impl FnOnce(&mut Reading, UnixMillis)) {
+        let mut source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = source.line.now();
+        if let Some(hands) = &mut source.hands {
+            change(hands, now);
+        }
+    }
+
+    fn read<T>(&self, result: impl FnOnce(&mut TimeLine) -> T) -> T {
+        let mut source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let reading = source.hands.unwrap_or_else(read_system);
+        source.line.advance(reading);
+        result(&mut source.line)
+    }
+}
+
+fn read_system() -> Reading {
+    Reading {
+        wall_us: micros(ClockId::Realtime),
+        boot_us: micros(ClockId::Boottime),
+    }
+}
+
+fn micros(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock);
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
 }

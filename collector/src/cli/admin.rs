@@ -4,7 +4,6 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use uuid::Uuid;
 use watchkeep_core::{
     evidence::{Evidence, EvidenceKind},
     ids::{SiteId, UserId},
@@ -132,7 +131,7 @@ pub(super) async fn add_user(app: &App, login: &str, name: &str) -> anyhow::Resu
     let hash = password::hash(&password)?;
     let mut tx = app.store.begin().await?;
     let user = people::NewUser {
-        id: UserId(Uuid::now_v7()),
+        id: UserId(app.ids.uuid(app.clock.now())),
         login,
         name,
         password_hash: &hash,

@@ -19,8 +19,12 @@ const COMMON_NAME: &str = "Watchkeep CA";
 const CA_DAYS: i64 = 3_650;
 /// Validity of the server's certificate; a new one is made at each start.
 const SERVER_DAYS: i64 = 397;
-/// Certificates begin this long before now, for clients whose clock is behind.
+/// Agents' certificates begin this long before they are issued. The collector alone checks that, by
+/// the clock that issued them.
 pub(super) const BACKDATE_MS: i64 = 5 * 60_000;
+/// Certificates that agents check (the CA's and the server's) begin this long before they are made:
+/// an agent's clock may be behind, and the collector's own may be ahead.
+const CHECKED_BACKDATE_MS: i64 = 25 * 3_600_000;
 const DAY_MS: i64 = 24 * 3_600_000;
 /// Prefix of the URI that names a host in its certificate.
 const HOST_URI: &str = "urn:watchkeep:host:";
@@ -116,7 +120,8 @@ impl Ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.serial_number = Some(serial().1);
-        set_validity(&mut params, now, now.0 + CA_DAYS * DAY_MS);
+        let not_before = UnixMillis(now.0 - CHECKED_BACKDATE_MS);
+        set_validity(&mut params, not_before, now.0 + CA_DAYS * DAY_MS);
         let certificate = params.self_signed(key)?;
         // The key first: a certificate without its key would be of no use.
         write(&dir.join(key_file(stem)), &key.serialize_pem(), 0o600)?;
@@ -170,7 +175,8 @@ impl Ca {
         let mut params = CertificateParams::default();
         params.distinguished_name = name(&other.facts.common_name);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        finish(&mut params, now, other.facts.not_after);
+        let not_before = UnixMillis(now.0 - CHECKED_BACKDATE_MS);
+        finish(&mut params, not_before, other.facts.not_after);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         let certificate = params.signed_by(other.issuer.key(), &self.issuer)?;
         Ok(certificate.pem())
@@ -203,7 +209,8 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let not_after = UnixMillis(now.0 + validity_ms);
-        let (serial, not_before) = finish(&mut params, now, not_after);
+        let not_before = UnixMillis(now.0 - BACKDATE_MS);
+        let serial = finish(&mut params, not_before, not_after);
         request.params = params;
         let certificate = request.signed_by(&self.issuer)?;
         Ok(Issued {
@@ -225,7 +232,9 @@ impl Ca {
         params.distinguished_name = name("watchkeep-collector");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        finish(&mut params, now, UnixMillis(now.0 + SERVER_DAYS * DAY_MS));
+        let not_before = UnixMillis(now.0 - CHECKED_BACKDATE_MS);
+        let not_after = UnixMillis(now.0 + SERVER_DAYS * DAY_MS);
+        finish(&mut params, not_before, not_after);
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok((certificate.pem(), key.serialize_pem()))
     }
@@ -313,17 +322,14 @@ pub(super) fn spki_sha256(der: &CertificateDer<'_>) -> Result<String, CaError> {
     Ok(hex(&Sha256::digest(certificate.public_key().raw)))
 }
 
-fn finish(
-    params: &mut CertificateParams,
-    now: UnixMillis,
-    not_after: UnixMillis,
-) -> (String, UnixMillis) {
+/// Completes the certificate of a server or an agent. Returns its serial number.
+fn finish(params: &mut CertificateParams, not_before: UnixMillis, not_after: UnixMillis) -> String {
     let (digits, serial) = serial();
     params.serial_number = Some(serial);
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
-    let not_before = set_validity(params, now, not_after.0);
-    (digits, not_before)
+    set_validity(params, not_before, not_after.0);
+    digits
 }
 
 /// 127 random bits, positive as RFC 5280 section 4.1.2.2 asks.
@@ -333,15 +339,13 @@ fn serial() -> (String, SerialNumber) {
     (hex(&serial), SerialNumber::from_slice(&serial))
 }
 
-fn set_validity(params: &mut CertificateParams, now: UnixMillis, not_after_ms: i64) -> UnixMillis {
-    let not_before = UnixMillis(now.0 - BACKDATE_MS);
+fn set_validity(params: &mut CertificateParams, not_before: UnixMillis, not_after_ms: i64) {
     let at = |ms: i64| {
         time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1_000))
             .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
     };
     params.not_before = at(not_before.0);
     params.not_after = at(not_after_ms);
-    not_before
 }
 
 /// The file of a CA's certificate.

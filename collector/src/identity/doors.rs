@@ -11,6 +11,7 @@ use rustls::ServerConfig;
 use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{Authority, Cas, TlsError, tls};
+use crate::clock::Clock;
 
 /// The server's certificate is made anew after this, far before its end.
 const ANEW_AFTER: DurationMs = DurationMs::from_hours(100 * 24);
@@ -34,6 +35,7 @@ pub type Swappable = Arc<ArcSwap<ServerConfig>>;
 pub struct Doors {
     authority: Arc<Authority>,
     names: DoorNames,
+    clock: Clock,
     /// For which CAs the settings were made, and when.
     made: Mutex<(Arc<Cas>, UnixMillis)>,
     agents: Swappable,
@@ -45,14 +47,15 @@ impl Doors {
     pub fn new(
         authority: Arc<Authority>,
         names: DoorNames,
-        now: UnixMillis,
+        clock: Clock,
     ) -> Result<Self, TlsError> {
         let cas = authority.current();
-        let (agents, web) = make(&cas, &names, now)?;
+        let (agents, web) = make(&cas, &names, &clock)?;
         Ok(Self {
             authority,
             names,
-            made: Mutex::new((cas, now)),
+            made: Mutex::new((cas, clock.now())),
+            clock,
             agents: Arc::new(ArcSwap::new(agents)),
             web: Arc::new(ArcSwap::new(web)),
         })
@@ -70,14 +73,15 @@ impl Doors {
 
     /// Reads the CAs again and makes new settings if they changed or the server's certificate grew
     /// old. After an error everything stays as it is.
-    pub fn follow(&self, now: UnixMillis) -> Result<(), TlsError> {
+    pub fn follow(&self) -> Result<(), TlsError> {
+        let now = self.clock.now();
         let cas = self.authority.refresh()?;
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = !Arc::ptr_eq(&made.0, &cas);
         if !changed && now.since(made.1) < ANEW_AFTER {
             return Ok(());
         }
-        let (agents, web) = make(&cas, &self.names, now)?;
+        let (agents, web) = make(&cas, &self.names, &self.clock)?;
         // New settings have new ticket keys: no session is resumed past a CA that was dropped.
         self.agents.store(agents);
         self.web.store(web);
@@ -96,12 +100,12 @@ impl Doors {
 fn make(
     cas: &Cas,
     names: &DoorNames,
-    now: UnixMillis,
+    clock: &Clock,
 ) -> Result<(Arc<ServerConfig>, Arc<ServerConfig>), TlsError> {
     let files = names.web_files.as_ref();
     let files = files.map(|(chain, key)| (chain.as_path(), key.as_path()));
     Ok((
-        tls::agent_server(cas, &names.agents, now)?,
-        tls::web_server(cas, files, &names.web, now)?,
+        tls::agent_server(cas, &names.agents, clock)?,
+        tls::web_server(cas, files, &names.web, clock.now())?,
     ))
 }

@@ -2,7 +2,6 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 use watchkeep_core::{
     evidence::{Evidence, EvidenceKind},
     ids::SiteId,
@@ -111,7 +110,7 @@ async fn new_token(
 ) -> Result<EnrolmentToken, StoreError> {
     let now = app.clock.now();
     let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-    let id = Uuid::now_v7();
+    let id = app.ids.uuid(now);
     let token = rows::NewToken {
         id,
         site: scope.site,
@@ -152,7 +151,7 @@ pub async fn enroll(
     let (site, known) = rows::use_token(&mut tx, request.token_id, &secret, now)
         .await?
         .ok_or(EnrollError::TokenRefused)?;
-    let host = known.unwrap_or_else(|| HostId(Uuid::now_v7()));
+    let host = known.unwrap_or_else(|| HostId(app.ids.uuid(now)));
     let validity_ms = i64::from(app.config.agents.certificate_s) * 1_000;
     let issued = cas
         .signs()

@@ -97,7 +97,7 @@ fn whoever_trusts_and_holds_what_counts_in_a_phase_can_connect_and_nobody_else()
     let all: Vec<Arc<Ca>> = phases[1].rotation().kept().into_iter().cloned().collect();
     for cas in &phases {
         let trusted = cas.ids().trusted();
-        let agents = agent_server(cas, &names(), now()).unwrap();
+        let agents = agent_server(cas, &names(), &crate::clock::Clock::system()).unwrap();
         let web = web_server(cas, None, &names(), now()).unwrap();
         for trusts in &all {
             for holds in &all {

@@ -1,16 +1,18 @@
 //! TLS settings of both ports: version 1.3 only, one provider, chosen here.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     server::WebPkiClientVerifier,
+    time_provider::TimeProvider,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use watchkeep_shared::UnixMillis;
 
 use super::{CaError, Cas};
+use crate::clock::Clock;
 
 /// Resumption tickets given to a client at each handshake.
 const TICKETS_PER_HANDSHAKE: usize = 1;
@@ -37,12 +39,24 @@ pub enum TlsError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
+/// The collector's clock for the validity of agents' certificates: they were issued by it, so a step
+/// of the system's clock makes none of them expired or not yet valid.
+#[derive(Debug)]
+struct ByClock(Clock);
+
+impl TimeProvider for ByClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since_epoch = Duration::from_millis(u64::try_from(self.0.now().0).ok()?);
+        Some(UnixTime::since_unix_epoch(since_epoch))
+    }
+}
+
 /// The agents' port: a certificate of a CA on both sides. A client without one may connect, to
 /// enrol; everything else asks for it.
 pub fn agent_server(
     cas: &Cas,
     names: &[String],
-    now: UnixMillis,
+    clock: &Clock,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = provider();
     let mut roots = RootCertStore::empty();
@@ -52,7 +66,7 @@ pub fn agent_server(
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()?;
-    let (chain, key) = cas.server_certificate(names, now)?;
+    let (chain, key) = cas.server_certificate(names, clock.now())?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
@@ -60,6 +74,7 @@ pub fn agent_server(
             certificates("the server", &chain)?,
             private_key("the server", &key)?,
         )?;
+    config.time_provider = Arc::new(ByClock(clock.clone()));
     finish(&mut config)?;
     Ok(Arc::new(config))
 }

@@ -132,7 +132,7 @@ async fn raise(
                 _ => None,
             };
             let new = NewTicket {
-                id: TicketId(uuid::Uuid::now_v7()),
+                id: TicketId(app.ids.uuid(now)),
                 number: rows::next_number(tx).await?,
                 client: subject.client,
                 contract: subject.contract,

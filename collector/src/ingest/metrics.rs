@@ -49,6 +49,8 @@ pub struct Metrics {
     pub hosts: Gauge<i64, AtomicI64>,
     /// Hosts that are silent.
     pub silent: Gauge<i64, AtomicI64>,
+    /// The collector's time line minus the system's wall clock, milliseconds.
+    pub clock_ahead_ms: Gauge<i64, AtomicI64>,
     /// When the pipeline last committed that it is alive, milliseconds since the Unix epoch.
     pub alive_at: Gauge<i64, AtomicI64>,
 }
@@ -67,6 +69,7 @@ impl Default for Metrics {
             queued: Gauge::default(),
             hosts: Gauge::default(),
             silent: Gauge::default(),
+            clock_ahead_ms: Gauge::default(),
             alive_at: Gauge::default(),
         };
         metrics.register();
@@ -103,6 +106,11 @@ impl Metrics {
             "hosts_silent",
             "Hosts without heartbeats",
             self.silent.clone(),
+        );
+        registry.register(
+            "clock_ahead_ms",
+            "The collector's clock minus the system's wall clock; not near 0 if that was set",
+            self.clock_ahead_ms.clone(),
         );
         let alive_at = self.alive_at.clone();
         registry.register(

@@ -249,7 +249,7 @@ pub async fn ensure_client(
     name: &str,
     now: UnixMillis,
 ) -> Result<ClientId, StoreError> {
-    on_tx!(tx, c => sqlx::query(UPSERT_CLIENT).bind(Uuid::now_v7()).bind(name).bind(now.0)
+    on_tx!(tx, c => sqlx::query(UPSERT_CLIENT).bind(crate::ids::uuid_at(now)).bind(name).bind(now.0)
         .execute(c).await.map(drop))?;
     let (id,): (Uuid,) =
         on_tx!(tx, c => sqlx::query_as(CLIENT_BY_NAME).bind(name).fetch_one(c).await)?;
@@ -263,7 +263,7 @@ pub async fn put_contract(
     now: UnixMillis,
 ) -> Result<(), StoreError> {
     on_tx!(tx, c => sqlx::query(UPSERT_CONTRACT)
-        .bind(Uuid::now_v7())
+        .bind(crate::ids::uuid_at(now))
         .bind(new.client.uuid())
         .bind(&new.name)
         .bind(&new.kind)
@@ -284,7 +284,7 @@ pub async fn put_site(
     now: UnixMillis,
 ) -> Result<(), StoreError> {
     on_tx!(tx, c => sqlx::query(UPSERT_SITE)
-        .bind(Uuid::now_v7())
+        .bind(crate::ids::uuid_at(now))
         .bind(client.uuid())
         .bind(contract.map(ContractId::uuid))
         .bind(name)

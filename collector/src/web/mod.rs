@@ -142,6 +142,7 @@ async fn readyz(State(web): State<Web>) -> Response {
     let body = Json(serde_json::json!({
         "store": if store.is_ok() { "ok" } else { "failed" },
         "pipeline": if pipeline { "ok" } else { "starting" },
+        "clock": web.app.clock.problem().unwrap_or_else(|| "ok".to_owned()),
     }));
     if let Err(error) = &store {
         tracing::warn!("the store does not answer the readiness check: {error}");
@@ -156,7 +157,7 @@ async fn readyz(State(web): State<Web>) -> Response {
 /// Names the request, gives errors their body, and sets the headers that every answer has.
 async fn outermost(request: Request, next: Next) -> Response {
     let asked = Asked {
-        request_id: uuid::Uuid::now_v7().simple().to_string(),
+        request_id: uuid::Uuid::new_v4().simple().to_string(),
         path: request.uri().path().to_owned(),
         theme: Theme::of(request.headers()),
     };

@@ -23,6 +23,7 @@ use crate::{
     store::{
         StoreError,
         fleet::PARTITIONS,
+        heartbeats,
         leases::{self, Held},
     },
 };
@@ -40,10 +41,17 @@ impl Pipeline {
         metrics: Arc<Metrics>,
         queue: mpsc::Receiver<Arrival>,
     ) -> Result<Self, PipelineError> {
-        let now = app.clock.now();
         let last_alive = leases::last_alive(&app.store)
             .await
             .map_err(PipelineError::Begin)?;
+        let newest = heartbeats::newest(&app.store)
+            .await
+            .map_err(PipelineError::Begin)?;
+        // What is decided now comes after what is recorded, whatever the system's clock shows.
+        if let Some(at) = last_alive.max(newest.map(|(_, at)| at)) {
+            app.clock.start_at(at);
+        }
+        let now = app.clock.now();
         let held = claim_all(&app, node).await?;
         let mut pipeline = Self {
             app,

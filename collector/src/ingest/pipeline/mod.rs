@@ -9,7 +9,6 @@ mod upkeep;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
-use uuid::Uuid;
 use watchkeep_core::{
     alerts,
     evidence::{Evidence, EvidenceKind},
@@ -270,7 +269,7 @@ impl Pipeline {
             rules: &app.config.rules,
             schemas: &self.schemas,
             row_id: &mut || app.ids.next(at),
-            alert_id: &mut || AlertId(Uuid::now_v7()),
+            alert_id: &mut || AlertId(app.ids.uuid(at)),
         };
         let (admission, refused) = admit(entry, batch, (origin, at), &mut context);
         if let Some(refused) = refused {

@@ -1,6 +1,5 @@
 //! Which hosts are silent: deadlines that have passed, in bounded pieces.
 
-use uuid::Uuid;
 use watchkeep_core::ids::AlertId;
 use watchkeep_shared::{DurationMs, UnixMillis};
 
@@ -52,7 +51,7 @@ impl Pipeline {
                 rules: &app.config.rules,
                 schemas: &self.schemas,
                 row_id: &mut || app.ids.next(round.now),
-                alert_id: &mut || AlertId(Uuid::now_v7()),
+                alert_id: &mut || AlertId(app.ids.uuid(round.now)),
             };
             let decision = decide_deadline(entry, silent, round.now, &mut context);
             queue_deadline(&mut self.deadlines, entry, app, self.grace_until);
