@@ -13,7 +13,7 @@ use crate::{
     live::Hint,
     notify::messages,
     series,
-    store::{StoreError, Tx, outbox, tickets as rows},
+    store::{StoreError, Tx, outbox, people, tickets as rows},
 };
 
 /// How much of the metric before the breach a ticket keeps.
@@ -46,12 +46,23 @@ pub struct TicketEvidence {
     pub points: Vec<(i64, Option<f64>)>,
 }
 
-/// Does what a person asks.
+/// Does what a person asks, without a line in the audit log.
 pub async fn act(
     app: &App,
     ticket: TicketId,
     action: Action,
     actor: Actor,
+) -> Result<(), ActError> {
+    act_audited(app, ticket, action, actor, None).await
+}
+
+/// Does what a person asks; the line of the audit log is written in the same transaction.
+pub async fn act_audited(
+    app: &App,
+    ticket: TicketId,
+    action: Action,
+    actor: Actor,
+    audit: Option<&people::Audit<'_>>,
 ) -> Result<(), ActError> {
     let now = app.clock.now();
     let mut tx = app.store.begin().await?;
@@ -60,6 +71,9 @@ pub async fn act(
         .ok_or(ActError::NotFound)?;
     let applied = apply(&before, action, actor, now)?;
     write(app, &mut tx, &applied, now).await?;
+    if let Some(line) = audit {
+        people::audit(&mut tx, line).await?;
+    }
     tx.commit().await?;
     app.live.hint(Hint::Ticket(ticket.uuid()));
     Ok(())

@@ -190,7 +190,7 @@ pub(super) async fn rekey(config: Config, host: HostId, yes: bool) -> anyhow::Re
         ),
         yes,
     )?;
-    let token = identity::rekey(&opened.app, &opened.authority.current(), host)
+    let token = identity::rekey(&opened.app, &opened.authority.current(), host, super::ACTOR)
         .await?
         .with_context(|| format!("{} was retired", row.name))?;
     writeln!(

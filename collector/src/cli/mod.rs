@@ -153,6 +153,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
+/// Who acts, in the audit log.
+const ACTOR: &str = "command line";
+
 /// Prints a line for people or scripts.
 fn say(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}")?;

@@ -15,7 +15,7 @@ use watchkeep_shared::{
 use super::{CaError, Cas};
 use crate::{
     app::App,
-    store::{StoreError, Tx, fleet, identity as rows, record},
+    store::{StoreError, Tx, fleet, identity as rows, people, record},
 };
 
 /// Longest host name taken from an enrolment, bytes.
@@ -67,12 +67,13 @@ pub async fn create_token(
 }
 
 /// Gives a host a new key: revokes its certificates, and makes a token with which one machine
-/// enrols again as this host. `None` if there is no such host, or it was retired. An open
+/// enrols again as this host. `by` is named in the audit log. `None` if there is no such host, or it was retired. An open
 /// connection is refused as soon as the running collector reads the list of revoked certificates.
 pub async fn rekey(
     app: &App,
     cas: &Cas,
     host: HostId,
+    by: &str,
 ) -> Result<Option<EnrolmentToken>, StoreError> {
     let Some(row) = fleet::host(&app.store, host).await? else {
         return Ok(None);
@@ -81,7 +82,17 @@ pub async fn rekey(
     if !fleet::is_active_host(&mut tx, host).await? {
         return Ok(None);
     }
-    rows::revoke_host(&mut tx, host, app.clock.now()).await?;
+    let now = app.clock.now();
+    rows::revoke_host(&mut tx, host, now).await?;
+    let line = people::Audit {
+        id: app.ids.next(now),
+        at: now,
+        actor: by,
+        action: "host_rekey",
+        subject: &format!("host {host}"),
+        detail: "",
+    };
+    people::audit(&mut tx, &line).await?;
     let scope = Scope {
         site: SiteId(row.site_id),
         host: Some(host),

@@ -15,7 +15,7 @@ use super::{
     parts::Time,
     session::{Theme, Viewer},
 };
-use crate::store::{people, views};
+use crate::store::{StoreError, Tx, people, views};
 
 /// This program's version, for the foot of pages.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -83,26 +83,23 @@ impl Ctx {
         }
     }
 
-    /// Writes a line into the audit log.
+    /// Writes a line into the audit log, in the transaction of the act.
     pub(crate) async fn audit(
         &self,
+        tx: &mut Tx,
         action: &str,
         subject: &str,
         detail: &str,
-    ) -> Result<(), WebError> {
-        let app = &self.web.app;
-        let mut tx = app.store.begin().await?;
+    ) -> Result<(), StoreError> {
         let line = people::Audit {
-            id: app.ids.next(self.now),
+            id: self.web.app.ids.next(self.now),
             at: self.now,
             actor: &self.viewer.login,
             action,
             subject,
             detail,
         };
-        people::audit(&mut tx, &line).await?;
-        tx.commit().await?;
-        Ok(())
+        people::audit(tx, &line).await
     }
 }
 

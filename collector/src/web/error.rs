@@ -181,7 +181,7 @@ const fn general(status: StatusCode) -> &'static str {
         401 => "Your session has ended or there was none.",
         404 => "The address may be mistyped, or what was here has been removed.",
         405 => "Pages are read with GET; changes are sent by their forms.",
-        413 => "Forms may carry at most 64 KiB.",
+        413 => "Forms may carry at most 256 KiB: shorten the text and send it again.",
         400..=499 => "Go back, check what was entered, and try again.",
         _ => {
             "It was written to the collector's log with the request id below. Try again; if it \

@@ -17,6 +17,7 @@ mod pages;
 mod parts;
 pub mod password;
 mod session;
+mod unsent;
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -32,6 +33,7 @@ use axum::{
 use crate::app::App;
 use error::Asked;
 use limit::Limiter;
+use pages::rekey::NewTokens;
 use password::Hasher;
 use session::Theme;
 
@@ -48,6 +50,7 @@ pub(crate) struct Web {
     pub(crate) app: App,
     limiter: Arc<Limiter>,
     hasher: Hasher,
+    new_tokens: Arc<NewTokens>,
     ready: Ready,
 }
 
@@ -92,6 +95,7 @@ pub fn router_with_readiness(app: App, ready: impl Fn() -> bool + Send + Sync + 
         app,
         limiter: Arc::default(),
         hasher: Hasher::new(),
+        new_tokens: Arc::default(),
         ready: Arc::new(ready),
     };
     routes()
@@ -104,7 +108,10 @@ fn routes() -> Router<Web> {
     Router::new()
         .route("/", get(pages::fleet::page))
         .route("/hosts/{id}", get(pages::host::page))
-        .route("/hosts/{id}/rekey", post(pages::rekey::act))
+        .route(
+            "/hosts/{id}/rekey",
+            get(pages::rekey::page).post(pages::rekey::act),
+        )
         .route("/hosts/{id}/watch", post(pages::host::watch::watch))
         .route("/hosts/{id}/unwatch", post(pages::host::watch::unwatch))
         .route("/tickets", get(pages::tickets::page))

@@ -20,7 +20,13 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 
 use crate::{
     store::{StoreError, people},
-    web::{PeerAddr, Web, error::WebError, format},
+    web::{
+        PeerAddr, Web,
+        error::WebError,
+        format,
+        pages::login,
+        unsent::{self, Unsent},
+    },
 };
 
 /// A session that is not used for so long ends.
@@ -32,7 +38,8 @@ const TOUCH_EVERY: DurationMs = DurationMs::from_mins(1);
 /// The `__Host-` prefix binds the cookie to this host, over TLS, for all paths.
 const COOKIE: &str = "__Host-watchkeep";
 const THEME_COOKIE: &str = "watchkeep-theme";
-const MAX_FORM_BYTES: usize = 64 * 1024;
+/// A note of 20,000 characters, each percent-encoded as up to 12 bytes.
+const MAX_FORM_BYTES: usize = 256 * 1024;
 /// Sent by the page's script with refreshes that no person asked for.
 const LIVE_HEADER: &str = "x-live";
 const PASSWORD_PAGE: &str = "/account/password";
@@ -165,6 +172,7 @@ pub(super) async fn guard(
     }
     let viewer = viewer(&web, &parts.headers).await?;
     let mut body = body;
+    let mut unsent = None;
     if changes {
         let Ok(bytes) = to_bytes(body, MAX_FORM_BYTES).await else {
             return Ok(StatusCode::PAYLOAD_TOO_LARGE.into_response());
@@ -173,17 +181,23 @@ pub(super) async fn guard(
             && path != "/login"
             && !has_token(&parts.headers, &bytes, &viewer.csrf)
         {
+            if let Some(unsent) = Unsent::of(&path, &parts.headers, &bytes) {
+                let (csrf, theme) = (viewer.csrf.clone(), Theme::of(&parts.headers));
+                return Ok(unsent.page(StatusCode::FORBIDDEN, csrf, theme));
+            }
             return Err(WebError::Forbidden(
                 "the form's security token is missing or from an earlier sign-in; reload the page and try again",
             ));
         }
+        unsent = Unsent::of(&path, &parts.headers, &bytes);
         body = Body::from(bytes);
     }
     if !is_public(&path) {
         match &viewer {
-            None => return Ok(sign_in_first(&parts)),
+            None => return Ok(sign_in_first(&parts, unsent)),
             Some(viewer) if viewer.must_change && !may_precede_password(&path) => {
-                return Ok(away(&parts, PASSWORD_PAGE));
+                let to = format::link(PASSWORD_PAGE, &[("next", goal(&parts))]);
+                return Ok(away(&parts, &to));
             }
             Some(_) => {}
         }
@@ -207,21 +221,26 @@ fn may_precede_password(path: &str) -> bool {
     matches!(path, PASSWORD_PAGE | "/logout")
 }
 
-fn sign_in_first(parts: &Parts) -> Response {
-    if parts.uri.path().starts_with("/api/") || parts.uri.path() == "/events" {
-        return WebError::SignInFirst.into_response();
-    }
-    let wanted = if parts.method == Method::GET {
+/// The page that a request wants, or whose form it sends; empty for the fleet.
+fn goal(parts: &Parts) -> &str {
+    let page = if parts.method == Method::GET {
         path_and_query(&parts.uri)
     } else {
-        "/"
+        unsent::page_of(parts.uri.path())
     };
-    let to = if wanted == "/" {
-        "/login".to_owned()
-    } else {
-        format::link("/login", &[("next", wanted)])
-    };
-    away(parts, &to)
+    if page == "/" { "" } else { page }
+}
+
+fn sign_in_first(parts: &Parts, unsent: Option<Unsent>) -> Response {
+    let path = parts.uri.path();
+    // A refresh that no person asked for takes nobody away from what they are writing.
+    if path.starts_with("/api/") || path == "/events" || parts.headers.contains_key(LIVE_HEADER) {
+        return WebError::SignInFirst.into_response();
+    }
+    if let Some(unsent) = unsent {
+        return login::first(&parts.headers, goal(parts), unsent);
+    }
+    away(parts, &format::link("/login", &[("next", goal(parts))]))
 }
 
 /// A redirect; for a block that htmx fetched, of the whole page.

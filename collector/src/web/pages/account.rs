@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::{
     Form,
+    extract::Query,
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
@@ -16,6 +17,7 @@ use crate::{
     web::{
         context::{Ctx, Layout, html},
         error::{OWN_BODY, WebError},
+        pages::login::inside,
         parts::Time,
         password, session,
     },
@@ -95,17 +97,13 @@ pub(crate) async fn revoke(ctx: Ctx, Form(form): Form<Revoke>) -> Result<Respons
         })?;
         people::delete_session(&mut tx, ctx.viewer.user, &key).await?;
     }
+    let which = if form.key.is_empty() {
+        "all others"
+    } else {
+        "one"
+    };
+    ctx.audit(&mut tx, "session_revoked", which, "").await?;
     tx.commit().await?;
-    ctx.audit(
-        "session_revoked",
-        if form.key.is_empty() {
-            "all others"
-        } else {
-            "one"
-        },
-        "",
-    )
-    .await?;
     Ok(Redirect::to("/account").into_response())
 }
 
@@ -114,17 +112,29 @@ pub(crate) async fn revoke(ctx: Ctx, Form(form): Form<Revoke>) -> Result<Respons
 struct PasswordPage {
     layout: Layout,
     first: bool,
+    /// Where to go on after it.
+    next: String,
     current_error: &'static str,
     new_error: String,
     again_error: &'static str,
 }
 
 /// `GET /account/password`
-pub(crate) async fn password_page(ctx: Ctx) -> Result<Response, WebError> {
-    html(&password_form(&ctx).await?)
+pub(crate) async fn password_page(
+    ctx: Ctx,
+    Query(wanted): Query<Next>,
+) -> Result<Response, WebError> {
+    html(&password_form(&ctx, wanted.next).await?)
 }
 
-async fn password_form(ctx: &Ctx) -> Result<PasswordPage, WebError> {
+/// Where the sign-in that led here wanted to go.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Next {
+    #[serde(default)]
+    next: String,
+}
+
+async fn password_form(ctx: &Ctx, next: String) -> Result<PasswordPage, WebError> {
     // Before the first password is chosen there is nowhere to navigate to.
     let section = if ctx.viewer.must_change {
         "first"
@@ -134,6 +144,7 @@ async fn password_form(ctx: &Ctx) -> Result<PasswordPage, WebError> {
     Ok(PasswordPage {
         layout: ctx.layout(section).await?,
         first: ctx.viewer.must_change,
+        next,
         current_error: "",
         new_error: String::new(),
         again_error: "",
@@ -145,6 +156,8 @@ pub(crate) struct NewPassword {
     current: String,
     new: String,
     again: String,
+    #[serde(default)]
+    next: String,
 }
 
 /// `POST /account/password`. Ends all other sessions.
@@ -153,7 +166,7 @@ pub(crate) async fn set_password(
     Form(form): Form<NewPassword>,
 ) -> Result<Response, WebError> {
     let web = &ctx.web;
-    let mut page = password_form(&ctx).await?;
+    let mut page = password_form(&ctx, form.next.clone()).await?;
     let address = format!("password of {}", ctx.viewer.login);
     if web
         .limiter
@@ -177,7 +190,7 @@ pub(crate) async fn set_password(
     } else if form.new != form.again {
         page.again_error = "The two new passwords differ: type the same one twice.";
     } else {
-        return store_password(&ctx, form.new).await;
+        return store_password(&ctx, form).await;
     }
     refused(&page)
 }
@@ -191,17 +204,18 @@ fn refused(page: &PasswordPage) -> Result<Response, WebError> {
         .into_response())
 }
 
-async fn store_password(ctx: &Ctx, new: String) -> Result<Response, WebError> {
-    let hash = ctx.web.hasher.hash(new).await?;
+async fn store_password(ctx: &Ctx, form: NewPassword) -> Result<Response, WebError> {
+    let hash = ctx.web.hasher.hash(form.new).await?;
     let mut tx = ctx.web.app.store.begin().await?;
     people::set_password(&mut tx, ctx.viewer.user, &hash, false).await?;
     people::delete_other_sessions(&mut tx, ctx.viewer.user, &ctx.viewer.token_sha256).await?;
+    ctx.audit(&mut tx, "password_changed", &ctx.viewer.login, "")
+        .await?;
     tx.commit().await?;
-    ctx.audit("password_changed", &ctx.viewer.login, "").await?;
-    let to = if ctx.viewer.must_change {
-        "/"
-    } else {
+    let to = if form.next.is_empty() && !ctx.viewer.must_change {
         "/account"
+    } else {
+        inside(&form.next)
     };
     Ok(Redirect::to(to).into_response())
 }

@@ -17,6 +17,7 @@ use crate::{
         error::{OWN_BODY, WebError},
         format,
         session::{self, Fresh, Theme, Viewer},
+        unsent::Unsent,
     },
 };
 
@@ -31,6 +32,7 @@ struct LoginPage {
     login: String,
     next: String,
     error: String,
+    unsent: Option<Unsent>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,7 +56,21 @@ pub(crate) async fn page(
         login: String::new(),
         next: wanted.next,
         error: String::new(),
+        unsent: None,
     })
+}
+
+/// The form for someone who sent `unsent` after the session had ended.
+pub(crate) fn first(headers: &HeaderMap, next: &str, unsent: Unsent) -> Response {
+    let page = LoginPage {
+        theme: Theme::of(headers),
+        login: String::new(),
+        next: next.to_owned(),
+        error: String::new(),
+        unsent: Some(unsent),
+    };
+    let body = html(&page).unwrap_or_else(WebError::into_response);
+    (StatusCode::UNAUTHORIZED, [(OWN_BODY, "1")], body).into_response()
 }
 
 #[derive(Deserialize)]
@@ -63,6 +79,17 @@ pub(crate) struct Credentials {
     password: String,
     #[serde(default)]
     next: String,
+    /// What was sent when the session had ended: where to, and its fields as one text.
+    #[serde(default)]
+    unsent_action: String,
+    #[serde(default)]
+    unsent_fields: String,
+}
+
+impl Credentials {
+    fn unsent(&self) -> Option<Unsent> {
+        Unsent::kept(&self.unsent_action, &self.unsent_fields)
+    }
 }
 
 /// `POST /login`
@@ -98,12 +125,16 @@ pub(crate) async fn submit(
     web.limiter.succeeded(&login);
     let fresh = Fresh::new();
     open_session(&web, &user, &fresh, &address, &headers).await?;
-    let to = if user.must_change {
-        "/account/password"
-    } else {
-        inside(&form.next)
-    };
-    Ok(([(header::SET_COOKIE, fresh.cookie())], Redirect::to(to)).into_response())
+    let cookie = [(header::SET_COOKIE, fresh.cookie())];
+    if user.must_change {
+        let to = format::link("/account/password", &[("next", &form.next)]);
+        return Ok((cookie, Redirect::to(&to)).into_response());
+    }
+    if let Some(unsent) = form.unsent() {
+        let page = unsent.page(StatusCode::OK, fresh.csrf, Theme::of(&headers));
+        return Ok((cookie, page).into_response());
+    }
+    Ok((cookie, Redirect::to(inside(&form.next))).into_response())
 }
 
 /// The form again, with a message and what was typed, but for the password.
@@ -119,6 +150,7 @@ fn again(
         login: form.login.clone(),
         next: form.next.clone(),
         error,
+        unsent: form.unsent(),
     };
     Ok((status, [(OWN_BODY, "1")], html(&page)?).into_response())
 }
@@ -185,14 +217,14 @@ async fn log(web: &Web, actor: &str, action: &str, detail: &str) -> Result<(), W
 pub(crate) async fn logout(ctx: Ctx) -> Result<Response, WebError> {
     let mut tx = ctx.web.app.store.begin().await?;
     people::delete_session(&mut tx, ctx.viewer.user, &ctx.viewer.token_sha256).await?;
+    ctx.audit(&mut tx, "sign_out", "session", "").await?;
     tx.commit().await?;
-    ctx.audit("sign_out", "session", "").await?;
     let cookie = [(header::SET_COOKIE, session::forget_cookie())];
     Ok((cookie, Redirect::to("/login")).into_response())
 }
 
 /// Only addresses on this site: a path, not `//elsewhere` nor `/\elsewhere`.
-fn inside(next: &str) -> &str {
+pub(crate) fn inside(next: &str) -> &str {
     let is_path = next.starts_with('/') && !next.starts_with("//") && !next.contains('\\');
     if is_path && !next.chars().any(char::is_control) {
         next

@@ -16,8 +16,11 @@ use watchkeep_core::{
 };
 
 use crate::{
-    store::views::{self, AlertView, TicketView},
-    tickets::{ActError, TicketEvidence, act as carry_out},
+    store::{
+        people,
+        views::{self, AlertView, TicketView},
+    },
+    tickets::{ActError, TicketEvidence, act_audited},
     web::{
         api::MAX_EVENTS,
         chart::{Chart, Options},
@@ -309,18 +312,25 @@ pub(crate) async fn act(
 ) -> Result<Response, WebError> {
     let ticket = find(&ctx, &key).await?;
     let action = action(&ctx, &form)?;
-    let done = carry_out(&ctx.web.app, TicketId(ticket.id), action, ctx.actor()).await;
+    let (word, subject) = (
+        format!("ticket_{}", form.act),
+        format!("ticket {}", ticket.number),
+    );
+    let line = people::Audit {
+        id: ctx.web.app.ids.next(ctx.now),
+        at: ctx.now,
+        actor: &ctx.viewer.login,
+        action: &word,
+        subject: &subject,
+        detail: "",
+    };
+    let id = TicketId(ticket.id);
+    let done = act_audited(&ctx.web.app, id, action, ctx.actor(), Some(&line)).await;
     done.map_err(|error| match error {
         ActError::NotFound => WebError::NotFound("there is no ticket with this number"),
         ActError::Invalid(error) => WebError::Conflict(error.to_string()),
         ActError::Store(error) => WebError::Store(error),
     })?;
-    ctx.audit(
-        &format!("ticket_{}", form.act),
-        &format!("ticket {}", ticket.number),
-        "",
-    )
-    .await?;
     Ok(Redirect::to(&format!("/tickets/{}", ticket.number)).into_response())
 }
 

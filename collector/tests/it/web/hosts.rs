@@ -3,10 +3,12 @@
 use axum::http::{StatusCode, header};
 use serde_json::{Value as Json, json};
 use watchkeep_collector::{
+    identity::{CA_DIR, Cas},
     live::HostNow,
     store::{
         fleet, people,
         record::{self, NewEvent},
+        views,
     },
 };
 use watchkeep_core::rules::Priority;
@@ -27,7 +29,8 @@ both!(
     what_can_not_be_watched_is_refused,
     what_an_agent_found_is_proposed_as_it_stands_now,
     what_the_agent_told_of_its_machine_is_shown,
-    a_host_whose_heartbeats_are_rejected_is_not_up
+    a_host_whose_heartbeats_are_rejected_is_not_up,
+    a_host_is_re_enrolled_after_a_question_and_a_reload_makes_no_other_token
 );
 
 /// What an agent found, as the pipeline stores it.
@@ -346,4 +349,49 @@ async fn a_host_whose_heartbeats_are_rejected_is_not_up(bench: Bench) {
     }
     set(false, false).await;
     assert_eq!(live().await.1["state"], "up");
+}
+
+async fn a_host_is_re_enrolled_after_a_question_and_a_reload_makes_no_other_token(bench: Bench) {
+    let dir = bench.app.config.data_dir.join(CA_DIR);
+    std::fs::create_dir_all(&dir).unwrap();
+    Cas::init(&dir, NOW).unwrap();
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    let path = format!("/hosts/{}/rekey", place.host);
+    let command = |page: &str| -> Option<String> {
+        let (_, rest) = page.split_once("watchkeep-agent enroll --force ")?;
+        rest.split('<').next().map(str::to_owned)
+    };
+    // It asks, and names the host.
+    let page = browser.get(&path).await.text;
+    assert!(
+        page.contains("Re-enrol <bdi>web1</bdi>") && page.contains("Bakery"),
+        "{page}"
+    );
+    assert_eq!(command(&page), None);
+    let answer = browser.post(&path, "").await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+    assert_eq!(answer.header(header::LOCATION), path);
+    let token = command(&browser.get(&path).await.text).unwrap();
+    assert_eq!(
+        command(&browser.get(&path).await.text),
+        Some(token.clone()),
+        "after a reload"
+    );
+    let audit = people::audit_log(&bench.app.store, 100).await.unwrap();
+    let lines = audit.iter().filter(|line| line.action == "host_rekey");
+    assert_eq!(lines.count(), 1);
+    let host = views::host(&bench.app.store, place.host)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(host.revoked_at, Some(NOW.0));
+    // Nobody else sees it, and not for ever.
+    let mut other = Browser::new(&bench);
+    other.sign_in(super::NEW).await;
+    assert_eq!(command(&other.get(&path).await.text), None);
+    bench.clock.set(NOW + DurationMs::from_mins(15));
+    assert_eq!(command(&browser.get(&path).await.text), None);
+    browser.post(&path, "").await;
+    assert_ne!(command(&browser.get(&path).await.text), Some(token));
 }

@@ -46,6 +46,7 @@ async fn every_page_answers_empty_and_full(bench: Bench) {
         format!("/contracts/{contract}/report.csv"),
         "/tickets/1001".to_owned(),
         format!("/hosts/{host}?found=all"),
+        format!("/hosts/{host}/rekey"),
         format!("/api/v1/hosts/{host}"),
         format!("/api/v1/hosts/{host}/policy"),
         format!("/api/v1/hosts/{host}/series?metric=cpu.busy_pct"),

@@ -17,7 +17,9 @@ both!(
     a_session_ends_when_idle_and_when_old,
     a_session_can_be_ended_from_another,
     a_disabled_user_is_out_at_once,
-    changes_need_the_sessions_token_and_our_own_pages
+    changes_need_the_sessions_token_and_our_own_pages,
+    what_was_typed_outlives_the_session,
+    without_a_session_only_people_are_taken_to_the_sign_in
 );
 
 async fn a_one_time_password_must_be_replaced_first(bench: Bench) {
@@ -28,14 +30,18 @@ async fn a_one_time_password_must_be_replaced_first(bench: Bench) {
         answer.header(header::LOCATION),
         "/login?next=/tickets%3Fstate%3Dnew"
     );
-    let answer = browser.sign_in(OLD).await;
-    assert_eq!(answer.header(header::LOCATION), "/account/password");
-    for path in ["/", "/tickets", "/account"] {
-        assert_eq!(
-            browser.get(path).await.header(header::LOCATION),
-            "/account/password",
-            "{path}"
-        );
+    let fields = format!("login=admin&password={OLD}&next=/tickets%3Fstate%3Dnew");
+    let answer = Browser::new(&bench).post("/login", &fields).await;
+    let to = "/account/password?next=/tickets%3Fstate%3Dnew";
+    assert_eq!(answer.header(header::LOCATION), to);
+    browser.sign_in(OLD).await;
+    for (path, to) in [
+        ("/", "/account/password"),
+        ("/tickets", "/account/password?next=/tickets"),
+        ("/account", "/account/password?next=/account"),
+    ] {
+        let answer = browser.get(path).await;
+        assert_eq!(answer.header(header::LOCATION), to, "{path}");
     }
     assert_eq!(
         browser.get("/api/v1/fleet").await.status,
@@ -63,9 +69,13 @@ async fn a_one_time_password_must_be_replaced_first(bench: Bench) {
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{fields}");
         assert!(answer.text.contains(message), "{fields}: {}", answer.text);
     }
-    let fields = format!("current={OLD}&new=correct+horse+battery&again=correct+horse+battery");
+    let page = browser.get("/account/password?next=/tickets/7").await;
+    assert!(page.text.contains("name=\"next\" value=\"/tickets/7\""));
+    let fields = format!(
+        "current={OLD}&new=correct+horse+battery&again=correct+horse+battery&next=/tickets/7"
+    );
     let answer = browser.post("/account/password", &fields).await;
-    assert_eq!(answer.header(header::LOCATION), "/");
+    assert_eq!(answer.header(header::LOCATION), "/tickets/7");
     assert_eq!(browser.get("/").await.status, StatusCode::OK);
     assert_eq!(
         Browser::new(&bench).sign_in(OLD).await.status,
@@ -185,7 +195,9 @@ async fn changes_need_the_sessions_token_and_our_own_pages(bench: Bench) {
         // Reading never changes anything.
         let read = browser.get(path).await.status;
         assert!(
-            read == StatusCode::METHOD_NOT_ALLOWED || path == "/account/password",
+            read == StatusCode::METHOD_NOT_ALLOWED
+                || path == "/account/password"
+                || path.ends_with("/rekey"),
             "{path}"
         );
     }
@@ -199,4 +211,90 @@ async fn changes_need_the_sessions_token_and_our_own_pages(bench: Bench) {
         .unwrap()
         .unwrap();
     assert_eq!(ticket.state, "open");
+}
+
+async fn what_was_typed_outlives_the_session(bench: Bench) {
+    const NOTE: &str = "act=note&audience=public&text=Tr%C3%A8s+%3Cb%3Elong%3C%2Fb%3E";
+    let mut browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    ticket(&bench, &place, "cpu.busy_pct", Priority::P2).await;
+    let notes = async || -> usize {
+        let page = browser.get("/tickets/1001").await.text;
+        page.matches("class=\"note").count()
+    };
+    // A token of an earlier sign-in: the text comes back at once, with a good token.
+    let old = Browser {
+        cookie: browser.cookie.clone(),
+        csrf: "old".to_owned(),
+        ..Browser::new(&bench)
+    };
+    let answer = old.post("/tickets/1001/act", NOTE).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert!(
+        answer
+            .text
+            .contains("Très &#60;b&#62;long&#60;/b&#62;</textarea>")
+    );
+    assert!(
+        answer
+            .text
+            .contains(&format!("name=\"csrf\" value=\"{}\"", browser.csrf))
+    );
+    assert_eq!(notes().await, 0);
+
+    // An ended session: the sign-in keeps it, a wrong password too.
+    bench.clock.set(NOW + DurationMs::from_hours(13));
+    let answer = browser.post("/tickets/1001/act", NOTE).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    let field = |page: &str, name: &str| -> String {
+        let (_, rest) = page
+            .split_once(&format!("name=\"{name}\" value=\""))
+            .unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let (action, fields) = (
+        field(&answer.text, "unsent_action"),
+        field(&answer.text, "unsent_fields"),
+    );
+    assert_eq!(field(&answer.text, "next"), "/tickets/1001");
+    let sign_in = |password: &str| {
+        format!("login=admin&password={password}&unsent_action={action}&unsent_fields={fields}")
+    };
+    let wrong = browser.post("/login", &sign_in("wrong")).await;
+    assert_eq!(field(&wrong.text, "unsent_fields"), fields);
+    let answer = browser
+        .post("/login", &sign_in(&NEW.replace(' ', "+")))
+        .await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert!(
+        answer
+            .text
+            .contains("Très &#60;b&#62;long&#60;/b&#62;</textarea>")
+    );
+    assert_eq!(field(&answer.text, "audience"), "public");
+    let set = answer.header(header::SET_COOKIE);
+    set.split(';')
+        .next()
+        .unwrap()
+        .clone_into(&mut browser.cookie);
+    browser.csrf = field(&answer.text, "csrf");
+    let answer = browser.post("/tickets/1001/act", NOTE).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    let page = browser.get("/tickets/1001").await.text;
+    assert!(page.contains("Très &#60;b&#62;long"), "{page}");
+}
+
+async fn without_a_session_only_people_are_taken_to_the_sign_in(bench: Bench) {
+    // A press of a button only leads to the sign-in, and back to its page.
+    let stranger = Browser::new(&bench);
+    let answer = stranger.post("/tickets/1001/act", "act=resolve").await;
+    assert_eq!(answer.header(header::LOCATION), "/login?next=/tickets/1001");
+    // A refresh that no person asked for takes nobody away.
+    let request = stranger
+        .request("GET", "/tickets")
+        .header("hx-request", "true");
+    let request = request.header("x-live", "1").body(Body::empty()).unwrap();
+    let answer = stranger.send(request).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(!answer.headers.contains_key("hx-redirect"));
 }
