@@ -18,7 +18,14 @@ const LIBRARIES: [(&str, &str); 3] = [
     ("uplot/dist/uPlot.iife.min.js", "uplot.js"),
     ("uplot/dist/uPlot.min.css", "uplot.css"),
 ];
-const OWN: [&str; 5] = ["app.css", "app.js", "chart.js", "favicon.svg", "icons.svg"];
+const OWN: [&str; 6] = [
+    "app.css",
+    "app.js",
+    "chart.js",
+    "favicon.svg",
+    "icons.svg",
+    "live.js",
+];
 /// npm needs node anyway, so node packs the files too.
 const GZIP: &str = "const fs=require('fs'),z=require('zlib');\
     for(const f of process.argv.slice(1))fs.writeFileSync(f+'.gz',z.gzipSync(fs.readFileSync(f),{level:9}))";

@@ -1,13 +1,13 @@
-// Makes pages live: relative times, theme, server-sent events. Every page works without it; it only
-// fetches again what the server renders.
+// What a page does by itself: times in the reader's zone, the theme, menus, copying, and drafts of
+// what is typed. Every page works without it. Loaded behind chart.js, which has the server's clock.
 "use strict";
 (() => {
   const $ = (selector, root = document) => root.querySelector(selector);
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
   const root = document.documentElement;
-  const { now, local } = Charts;
+  const { now, local, zone } = Charts;
 
-  // ---- Times and the theme ----
+  // ---- Times ----
   const ago = (ms) => {
     const s = Math.max(0, Math.round((now() - ms) / 1000));
     if (s < 5) return "just now";
@@ -16,101 +16,100 @@
     if (s < 86400) return `${Math.floor(s / 3600)} h ago`;
     return `${Math.floor(s / 86400)} d ago`;
   };
-  const tell = (scope = document) => {
-    for (const el of $$("time[datetime]", scope)) {
+  const showTimes = () => {
+    for (const el of $$("time[datetime]")) {
       const ms = Date.parse(el.dateTime);
-      if (el.dataset.show === "ago") {
+      // A time in a contract's zone stays as the server wrote it.
+      if (el.dataset.show === "zoned") el.title = `${local.format(ms)} ${zone}, ${ago(ms)}`;
+      else if (el.dataset.show === "ago") {
         el.textContent = ago(ms);
-        el.title = local.format(ms);
+        el.title = `${local.format(ms)} ${zone}`;
       } else {
         el.textContent = local.format(ms);
-        el.title = ago(ms);
+        el.title = `${zone}, ${ago(ms)}`;
       }
     }
   };
+
+  // ---- Theme, menus, copying ----
   const isDark = () => root.dataset.theme === "dark" ||
     (root.dataset.theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
+  const copy = async (button) => {
+    const text = document.getElementById(button.dataset.copy).textContent;
+    const label = button.lastChild;
+    try {
+      await navigator.clipboard.writeText(text.trim());
+      label.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(document.getElementById(button.dataset.copy));
+      label.textContent = "Press Ctrl+C";
+    }
+  };
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-toggle-theme]")) {
       root.dataset.theme = isDark() ? "light" : "dark";
       document.cookie = `watchkeep-theme=${root.dataset.theme}; Path=/; Max-Age=31536000; SameSite=Lax; Secure`;
       Charts.recolour();
     }
-    event.target.closest("[data-dismiss]")?.parentElement.remove();
+    const button = event.target.closest("[data-copy]");
+    if (button) copy(button);
+    for (const menu of $$("details.menu[open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+    if (event.key === "Escape") {
+      const menu = event.target.closest?.("details.menu[open]") ?? $("details.menu[open]");
+      if (menu) {
+        menu.open = false;
+        $("summary", menu).focus();
+      }
+    } else if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      const search = $("input[type=search]");
+      if (search) {
+        event.preventDefault();
+        search.focus();
+      }
+    }
   });
 
-  // ---- Live ----
-  const waiting = new Map();
-  const refresh = (topic) => {
-    if (topic === "host") Charts.advance();
-    if (waiting.has(topic)) return;
-    waiting.set(topic, setTimeout(async () => {
-      // Before the fetch: what is hinted while it runs may be missing in its answer.
-      waiting.delete(topic);
-      for (const el of $$(`[data-live~="${topic}"]`)) {
-        const headers = { "x-live": "1", "HX-Target": `${el.localName}#${el.id}` };
-        await htmx.ajax("GET", location.pathname + location.search, { source: el, target: el, swap: "outerMorph", headers });
-      }
-    }, 700));
-  };
-  const announce = (ticket) => {
-    $$("[data-open-tickets]").forEach((el) => { el.textContent = ticket.open || ""; });
-    if (!ticket.is_new) return;
-    const toast = document.createElement("div");
-    toast.className = "toast";
-    const link = Object.assign(document.createElement("a"), { href: `/tickets/${ticket.number}`, textContent: ticket.title });
-    const note = Object.assign(document.createElement("small"), { textContent: `${ticket.is_again ? "Open again:" : "New ticket"} #${ticket.number} · ${ticket.priority}` });
-    const close = Object.assign(document.createElement("button"), { className: "btn quiet small", textContent: "Dismiss" });
-    close.dataset.dismiss = "";
-    toast.append(link, close, note);
-    $("#toasts").append(toast);
-    setTimeout(() => toast.remove(), 20000);
-  };
-  let stream = null;
-  let lost = false;
-  const connected = (state, text) => {
-    const el = $("#live-state");
-    if (!el) return;
-    el.dataset.state = state;
-    $("span", el).textContent = text;
-    el.title = text;
-  };
-  const listen = () => {
-    const host = $("[data-host]")?.dataset.host;
-    stream = new EventSource(host ? `/events?host=${host}` : "/events");
-    stream.onopen = () => {
-      connected("on", "Live");
-      if (lost) ["fleet", "host", "ticket"].forEach(refresh);
-      lost = false;
-    };
-    stream.onerror = () => {
-      connected("off", "Reconnecting");
-      lost = true;
-      // The browser tries again by itself unless it was refused, as when the session has ended.
-      if (stream.readyState === EventSource.CLOSED) setTimeout(() => stream && listen(), 10000);
-    };
-    stream.addEventListener("fleet", () => refresh("fleet"));
-    stream.addEventListener("host", () => refresh("host"));
-    stream.addEventListener("ticket", (event) => {
-      refresh("ticket");
-      announce(JSON.parse(event.data));
-    });
-  };
-  // Browsers allow few connections to one server; tabs that nobody sees give theirs back.
-  const visible = () => {
-    if (document.hidden) {
-      stream?.close();
-      stream = null;
-      lost = true;
-    } else if (!stream && $("#live-state")) {
-      listen();
+  // ---- Drafts: what is typed outlives a reload, a lost connection and the end of the session ----
+  const keep = (key, text) => {
+    try {
+      if (text) sessionStorage.setItem(key, text);
+      else sessionStorage.removeItem(key);
+    } catch {
+      // Storage is off in this browser; the server's own way to give the text back remains.
     }
   };
+  const kept = (key) => {
+    try {
+      return sessionStorage.getItem(key);
+    } catch {
+      return null;
+    }
+  };
+  for (const el of $$("textarea[id]")) {
+    const key = `draft ${location.pathname} ${el.id}`;
+    const text = kept(key);
+    const isSent = text && $$(".note").some((note) => note.textContent.trim() === text.trim());
+    if (isSent) keep(key, "");
+    else if (text && !el.value) el.value = text;
+    el.addEventListener("input", () => keep(key, el.value));
+  }
 
-  // ---- Start ----
-  tell();
-  setInterval(tell, 5000);
-  document.addEventListener("htmx:after:swap", () => tell());
-  document.addEventListener("visibilitychange", visible);
-  visible();
+  // ---- Forms: parameters that are empty do not get into an address ----
+  document.addEventListener("htmx:config:request", (event) => {
+    const { request } = event.detail.ctx;
+    if (request.method !== "GET" || !request.body?.delete) return;
+    for (const name of new Set([...request.body.keys()])) {
+      if (!request.body.get(name)) request.body.delete(name);
+    }
+  });
+
+  showTimes();
+  $$("[data-zone]").forEach((el) => { el.textContent = `Times are in ${zone}.`; });
+  setInterval(showTimes, 5000);
+  document.addEventListener("htmx:after:swap", showTimes);
 })();

@@ -10,12 +10,27 @@ const Charts = (() => {
   const skew = Number(root.dataset.now || Date.now()) - Date.now();
   const now = () => Date.now() + skew;
   const parts = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
-  const local = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", second: "2-digit", ...parts });
-  const clock = new Intl.DateTimeFormat(undefined, parts);
-  const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+  // The pages are English, and so are their dates, whatever the browser's language.
+  const local = new Intl.DateTimeFormat("en-GB", { year: "numeric", month: "short", day: "numeric", second: "2-digit", ...parts });
+  const clock = new Intl.DateTimeFormat("en-GB", parts);
+  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+  const zone = local.resolvedOptions().timeZone;
   const charts = [];
+  const marks = JSON.parse($("[data-chart-marks]")?.dataset.chartMarks || "[]");
   let span = Number($("[data-chart-span]")?.dataset.chartSpan || 3600000);
-  let zoom = null;
+  // A zoomed range stands in the address, for a reload and for colleagues.
+  const query = new URLSearchParams(location.search);
+  let zoom = Number(query.get("to")) > Number(query.get("from")) && query.get("from") ? [Number(query.get("from")), Number(query.get("to"))] : null;
+  const zoomTo = (range) => {
+    zoom = range;
+    const url = new URL(location);
+    for (const [i, name] of ["from", "to"].entries()) {
+      if (range) url.searchParams.set(name, Math.round(range[i]));
+      else url.searchParams.delete(name);
+    }
+    history.replaceState(history.state, "", url);
+    reload();
+  };
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const scaled = (value, base, units) => {
     let i = 0;
@@ -37,6 +52,42 @@ const Charts = (() => {
       this.options = JSON.parse(figure.dataset.chart);
       new ResizeObserver(() => this.plot?.setSize(this.size())).observe(this.place);
       $("details", figure)?.addEventListener("toggle", () => this.table());
+      if (!this.options.fixed) this.touch();
+    }
+    /** Dragging with a finger; uPlot itself knows the mouse only. */
+    touch() {
+      let start = null;
+      const at = (event) => event.clientX - this.plot.over.getBoundingClientRect().left;
+      const select = (end) => {
+        const [left, right] = [Math.max(0, Math.min(start, end)), Math.min(this.plot.over.clientWidth, Math.max(start, end))];
+        this.plot.setSelect({ left, width: right - left, top: 0, height: this.plot.over.clientHeight }, false);
+      };
+      this.place.addEventListener("pointerdown", (event) => {
+        if (event.pointerType === "touch" && event.target.closest(".u-over")) start = at(event);
+      });
+      this.place.addEventListener("pointermove", (event) => { if (start != null) select(at(event)); });
+      this.place.addEventListener("pointerup", () => {
+        if (start != null) this.zoom(16);
+        start = null;
+      });
+      this.place.addEventListener("pointercancel", () => {
+        start = null;
+        this.plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+      });
+    }
+    /** Zooms to what is selected, if it is at least so many pixels wide. */
+    zoom(least) {
+      const { left, width } = this.plot.select;
+      const at = (px) => this.plot.posToVal(px, "x") * 1000;
+      const range = [at(left), at(left + width)];
+      this.plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+      if (width >= least) zoomTo(range);
+    }
+    /** Hours, with the date below the first of each day. */
+    ticks(all) {
+      const days = all.map((at) => day.format(at * 1000));
+      if (this.range[1] - this.range[0] > 2.5 * 86400000) return days;
+      return all.map((at, i) => (days[i] === days[i - 1] ? clock.format(at * 1000) : `${clock.format(at * 1000)}\n${days[i]}`));
     }
     size() {
       return { width: Math.max(200, this.place.clientWidth), height: 190 };
@@ -46,11 +97,11 @@ const Charts = (() => {
       const to = zoom ? zoom[1] : now();
       const from = zoom ? zoom[0] : to - span;
       const points = Math.min(400, Math.max(60, Math.floor(this.place.clientWidth / 2)));
-      const query = fixed ? "" : `&from=${Math.round(from)}&to=${Math.round(to)}&points=${points}`;
+      const range = fixed ? "" : `&from=${Math.round(from)}&to=${Math.round(to)}&points=${points}`;
       const state = this.place.classList;
       if (!this.data) state.add("loading");
       try {
-        const answer = await fetch(this.options.src + query, { headers: { "x-live": "1" } });
+        const answer = await fetch(this.options.src + range, { headers: { "x-live": "1" } });
         if (!answer.ok) throw new Error(answer.status);
         this.data = await answer.json();
         this.range = fixed ? [this.data.from, this.data.to] : [from, to];
@@ -102,26 +153,20 @@ const Charts = (() => {
         legend: { live: true },
         // An area reaches down to the one below it, not to the ground.
         bands: stack ? series.slice(1).map((_, i) => ({ series: [i + 2, i + 1] })) : [],
-        cursor: { sync: { key: "page", setSeries: false }, drag: { x: !this.options.fixed, y: false, setScale: false }, points: { size: 6 } },
+        cursor: { y: false, sync: { key: "page", setSeries: false }, drag: { x: !this.options.fixed, y: false, setScale: false }, points: { size: 6 } },
         scales: {
           x: { range: () => this.range.map((ms) => ms / 1000) },
           y: { range: (_, low, high) => [Math.min(0, low ?? 0), max ?? Math.max((high ?? 0) * 1.08, (threshold ?? 0) * 1.15, least)] },
         },
-        axes: [{ ...axis, size: 30, space: 64, values: (_, ticks) => ticks.map((at) => (this.range[1] - this.range[0] > 2.5 * 86400000 ? day : clock).format(at * 1000)) }, { ...axis, ...(incrs && { incrs }), size: inBytes ? 74 : 54, values: (_, ticks) => ticks.map((v) => show(v, unit).replace(".0 ", " ")) }],
-        series: [{ label: "Time", value: (_, s) => (s == null ? (this.options.fixed ? "at the breach" : "latest") : local.format(s * 1000)) }, ...series.map(line)],
+        axes: [{ ...axis, size: 40, space: 64, values: (_, ticks) => this.ticks(ticks) }, { ...axis, ...(incrs && { incrs }), size: inBytes ? 74 : 54, values: (_, ticks) => ticks.map((v) => show(v, unit).replace(".0 ", " ")) }],
+        series: [{ label: "Time", value: (_, s) => (s == null ? (this.options.fixed ? "At the breach" : "Latest") : local.format(s * 1000)) }, ...series.map(line)],
         hooks: {
-          setSelect: [(u) => {
-            if (u.select.width < 4) return;
-            const at = (px) => u.posToVal(px, "x") * 1000;
-            zoom = [at(u.select.left), at(u.select.left + u.select.width)];
-            u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
-            reload();
-          }],
+          setSelect: [() => this.zoom(4)],
           draw: [(u) => {
-            const rule = (horizontal, position, name) => {
+            const rule = (horizontal, position, name, tone = "--crit") => {
               const { left, top, width, height } = u.bbox;
               u.ctx.save();
-              u.ctx.strokeStyle = u.ctx.fillStyle = colour("--crit");
+              u.ctx.strokeStyle = u.ctx.fillStyle = colour(tone);
               u.ctx.lineWidth = devicePixelRatio;
               u.ctx.setLineDash([5 * devicePixelRatio, 4 * devicePixelRatio]);
               u.ctx.beginPath();
@@ -135,6 +180,10 @@ const Charts = (() => {
             };
             if (threshold != null) rule(true, u.valToPos(threshold, "y", true), `threshold ${show(threshold, unit)}`);
             if (mark != null) rule(false, u.valToPos(mark / 1000, "x", true), "breach");
+            if (this.options.fixed) return;
+            for (const one of marks) {
+              if (one.at > this.range[0] && one.at < this.range[1]) rule(false, u.valToPos(one.at / 1000, "x", true), `#${one.number}`, "--muted");
+            }
           }],
         },
       };
@@ -186,15 +235,12 @@ const Charts = (() => {
       $$("a[data-range]").forEach((a) => a.setAttribute("aria-current", String(a === range)));
       reload();
     }
-    if (event.target.closest("[data-reset-zoom]")) {
-      zoom = null;
-      reload();
-    }
+    if (event.target.closest("[data-reset-zoom]")) zoomTo(null);
   });
   const recolour = () => charts.forEach((chart) => chart.draw());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
   for (const figure of $$("figure[data-chart]")) charts.push(new Chart(figure));
   drawn = now();
   reload();
-  return { advance, recolour, now, local };
+  return { advance, recolour, now, local, zone };
 })();

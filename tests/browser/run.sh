@@ -20,6 +20,8 @@ victim=
 # shellcheck disable=SC2317
 finish() {
     # SIGTERM: the agent says goodbye, the collector closes its store.
+    # The story may have ended while the collector was held up.
+    [ -z "$collector" ] || kill -CONT "$collector" 2>/dev/null || true
     [ -z "$collector" ] || kill "$collector" 2>/dev/null || true
     [ -z "$collector" ] || wait "$collector" 2>/dev/null || true
     [ -z "$victim" ] || kill "$victim" 2>/dev/null || true
@@ -73,7 +75,7 @@ fi
 code=0
 STORY_URL="https://localhost:$web" STORY_PASSWORD="$password" \
     STORY_NEW_PASSWORD="four unrelated words here" STORY_BREACH_PID="$victim" \
-    STORY_WATCH="tcp:127.0.0.1:$agents" \
+    STORY_WATCH="tcp:127.0.0.1:$agents" STORY_COLLECTOR_PID="$collector" \
     node tests/browser/story.mjs >"$work/story" 2>"$work/trouble" || code=$?
 if [ "$code" != 0 ]; then
     cat "$work/trouble" >&2

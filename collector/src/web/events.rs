@@ -25,8 +25,9 @@ use crate::{live::Hint, store::views};
 
 /// Hints are collected for so long before they are told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// A silent stream says at least this often that it is alive, and its session is checked.
-const ALIVE_EVERY: Duration = Duration::from_secs(20);
+/// A stream says at least this often that it is alive, as an event, so that a page notices when the
+/// collector hangs (`QUIET_AFTER` in `live.js`); the session is checked as often.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// A ticket younger than this is announced as new.
 const NEW: DurationMs = DurationMs::from_secs(60);
 
@@ -124,7 +125,7 @@ impl Feed {
                     if !session::is_open(&self.web, &self.token_sha256).await.unwrap_or(false) {
                         return None;
                     }
-                    return Some(": alive\n\n".to_owned());
+                    return Some("event: alive\ndata: {}\n\n".to_owned());
                 }
                 hint = self.hints.recv() => note(&mut news, &hint, self.page)?,
             }
@@ -175,6 +176,9 @@ impl Feed {
         let told = Told {
             number,
             title: ticket.title,
+            client: ticket.client,
+            site: ticket.site,
+            host: ticket.host,
             priority: ticket.priority,
             state: ticket.state,
             is_new,
@@ -200,6 +204,10 @@ fn note(news: &mut News, hint: &Result<Hint, RecvError>, page: Option<HostId>) -
 struct Told {
     number: i64,
     title: String,
+    /// Whose it is, and which host: names of hosts are not unique.
+    client: String,
+    site: Option<String>,
+    host: Option<String>,
     priority: String,
     state: String,
     /// It was just opened, or opened again, and this page has not been told.

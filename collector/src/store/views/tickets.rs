@@ -15,10 +15,10 @@ macro_rules! tickets {
             "SELECT t.id, t.number, t.title, t.priority, t.severity, t.state, t.tier, t.opened_at, t.episode_at, \
              t.acknowledged_at, t.first_response_at, t.resolved_at, t.escalate_at, \
              t.touched_by_human, t.check_key, t.previous_id, t.client_id, c.name AS client, \
-             t.contract_id, k.name AS contract, t.host_id, h.name AS host, t.assignee, \
-             u.name AS assignee_name FROM ticket t JOIN client c ON c.id = t.client_id \
+             t.contract_id, k.name AS contract, t.host_id, h.name AS host, h.site_id, \
+             s.name AS site, t.assignee, u.name AS assignee_name FROM ticket t JOIN client c ON c.id = t.client_id \
              LEFT JOIN contract k ON k.id = t.contract_id LEFT JOIN host h ON h.id = t.host_id \
-             LEFT JOIN app_user u ON u.id = t.assignee ",
+             LEFT JOIN site s ON s.id = h.site_id LEFT JOIN app_user u ON u.id = t.assignee ",
             $rest
         )
     };
@@ -96,6 +96,10 @@ row! {
         pub host_id: Option<Uuid>,
         /// Its host's name.
         pub host: Option<String>,
+        /// Its host's site.
+        pub site_id: Option<Uuid>,
+        /// Its host's site's name.
+        pub site: Option<String>,
         /// Who works on it.
         pub assignee: Option<Uuid>,
         /// The name of who works on it.
