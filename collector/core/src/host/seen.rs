@@ -1,5 +1,9 @@
 //! Which frames have been taken, so that a repeat is a no-op: per agent process, the sequence
 //! numbers as a few ranges.
+//!
+//! The memory of one host is bounded. At the limit the oldest gap is given up: numbers up to its end
+//! are no longer known, and frames with such numbers are refused as too old. New frames are always
+//! taken, however many gaps there are, so a process with many gaps never looks silent.
 
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::{BootId, InstanceId, UnixMillis};
@@ -9,7 +13,7 @@ use crate::evidence::FrameMark;
 /// Agent processes remembered per host; more means that the oldest is forgotten and frames that
 /// claim to be older are refused.
 const MAX_RUNS: usize = 256;
-/// Ranges per agent process; one with more holes than this gets new holes refused.
+/// Ranges of sequence numbers per host, over all its processes.
 const MAX_RANGES: usize = 1_024;
 
 /// The frames taken from one host.
@@ -29,6 +33,9 @@ struct Run {
     instance: InstanceId,
     /// Taken sequence numbers, as inclusive ranges, ascending, not touching.
     ranges: Vec<(u64, u64)>,
+    /// Numbers below this one were forgotten with the oldest gap.
+    #[serde(default)]
+    forgotten_below: u64,
     /// The newest frame: ties the boot's own clock to the collector's time line.
     newest_at: UnixMillis,
     newest_boot_ms: i64,
@@ -58,7 +65,7 @@ impl Seen {
         let after = run.ranges.partition_point(|&(_, hi)| hi < seq);
         match run.ranges.get(after) {
             Some(&(lo, _)) if lo <= seq => Known::Repeat,
-            _ if run.ranges.len() >= MAX_RANGES => Known::Forgotten,
+            _ if seq < run.forgotten_below => Known::Forgotten,
             _ => Known::New,
         }
     }
@@ -75,9 +82,11 @@ impl Seen {
                 boot: mark.boot,
                 instance: mark.instance,
                 ranges: vec![(mark.seq, mark.seq)],
+                forgotten_below: 0,
                 newest_at: mark.at,
                 newest_boot_ms: mark.boot_ms,
             });
+            self.forget_gaps();
             return true;
         };
         let run = &mut self.runs[at];
@@ -86,6 +95,7 @@ impl Seen {
             run.newest_boot_ms = mark.boot_ms;
             run.newest_at = mark.at;
         }
+        self.forget_gaps();
         false
     }
 
@@ -105,6 +115,17 @@ impl Seen {
         }
         let oldest = self.runs.remove(0);
         self.forgotten_before = self.forgotten_before.max(oldest.newest_at);
+    }
+
+    /// Gives up the oldest gaps until the limit is kept.
+    fn forget_gaps(&mut self) {
+        let count: usize = self.runs.iter().map(|run| run.ranges.len()).sum();
+        for _ in MAX_RANGES..count {
+            if let Some(run) = self.runs.iter_mut().find(|run| run.ranges.len() > 1) {
+                run.ranges.remove(0);
+                run.forgotten_below = run.ranges[0].0;
+            }
+        }
     }
 }
 
@@ -132,9 +153,91 @@ fn insert_seq(ranges: &mut Vec<(u64, u64)>, seq: u64) {
 mod tests {
     use std::collections::BTreeSet;
 
+    use std::ops::RangeInclusive;
+
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
+
+    fn mark(instance: u128, seq: u64) -> FrameMark {
+        FrameMark {
+            boot: BootId(Uuid::from_u128(1)),
+            instance: InstanceId(Uuid::from_u128(instance)),
+            seq,
+            at: UnixMillis(1_000),
+            arrived_at: UnixMillis(1_000),
+            mono_ms: 1_000,
+            boot_ms: 1_000,
+        }
+    }
+
+    fn look_up(seen: &Seen, instance: u128, seq: u64) -> Known {
+        seen.look_up(
+            InstanceId(Uuid::from_u128(instance)),
+            seq,
+            UnixMillis(1_000),
+        )
+    }
+
+    /// Sequence numbers of three processes with many gaps: more than are remembered.
+    fn numbers() -> impl Strategy<Value = Vec<(u128, u64)>> {
+        const NUMBERS: RangeInclusive<u64> = 1..=6_000;
+        prop::collection::vec((1..4_u128, NUMBERS), 0..4_000)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// What is known is right, what is forgotten is said to be, and the memory is bounded.
+        #[test]
+        fn a_frame_is_never_taken_twice_and_a_newer_one_is_always_taken(numbers in numbers()) {
+            let mut seen = Seen::default();
+            let mut taken = BTreeSet::new();
+            for (instance, seq) in numbers {
+                match look_up(&seen, instance, seq) {
+                    Known::New => {
+                        prop_assert!(taken.insert((instance, seq)), "{} twice", seq);
+                        seen.insert(&mark(instance, seq));
+                    }
+                    Known::Repeat => prop_assert!(taken.contains(&(instance, seq))),
+                    Known::Forgotten => {}
+                }
+                let ranges: usize = seen.runs.iter().map(|run| run.ranges.len()).sum();
+                prop_assert!(ranges <= MAX_RANGES);
+                let newest = taken.iter().filter(|one| one.0 == instance).max();
+                let next = newest.map_or(1, |newest| newest.1 + 1);
+                prop_assert_eq!(look_up(&seen, instance, next), Known::New);
+                prop_assert_eq!(look_up(&seen, instance, next + 7), Known::New);
+            }
+        }
+    }
+
+    #[test]
+    fn at_the_limit_frames_still_extend_fill_and_leave_gaps() {
+        let mut seen = Seen::default();
+        for n in 1..=MAX_RANGES as u64 {
+            assert_eq!(look_up(&seen, 1, 2 * n), Known::New);
+            seen.insert(&mark(1, 2 * n));
+        }
+        // Fills a gap, extends the end, leaves a further gap.
+        let last = 2 * MAX_RANGES as u64;
+        for seq in [last - 1, last + 1, last + 10] {
+            assert_eq!(look_up(&seen, 1, seq), Known::New);
+            seen.insert(&mark(1, seq));
+            assert_eq!(look_up(&seen, 1, seq), Known::Repeat);
+        }
+        // One more gap than fits: the oldest was given up for it.
+        seen.insert(&mark(1, last + 20));
+        assert_eq!(look_up(&seen, 1, 3), Known::Forgotten);
+        assert_eq!(look_up(&seen, 1, 5), Known::New);
+        // What an earlier version stored is read.
+        let stored = serde_json::to_string(&seen).unwrap();
+        let older = stored.replace("\"forgotten_below\":4,", "");
+        assert_ne!(stored, older);
+        let older: Seen = serde_json::from_str(&older).unwrap();
+        assert_eq!(look_up(&older, 1, last), Known::Repeat);
+    }
 
     proptest! {
         #[test]
