@@ -193,6 +193,7 @@ fn every_reason_of_refusal_is_in_the_table() {
         RejectReason::ValueCount,
         RejectReason::OverLimit,
         RejectReason::BadSequence,
+        RejectReason::BadText,
     ];
     for reason in reasons {
         assert!(
@@ -205,7 +206,7 @@ fn every_reason_of_refusal_is_in_the_table() {
 #[test]
 fn limits_and_paths_are_those_of_the_code() {
     let (shortest, longest) = (limits::MIN_INTERVAL_MS, limits::MAX_INTERVAL_MS);
-    let rows: [(&str, String); 18] = [
+    let rows: [(&str, String); 19] = [
         (
             "request body as sent",
             format!("{} bytes", limits::MAX_BODY_BYTES),
@@ -229,6 +230,7 @@ fn limits_and_paths_are_those_of_the_code() {
         ("schemas in a batch", show(limits::MAX_SCHEMAS_PER_BATCH)),
         ("services in a frame", show(limits::MAX_SERVICES_PER_FRAME)),
         ("events in a frame", show(limits::MAX_EVENTS_PER_FRAME)),
+        ("refused policy items in a batch", show(limits::MAX_REFUSED)),
         ("troubles in a batch", show(limits::MAX_TROUBLES)),
         ("CAs that an agent trusts", show(limits::MAX_TRUSTED_CAS)),
         (

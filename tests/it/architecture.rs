@@ -87,6 +87,7 @@ const RULES: &[Rule] = &[
 const CORE_ORDER: &[&str] = &[
     "ids",
     "timeline",
+    "text",
     "authority",
     "policy",
     "evidence",

@@ -2,8 +2,8 @@
 //! no clock, no async, no store. The collector's shell reads what is needed, calls these functions,
 //! and carries out the effects that they return.
 //!
-//! Modules, each using only those before it: [`ids`], [`timeline`] (the collector's clock),
-//! [`authority`] (replacing the CA), [`policy`]
+//! Modules, each using only those before it: [`ids`], [`timeline`] (the collector's clock), [`text`]
+//! (text from agents), [`authority`] (replacing the CA), [`policy`]
 //! (what a host is asked for), [`evidence`], [`host`] (frames to evidence), [`series`] (the history
 //! codec), [`rules`], [`alerts`], [`tickets`], [`ledger`].
 
@@ -19,5 +19,6 @@ pub mod ledger;
 pub mod policy;
 pub mod rules;
 pub mod series;
+pub mod text;
 pub mod tickets;
 pub mod timeline;

@@ -356,8 +356,11 @@ pub enum RejectReason {
     ValueCount,
     /// More values, services, events or text than the limits allow.
     OverLimit,
-    /// `seq` is 0.
+    /// `seq` is 0 or larger than 2^63 - 1.
     BadSequence,
+    /// A service's key or a log rule's name has a control character, a line separator or a
+    /// bidirectional override.
+    BadText,
     /// A reason that this version does not know.
     #[serde(other)]
     Other,
@@ -372,6 +375,7 @@ impl RejectReason {
             Self::ValueCount => "value_count",
             Self::OverLimit => "over_limit",
             Self::BadSequence => "bad_sequence",
+            Self::BadText => "bad_text",
             Self::Other => "other",
         }
     }

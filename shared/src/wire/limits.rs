@@ -22,6 +22,8 @@ pub const MAX_EVENTS_PER_FRAME: usize = 128;
 pub const MAX_LINES_PER_LOG_MATCH: usize = 10;
 /// Most proposals in one `discovered` event.
 pub const MAX_PROPOSALS: usize = 200;
+/// Most refused policy items that an agent reports.
+pub const MAX_REFUSED: usize = 256;
 /// Most troubles that an agent reports about itself.
 pub const MAX_TROUBLES: usize = 16;
 /// Most processes in each list of a `processes` event.

@@ -8,6 +8,7 @@
 //!
 //! It does not judge: whether a break was a reboot or a stopped agent is the ledger's business.
 
+mod clean;
 mod clock;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -35,6 +36,7 @@ use crate::{
     authority::HostTrust,
     evidence::{Evidence, EvidenceKind, FrameMark},
 };
+pub use clean::{MAX_VERSION_BYTES, clean};
 pub use clock::{ClockOffset, Pause};
 pub use seen::Seen;
 pub use senders::{Admission, Origin, Quarantine, Senders, admit};

@@ -8,7 +8,13 @@ use watchkeep_shared::{
     },
 };
 
-use super::{HostState, take::Arrival, unbroken_ms};
+use super::{
+    HostState,
+    clean::{MAX_SERVICES_BYTES, services_bytes},
+    take::Arrival,
+    unbroken_ms,
+};
+use crate::text::is_safe;
 
 /// Where and how a frame is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,23 +71,44 @@ pub(super) fn place(
 
 /// Checks a frame against the limits that do not depend on its schema.
 pub(super) fn check_limits(frame: &Frame) -> Result<(), RejectReason> {
-    if frame.seq == 0 {
+    if frame.seq == 0 || i64::try_from(frame.seq).is_err() {
         return Err(RejectReason::BadSequence);
     }
-    let interval = limits::MIN_INTERVAL_MS..=limits::MAX_INTERVAL_MS;
+    let services = frame.services.as_deref().unwrap_or_default();
+    let names = services.iter().map(|service| service.key.as_str());
+    let mut names = names.chain(frame.events.iter().filter_map(log_rule));
+    if !names.all(is_safe) {
+        return Err(RejectReason::BadText);
+    }
+    let intervals = limits::MIN_INTERVAL_MS..=limits::MAX_INTERVAL_MS;
+    let clocks = [
+        frame.clocks.wall_ms,
+        frame.clocks.mono_ms,
+        frame.clocks.boot_ms,
+    ];
     let over = frame.values.len() > limits::MAX_VALUES_PER_FRAME
-        || frame
-            .services
-            .as_ref()
-            .is_some_and(|s| s.len() > limits::MAX_SERVICES_PER_FRAME)
+        || services.len() > limits::MAX_SERVICES_PER_FRAME
         || frame.events.len() > limits::MAX_EVENTS_PER_FRAME
-        || !interval.contains(&frame.interval_ms)
-        || frame.services.iter().flatten().any(has_long_text)
+        || !intervals.contains(&frame.interval_ms)
+        || clocks.iter().any(|ms| !CLOCK_RANGE_MS.contains(ms))
+        || services.iter().any(has_long_text)
+        || services.iter().map(services_bytes).sum::<usize>() > MAX_SERVICES_BYTES
         || frame.events.iter().any(is_over_limit);
     if over {
         Err(RejectReason::OverLimit)
     } else {
         Ok(())
+    }
+}
+
+/// Readings of a clock that can be added and subtracted: 140,000 years either way.
+const CLOCK_RANGE_MS: std::ops::RangeInclusive<i64> = -(1 << 52)..=1 << 52;
+
+/// The name of the log rule that an event is about.
+fn log_rule(event: &Event) -> Option<&str> {
+    match event {
+        Event::LogMatch { rule, .. } => Some(rule),
+        _ => None,
     }
 }
 

@@ -7,9 +7,12 @@ use watchkeep_shared::{
     BootId, DurationMs, HostId, InstanceId, UnixMillis,
     ids::SchemaId,
     wire::{
-        heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason, PreviousBoot, RejectReason},
-        limits::MAX_TROUBLES,
-        policy::Trouble,
+        heartbeat::{
+            Batch, Clocks, Event, Frame, GoodbyeReason, PreviousBoot, Proposal, RejectReason,
+            Service, ServiceStatus,
+        },
+        limits::{MAX_SERVICES_PER_FRAME, MAX_TROUBLES},
+        policy::{Refusal, ServiceCheck, Trouble},
     },
 };
 
@@ -443,4 +446,110 @@ fn troubles_stay_until_the_agent_takes_them_back() {
     assert!(!state.troubles.is_empty());
     assert!(send(&mut state, 4, Some(Vec::new())));
     assert!(state.troubles.is_empty());
+}
+
+#[test]
+fn an_unsafe_name_costs_its_frame_and_nothing_else() {
+    let service = |key: &str| Service {
+        key: key.to_owned(),
+        status: ServiceStatus::Running,
+        detail: None,
+    };
+    let mut state = HostState::default();
+    let mut bad_key = frame(1, 10_000);
+    bad_key.services = Some(vec![service("process:a"), service("process:\0")]);
+    let mut bad_rule = frame(2, 20_000);
+    bad_rule.events = vec![Event::LogMatch {
+        rule: "a\u{202e}".to_owned(),
+        path: String::new(),
+        count: 1,
+        lines: Vec::new(),
+    }];
+    let mut far = frame(3, 30_000);
+    far.clocks.mono_ms = i64::MIN;
+    let mut high = frame(1 << 63, 30_000);
+    high.services = None;
+    let frames = vec![bad_key, bad_rule, far, high, frame(4, 40_000)];
+    let taken = take(&mut state, &batch(40_000, frames), 0);
+    let outcomes: Vec<Outcome> = taken.frames.iter().map(|frame| frame.outcome).collect();
+    let expected = [
+        RejectReason::BadText,
+        RejectReason::BadText,
+        RejectReason::OverLimit,
+        RejectReason::BadSequence,
+    ];
+    assert_eq!(outcomes[..4], expected.map(Outcome::Rejected));
+    assert!(matches!(outcomes[4], Outcome::Taken(_)), "{outcomes:?}");
+}
+
+#[test]
+fn free_text_is_cleaned_and_bounded_and_no_alarm_is_lost() {
+    let long = "x\0".repeat(3_000);
+    let mut noisy = frame(1, 10_000);
+    noisy.services = Some(
+        (0..MAX_SERVICES_PER_FRAME)
+            .map(|n| Service {
+                key: format!("process:{n}"),
+                status: ServiceStatus::Failed,
+                detail: Some(long.clone()),
+            })
+            .collect(),
+    );
+    let proposal = |check: ServiceCheck| Proposal {
+        check: check.into(),
+        detail: Some(long.clone()),
+    };
+    noisy.events = vec![
+        Event::LogMatch {
+            rule: "errors".to_owned(),
+            path: "/var/log/\n".to_owned(),
+            count: 30,
+            lines: vec![format!("a\tb\r\nc\0{long}"); 30],
+        },
+        Event::Discovered {
+            proposals: vec![
+                proposal(ServiceCheck::process("nginx")),
+                proposal(ServiceCheck::process("a\nb")),
+            ],
+            left_out: 3,
+        },
+    ];
+    let mut batch = batch(10_000, vec![noisy]);
+    batch.agent_version = long.clone();
+    batch.refused = Some(vec![
+        Refusal {
+            item: long.clone(),
+            reason: long.clone(),
+        };
+        1_000
+    ]);
+    batch.troubles = Some(vec![
+        Trouble {
+            item: "spool".to_owned(),
+            detail: long.clone(),
+        };
+        100
+    ]);
+    super::clean(&mut batch);
+    let mut state = HostState::default();
+    let taken = take(&mut state, &batch, 0);
+    assert!(matches!(taken.frames[0].outcome, Outcome::Taken(_)));
+    assert_eq!(state.services.len(), MAX_SERVICES_PER_FRAME);
+    assert_eq!(state.troubles.len(), MAX_TROUBLES);
+    let stored = serde_json::to_string(&state).unwrap();
+    assert!(!stored.contains("\\u0000"));
+    assert!(stored.len() < 256 * 1024, "{} bytes", stored.len());
+    let Event::LogMatch { path, lines, .. } = &batch.frames[0].events[0] else {
+        panic!("{:?}", batch.frames[0].events[0]);
+    };
+    assert_eq!((path.as_str(), lines.len()), ("/var/log/ ", 10));
+    assert!(lines[0].starts_with("a\tb\nc\u{fffd}x") && lines[0].ends_with('…'));
+    let Event::Discovered {
+        proposals,
+        left_out,
+    } = &batch.frames[0].events[1]
+    else {
+        panic!("{:?}", batch.frames[0].events[1]);
+    };
+    assert_eq!((proposals.len(), *left_out), (1, 4));
 }
