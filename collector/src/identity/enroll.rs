@@ -4,7 +4,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use watchkeep_core::{
     evidence::{Evidence, EvidenceKind},
+    host::MAX_VERSION_BYTES,
     ids::SiteId,
+    text::{clean_line, is_safe},
 };
 use watchkeep_shared::{
     DurationMs, HostId,
@@ -20,6 +22,17 @@ use crate::{
 
 /// Longest host name taken from an enrolment, bytes.
 const MAX_HOSTNAME_BYTES: usize = 253;
+/// Longest secret of a token, bytes.
+const MAX_SECRET_BYTES: usize = 256;
+/// Longest certificate request, bytes.
+const MAX_CSR_BYTES: usize = 16 * 1024;
+/// Most certificates of one host within [`ISSUE_WINDOW`], or within their validity if that is
+/// shorter. An agent needs one in two thirds of its certificate's validity; answers may get lost.
+const MAX_ISSUED: i64 = 24;
+const ISSUE_WINDOW: DurationMs = DurationMs::from_hours(24);
+/// Certificates that stay good beside the one that a renewal came with: the new one, and the one
+/// before it, in case the answer gets lost.
+const KEPT_BESIDE: usize = 2;
 /// How long the token for a new key is good for.
 const REKEY_VALID_FOR: DurationMs = DurationMs::from_hours(24);
 
@@ -35,6 +48,12 @@ pub enum EnrollError {
     /// The host was retired.
     #[error("the host was retired")]
     Retired,
+    /// The certificate that the request came with was revoked.
+    #[error("the certificate was revoked: ask your provider for a new enrolment token")]
+    Revoked,
+    /// The host got too many certificates lately.
+    #[error("the host got {MAX_ISSUED} certificates lately: try again later")]
+    TooMany,
     /// Two machines use the host's identity.
     #[error("the host is quarantined: two machines use its certificate")]
     Quarantined,
@@ -148,14 +167,9 @@ pub async fn enroll(
     request: &EnrollRequest,
 ) -> Result<Enrolled, EnrollError> {
     let hostname = request.hostname.trim();
-    if hostname.is_empty()
-        || hostname.len() > MAX_HOSTNAME_BYTES
-        || hostname.chars().any(char::is_control)
-    {
-        return Err(EnrollError::BadRequest(format!(
-            "hostname: 1 to {MAX_HOSTNAME_BYTES} bytes without control characters"
-        )));
-    }
+    check_request(request, hostname)?;
+    let mut agent_version = request.agent_version.clone();
+    clean_line(&mut agent_version, MAX_VERSION_BYTES);
     let now = app.clock.now();
     let secret = Sha256::digest(request.token_secret.as_bytes()).to_vec();
     let mut tx = app.store.begin().await?;
@@ -179,7 +193,7 @@ pub async fn enroll(
             id: host,
             site,
             name: hostname.to_owned(),
-            agent_version: request.agent_version.clone(),
+            agent_version,
             enrolled_at: now,
         };
         fleet::insert_host(&mut tx, &new).await?;
@@ -207,13 +221,46 @@ pub async fn enroll(
     })
 }
 
-/// Gives a host a fresh certificate.
-pub async fn renew(
-    app: &App,
-    cas: &Cas,
-    host: HostId,
-    csr_pem: &str,
-) -> Result<Renewed, EnrollError> {
+fn check_request(request: &EnrollRequest, hostname: &str) -> Result<(), EnrollError> {
+    let refused = |text: String| Err(EnrollError::BadRequest(text));
+    if hostname.is_empty() || hostname.len() > MAX_HOSTNAME_BYTES || !is_safe(hostname) {
+        return refused(format!(
+            "hostname: 1 to {MAX_HOSTNAME_BYTES} bytes without control characters, line separators and bidirectional overrides"
+        ));
+    }
+    if request.token_secret.len() > MAX_SECRET_BYTES {
+        return refused(format!("token_secret: at most {MAX_SECRET_BYTES} bytes"));
+    }
+    check_csr(&request.csr_pem)
+}
+
+fn check_csr(csr_pem: &str) -> Result<(), EnrollError> {
+    if csr_pem.len() > MAX_CSR_BYTES {
+        let text = format!("csr_pem: at most {MAX_CSR_BYTES} bytes");
+        return Err(EnrollError::BadRequest(text));
+    }
+    Ok(())
+}
+
+/// A request for a fresh certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewal<'a> {
+    /// The host that the request's certificate names.
+    pub host: HostId,
+    /// The serial number of that certificate.
+    pub serial: &'a str,
+    /// The certificate request, PEM.
+    pub csr_pem: &'a str,
+}
+
+/// Issues a fresh certificate for a host, and revokes those of its older ones that it can't need.
+pub async fn renew(app: &App, cas: &Cas, renewal: Renewal<'_>) -> Result<Renewed, EnrollError> {
+    let Renewal {
+        host,
+        serial,
+        csr_pem,
+    } = renewal;
+    check_csr(csr_pem)?;
     let now = app.clock.now();
     let validity_ms = i64::from(app.config.agents.certificate_s) * 1_000;
     let issued = cas.signs().sign_agent(csr_pem, host, now, validity_ms)?;
@@ -224,11 +271,49 @@ pub async fn renew(
     if fleet::is_quarantined(&mut tx, host).await? {
         return Err(EnrollError::Quarantined);
     }
+    // The list of revoked certificates that the port asks is up to a second old; this is not.
+    if rows::is_revoked(&mut tx, serial).await? {
+        return Err(EnrollError::Revoked);
+    }
+    let window = ISSUE_WINDOW.min(DurationMs(validity_ms));
+    if rows::issued_since(&mut tx, host, issued.not_before - window).await? >= MAX_ISSUED {
+        return Err(EnrollError::TooMany);
+    }
     rows::insert_certificate(&mut tx, host, &issued).await?;
+    for old in superseded(
+        rows::good(&mut tx, host, now).await?,
+        serial,
+        &issued.serial,
+    ) {
+        rows::revoke(&mut tx, &old, now).await?;
+    }
     tx.commit().await?;
     tracing::info!(host.id = %host, "certificate renewed");
     Ok(Renewed {
         certificate_pem: issued.pem,
         ca_pem: cas.trust_pem(),
     })
+}
+
+/// Which of a host's good certificates (the newest first) end with a renewal: all but the one that
+/// it came with and the two newest others, one of which is the new one.
+fn superseded(good: Vec<String>, presented: &str, new: &str) -> Vec<String> {
+    let others = good
+        .into_iter()
+        .filter(|serial| serial != presented && serial != new);
+    others.skip(KEPT_BESIDE - 1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::superseded;
+
+    #[test]
+    fn a_renewal_never_ends_the_certificate_that_it_came_with() {
+        let good = || ["e", "d", "c", "b", "a"].map(str::to_owned).to_vec();
+        assert_eq!(superseded(good(), "d", "e"), ["b", "a"]);
+        // The answers to three renewals got lost: the agent still comes with its first certificate.
+        assert_eq!(superseded(good(), "a", "e"), ["c", "b"]);
+        assert_eq!(superseded(vec!["a".to_owned()], "z", "a"), [""; 0]);
+    }
 }

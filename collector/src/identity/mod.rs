@@ -15,7 +15,7 @@ pub use authority::{Authority, Cas};
 pub use ca::{Ca, CaError, Issued, PeerIdentity, read_identity as peer_identity};
 pub(crate) use ca::{hex, write as write_file};
 pub use doors::{DoorNames, Doors, Swappable};
-pub use enroll::{EnrollError, create_token, enroll, rekey, renew};
+pub use enroll::{EnrollError, Renewal, create_token, enroll, rekey, renew};
 pub use revoked::Revoked;
 pub use rotate::{Overview, OverviewHost, RotateError, RotateStep, overview, rotate};
 pub use tls::{TlsError, agent_server, web_server};

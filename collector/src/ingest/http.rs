@@ -21,7 +21,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use rustls::server::ServerConnection;
 use serde::Serialize;
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
-use watchkeep_core::authority::HostTrust;
+use watchkeep_core::{authority::HostTrust, host::clean};
 use watchkeep_shared::{
     HostId, metric,
     wire::{
@@ -42,7 +42,7 @@ use super::{
 use crate::{
     app::App,
     config::Agents,
-    identity::{self, Authority, CaError, EnrollError, PeerIdentity, Revoked},
+    identity::{self, Authority, CaError, EnrollError, PeerIdentity, Renewal, Revoked},
 };
 
 /// What a busy collector asks for, and one that was asked too often: in this time every bucket gains
@@ -171,17 +171,16 @@ async fn renew(
     body: Body,
 ) -> Response {
     let answer = async {
-        let host = port.identity_of(&peer)?.host;
-        port.within(&port.rates.hosts, host, "requests of the host")?;
+        let identity = port.identity_of(&peer)?;
+        port.within(&port.rates.hosts, identity.host, "requests of the host")?;
         let request: RenewRequest = parse(&read(body).await?)?;
         check_version(request.v)?;
-        let renewed = identity::renew(
-            &port.app,
-            &*port.authority.refresh()?,
-            host,
-            &request.csr_pem,
-        )
-        .await?;
+        let renewal = Renewal {
+            host: identity.host,
+            serial: &identity.serial,
+            csr_pem: &request.csr_pem,
+        };
+        let renewed = identity::renew(&port.app, &*port.authority.refresh()?, renewal).await?;
         Ok::<_, Refused>(json(&renewed))
     };
     answer.await.unwrap_or_else(|refused| port.refuse(&refused))
@@ -205,8 +204,9 @@ async fn take_heartbeats(
         }
         TrySendError::Closed(()) => Refused(ProblemType::Busy, "shutting down".to_owned()),
     })?;
-    let batch = port.decode(headers, &body)?;
+    let mut batch = port.decode(headers, &body)?;
     check_batch(&batch)?;
+    clean(&mut batch);
     let (reply, answer) = oneshot::channel();
     let at = port.app.clock.now();
     let cas = port.authority.current();
@@ -445,6 +445,8 @@ impl From<EnrollError> for Refused {
             EnrollError::TokenRefused => Self(ProblemType::TokenRefused, error.to_string()),
             EnrollError::BadRequest(detail) => Self(ProblemType::BadBody, detail),
             EnrollError::Retired => retired(),
+            EnrollError::Revoked => Self(ProblemType::CertificateRevoked, error.to_string()),
+            EnrollError::TooMany => Self(ProblemType::TooManyRequests, error.to_string()),
             EnrollError::Quarantined => quarantined(),
             EnrollError::Ca(CaError::BadRequest(detail)) => Self(ProblemType::BadCsr, detail),
             EnrollError::Ca(_) | EnrollError::Store(_) => {

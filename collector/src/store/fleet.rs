@@ -17,7 +17,11 @@ pub const PARTITIONS: i32 = 64;
 const INSERT_HOST: &str = "INSERT INTO host \
     (id, client_id, site_id, contract_id, part, name, agent_version, enrolled_at) \
     SELECT $1, client_id, id, contract_id, $3, $4, $5, $6 FROM site WHERE id = $2";
-const IS_ACTIVE: &str = "SELECT COUNT(*) FROM host WHERE id = $1 AND retired_at IS NULL";
+const IS_ACTIVE: &str = "SELECT id FROM host WHERE id = $1 AND retired_at IS NULL";
+/// On PostgreSQL a key could be revoked while a certificate is being issued; on SQLite the
+/// transaction is the lock.
+const IS_ACTIVE_LOCKED: &str =
+    "SELECT id FROM host WHERE id = $1 AND retired_at IS NULL FOR UPDATE";
 macro_rules! select_host {
     () => {
         "SELECT host.id, client_id, site_id, contract_id, part, host.name, \
@@ -185,11 +189,16 @@ pub async fn insert_host(tx: &mut Tx, host: &NewHost) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Whether a host exists and is not retired.
+/// Whether a host exists and is not retired. Until the end of the transaction no other one revokes
+/// its certificates, retires it, or issues a certificate for it.
 pub async fn is_active_host(tx: &mut Tx, host: HostId) -> Result<bool, StoreError> {
-    let (count,): (i64,) =
-        on_tx!(tx, c => sqlx::query_as(IS_ACTIVE).bind(host.uuid()).fetch_one(c).await)?;
-    Ok(count > 0)
+    let sql = match tx {
+        Tx::Sqlite(_) => IS_ACTIVE,
+        Tx::Postgres(_) => IS_ACTIVE_LOCKED,
+    };
+    let row: Option<(Uuid,)> =
+        on_tx!(tx, c => sqlx::query_as(sql).bind(host.uuid()).fetch_optional(c).await)?;
+    Ok(row.is_some())
 }
 
 /// Notes since when two machines use a host's identity, or that this is over.

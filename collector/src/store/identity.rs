@@ -21,6 +21,15 @@ const INSERT_CERTIFICATE: &str = "INSERT INTO certificate \
     (serial, host_id, not_before, not_after) VALUES ($1, $2, $3, $4)";
 const REVOKE_HOST: &str =
     "UPDATE certificate SET revoked_at = $2 WHERE host_id = $1 AND revoked_at IS NULL";
+const REVOKE: &str =
+    "UPDATE certificate SET revoked_at = $2 WHERE serial = $1 AND revoked_at IS NULL";
+const IS_REVOKED: &str =
+    "SELECT COUNT(*) FROM certificate WHERE serial = $1 AND revoked_at IS NOT NULL";
+/// The newest first; `$1` is a host.
+const GOOD: &str = "SELECT serial FROM certificate \
+    WHERE host_id = $1 AND revoked_at IS NULL AND not_after > $2 ORDER BY not_before DESC, serial";
+const ISSUED_SINCE: &str =
+    "SELECT COUNT(*) FROM certificate WHERE host_id = $1 AND not_before > $2";
 const REVOKED: &str =
     "SELECT serial FROM certificate WHERE revoked_at IS NOT NULL AND not_after > $1";
 /// The begin of each host's newest certificate that is still good.
@@ -100,6 +109,41 @@ pub async fn revoke_host(tx: &mut Tx, host: HostId, now: UnixMillis) -> Result<u
         .bind(host.uuid())
         .bind(now.0)
         .execute(c).await.map(|done| done.rows_affected()))?)
+}
+
+/// Revokes one certificate.
+pub async fn revoke(tx: &mut Tx, serial: &str, now: UnixMillis) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(REVOKE).bind(serial).bind(now.0).execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Whether a certificate was revoked, as a transaction sees it.
+pub async fn is_revoked(tx: &mut Tx, serial: &str) -> Result<bool, StoreError> {
+    let (count,): (i64,) =
+        on_tx!(tx, c => sqlx::query_as(IS_REVOKED).bind(serial).fetch_one(c).await)?;
+    Ok(count > 0)
+}
+
+/// Serial numbers of a host's certificates that are neither expired nor revoked, the newest first.
+pub async fn good(tx: &mut Tx, host: HostId, now: UnixMillis) -> Result<Vec<String>, StoreError> {
+    let rows: Vec<(String,)> = on_tx!(tx, c => sqlx::query_as(GOOD)
+        .bind(host.uuid())
+        .bind(now.0)
+        .fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|(serial,)| serial).collect())
+}
+
+/// How many certificates of a host are valid from a later instant than this.
+pub async fn issued_since(
+    tx: &mut Tx,
+    host: HostId,
+    not_before: UnixMillis,
+) -> Result<i64, StoreError> {
+    let (count,): (i64,) = on_tx!(tx, c => sqlx::query_as(ISSUED_SINCE)
+        .bind(host.uuid())
+        .bind(not_before.0)
+        .fetch_one(c).await)?;
+    Ok(count)
 }
 
 /// Serial numbers of revoked certificates that have not expired.

@@ -11,6 +11,7 @@ mod history;
 mod leases;
 mod outbox;
 mod pipeline;
+mod renewals;
 mod rotation;
 mod scenario;
 mod schema;
