@@ -60,7 +60,7 @@ async fn a_revoked_certificate_is_never_renewed(bench: Bench) {
     let first = renew(&bench, &cas, (host, "0"), &csr()).await.unwrap();
     let second = renew(&bench, &cas, (host, &first), &csr()).await.unwrap();
     // Its key is replaced; the port has not read the list of revoked certificates yet.
-    identity::rekey(&bench.app, &cas, host)
+    identity::rekey(&bench.app, &cas, host, "ada")
         .await
         .unwrap()
         .unwrap();
