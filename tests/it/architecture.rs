@@ -96,6 +96,7 @@ const CORE_ORDER: &[&str] = &[
     "rules",
     "alerts",
     "tickets",
+    "incidents",
     "ledger",
 ];
 

@@ -15,7 +15,7 @@ mod entry;
 mod host;
 mod logs;
 mod services;
-mod text;
+pub(crate) mod text;
 mod values;
 
 use serde::{Deserialize, Serialize};
