@@ -5,6 +5,16 @@
 -- Tickets: what still fires, when a resolved one is checked again.
 
 -- Incidents of a site or of the collector.
+CREATE TABLE incident (
+    ticket_id       UUID PRIMARY KEY REFERENCES ticket (id),
+    scope           TEXT NOT NULL,    -- site/ID or fleet/silent, as the ticket's check
+    opened_at       BIGINT NOT NULL,
+    total           BIGINT NOT NULL,  -- hosts that are or were part of it
+    last_return_at  BIGINT,           -- when a host last came back
+    reported_at     BIGINT,           -- when those that did not come back were reported
+    ended_at        BIGINT
+);
+CREATE UNIQUE INDEX incident_open ON incident (scope) WHERE ended_at IS NULL;
 
 -- Hosts: limits, retirement, metric names.
 -- Since when all certificates of the host are revoked; its requests are rejected until it enrols again.

@@ -10,6 +10,7 @@
 //! - [`rebuild`]: states from the store at start, or after a commit of unknown outcome.
 //! - [`deadlines`]: silence without a scan of all hosts.
 //! - [`pulse`]: whether the process itself ran; [`knocks`]: hosts that were answered "busy".
+//! - [`incidents`]: hosts that are silent together.
 //! - [`seal`]: hours of heartbeats become chunks.
 
 mod commit;
@@ -17,6 +18,7 @@ mod deadlines;
 mod decide;
 mod hosts;
 pub mod http;
+mod incidents;
 mod knocks;
 pub mod metrics;
 mod pipeline;

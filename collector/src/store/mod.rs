@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod heartbeats;
 pub mod history;
 pub mod identity;
+pub mod incidents;
 pub mod leases;
 pub mod outbox;
 pub mod people;

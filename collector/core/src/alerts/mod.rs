@@ -180,6 +180,14 @@ impl HostAlerts {
         self.silent_since.is_some()
     }
 
+    /// When the alert about the host's silence was raised; `None` if none fires.
+    pub fn silence_raised_at(&self) -> Option<UnixMillis> {
+        self.others.iter().find_map(|entry| match entry.state {
+            AlertState::Firing { since, .. } if entry.kind == EntryKind::Silent => Some(since),
+            _ => None,
+        })
+    }
+
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.metrics.iter().chain(&self.others)
     }

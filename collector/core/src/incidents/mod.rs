@@ -4,8 +4,8 @@
 //! incident's ticket, which pages once.
 //!
 //! [`judge`] decides what a host whose silence deadline has passed belongs to; [`Incident`] is what is
-//! known about an open one, and [`Incident::due`] what follows as its hosts come back. The texts are in
-//! [`text`].
+//! known about an open one, and [`Incident::due`] what follows as its hosts come back. [`steps`] are what
+//! that does to the ticket, [`text`] what it says.
 //!
 //! A single dead host is decided on at its deadline. Only if enough other hosts of its site, or of the
 //! fleet, are late as well that it could be an incident is it kept waiting, for at most one of its
@@ -16,6 +16,7 @@
 //! of their own. They stay on the incident's ticket; a host that falls silent after that is judged
 //! anew.
 
+pub mod steps;
 mod storm;
 pub mod text;
 

@@ -67,8 +67,8 @@ fn a_single_dead_host_is_decided_on_at_its_deadline() {
     hosts[3] = heard(3, 1, 25);
     assert_eq!(judged(&hosts), [Verdict::Alone]);
     // Some others are late too, but not enough for an incident.
-    for n in 4..8 {
-        hosts[n] = heard(n as u128, 1, 18);
+    for late in &mut hosts[4..8] {
+        late.heard_at = ago(18);
     }
     assert_eq!(judged(&hosts), [Verdict::Alone]);
     assert_eq!(judged(&[heard(1, 1, 25)]), [Verdict::Alone]);

@@ -77,6 +77,36 @@ pub fn missing(scope: Scope, site_name: &str, incident: &Incident, missing: &Nam
     )
 }
 
+/// A line of the timeline: which hosts fell silent and came back since the line before. `None` if
+/// none did.
+pub fn changes(incident: &Incident, joined: &Names, back: &Names) -> Option<String> {
+    let mut lines = Vec::new();
+    if joined.count() > 0 {
+        lines.push(format!("Silent too: {joined}"));
+    }
+    if back.count() > 0 {
+        lines.push(format!("Back: {back}"));
+    }
+    let count = incident.total - incident.away;
+    (!lines.is_empty()).then(|| {
+        format!(
+            "{}. {count} of {} hosts are back.",
+            lines.join(". "),
+            incident.total
+        )
+    })
+}
+
+/// More about a beginning incident: which hosts, and which of the same site have tickets of their own.
+pub fn detail(joined: &Names, linked: &[String]) -> String {
+    let mut text = format!("Silent: {joined}");
+    if !linked.is_empty() {
+        text.push_str("\nSilent before, with tickets of their own: ");
+        text.push_str(&linked.join(", "));
+    }
+    text
+}
+
 /// Why an incident is over.
 pub fn over(incident: &Incident, now: UnixMillis) -> String {
     let took = duration(DurationMs(now.since(incident.opened_at).0.max(0)));
