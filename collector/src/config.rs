@@ -92,6 +92,8 @@ pub struct Web {
     pub certificate: Option<PathBuf>,
     /// Its key in PEM.
     pub key: Option<PathBuf>,
+    /// The name of whoever runs this collector, for printed reports.
+    pub provider: String,
 }
 
 /// When silence becomes an alert.
@@ -221,6 +223,7 @@ impl Default for Web {
             public_url: "https://localhost:8443".to_owned(),
             certificate: None,
             key: None,
+            provider: String::new(),
         }
     }
 }

@@ -1,4 +1,5 @@
 -- Indexes for pages and periodic queries.
+CREATE INDEX ticket_by_contract ON ticket (contract_id, opened_at);
 
 -- Delivery: recipients, tiers, attempts.
 

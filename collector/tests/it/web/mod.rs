@@ -1,5 +1,6 @@
 //! The pages and their API in process, as a browser sees them.
 
+mod contracts;
 mod hosts;
 mod pages;
 mod sessions;
