@@ -3,7 +3,6 @@
 //! again what was not acknowledged, and a repeat is told by its sequence number.
 //!
 //! - [`http`]: the agents' port; reads and checks a request and puts it into the queue.
-//! - [`rate`]: how many requests an agent may send.
 //! - [`decide`]: what follows from one batch for one host.
 //! - [`pipeline`]: the loop that owns all hosts' states.
 //! - [`commit`]: one transaction for a whole round.
@@ -23,7 +22,6 @@ mod knocks;
 pub mod metrics;
 mod pipeline;
 mod pulse;
-mod rate;
 mod rebuild;
 pub mod seal;
 
