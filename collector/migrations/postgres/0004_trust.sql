@@ -26,3 +26,11 @@ UPDATE host SET revoked_at = (SELECT MAX(c.revoked_at) FROM certificate c WHERE 
 -- The uptime record.
 
 -- People and sessions.
+-- Browsers in which a person signed in before: limits on strangers' attempts don't apply to them.
+CREATE TABLE known_device (
+    token_sha256  BYTEA PRIMARY KEY,
+    user_id       UUID NOT NULL REFERENCES app_user (id),
+    created_at    BIGINT NOT NULL,
+    last_used_at  BIGINT NOT NULL
+);
+CREATE INDEX known_device_by_user ON known_device (user_id, last_used_at);

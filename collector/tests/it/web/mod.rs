@@ -75,7 +75,7 @@ impl Answer {
 
 impl Browser {
     fn new(bench: &Bench) -> Self {
-        let router = web::router(bench.app.clone());
+        let router = web::router(bench.app.clone()).unwrap();
         Self {
             router,
             cookie: String::new(),
