@@ -38,13 +38,6 @@ const TOUCH_SESSION: &str = "UPDATE session SET last_seen_at = $2 WHERE token_sh
 const DELETE_SESSION: &str = "DELETE FROM session WHERE token_sha256 = $1 AND user_id = $2";
 const DELETE_OTHER_SESSIONS: &str = "DELETE FROM session WHERE user_id = $1 AND token_sha256 <> $2";
 const DELETE_EXPIRED: &str = "DELETE FROM session WHERE expires_at <= $1 OR last_seen_at <= $2";
-const IS_KNOWN_DEVICE: &str = "SELECT COUNT(*) FROM known_device \
-    WHERE token_sha256 = $1 AND user_id = $2 AND last_used_at > $3";
-const PUT_DEVICE: &str = "INSERT INTO known_device (token_sha256, user_id, created_at, last_used_at) \
-    VALUES ($1, $2, $3, $3) ON CONFLICT (token_sha256) DO UPDATE SET last_used_at = excluded.last_used_at";
-/// All but the browsers that were used last.
-const FORGET_DEVICES: &str = "DELETE FROM known_device WHERE user_id = $1 AND token_sha256 NOT IN \
-    (SELECT token_sha256 FROM known_device WHERE user_id = $1 ORDER BY last_used_at DESC LIMIT $2)";
 const INSERT_AUDIT: &str = "INSERT INTO audit_log (id, at, actor, action, subject, detail) VALUES ($1, $2, $3, $4, $5, $6)";
 
 const AUDIT_LOG: &str =
@@ -197,19 +190,19 @@ pub async fn create_user(tx: &mut Tx, user: &NewUser<'_>) -> Result<(), StoreErr
             .bind(user.must_change)
             .bind(user.created_at.0)
             .execute(c)
-            .await?;
-    });
+            .await.map(drop)
+    })?;
     Ok(())
 }
 
 /// The user with a login, disabled or not.
 pub async fn user_by_login(store: &Store, login: &str) -> Result<Option<User>, StoreError> {
-    Ok(on_read!(store, c => query_as(USER_BY_LOGIN).bind(login).fetch_optional(c).await?))
+    Ok(on_read!(store, c => query_as(USER_BY_LOGIN).bind(login).fetch_optional(c).await)?)
 }
 
 /// All users, by login.
 pub async fn users(store: &Store) -> Result<Vec<User>, StoreError> {
-    Ok(on_read!(store, c => query_as(ALL_USERS).fetch_all(c).await?))
+    Ok(on_read!(store, c => query_as(ALL_USERS).fetch_all(c).await)?)
 }
 
 /// Sets a password hash.
@@ -220,16 +213,16 @@ pub async fn set_password(
     must_change: bool,
 ) -> Result<(), StoreError> {
     on_tx!(tx, c => {
-        query(SET_PASSWORD).bind(user.uuid()).bind(password_hash).bind(must_change).execute(c).await?;
-    });
+        query(SET_PASSWORD).bind(user.uuid()).bind(password_hash).bind(must_change).execute(c).await.map(drop)
+    })?;
     Ok(())
 }
 
 /// Refuses sign-in from now on; open sessions end with the next request.
 pub async fn disable_user(tx: &mut Tx, user: UserId, now: UnixMillis) -> Result<(), StoreError> {
     on_tx!(tx, c => {
-        query(DISABLE_USER).bind(user.uuid()).bind(now.0).execute(c).await?;
-    });
+        query(DISABLE_USER).bind(user.uuid()).bind(now.0).execute(c).await.map(drop)
+    })?;
     Ok(())
 }
 
@@ -246,14 +239,14 @@ pub async fn create_session(tx: &mut Tx, session: &NewSession<'_>) -> Result<(),
             .bind(session.created_at.0)
             .bind(session.expires_at.0)
             .execute(c)
-            .await?;
-    });
+            .await.map(drop)
+    })?;
     Ok(())
 }
 
 /// The session of a token, expired or not, unless its user is disabled.
 pub async fn session(store: &Store, token_sha256: &[u8]) -> Result<Option<Session>, StoreError> {
-    Ok(on_read!(store, c => query_as(SESSION).bind(token_sha256).fetch_optional(c).await?))
+    Ok(on_read!(store, c => query_as(SESSION).bind(token_sha256).fetch_optional(c).await)?)
 }
 
 /// A user's sessions that end after `now` and were used after `used_after`, newest use first.
@@ -264,8 +257,8 @@ pub async fn sessions_of(
     used_after: UnixMillis,
 ) -> Result<Vec<Session>, StoreError> {
     Ok(on_read!(store, c => {
-        query_as(SESSIONS_OF).bind(user.uuid()).bind(now.0).bind(used_after.0).fetch_all(c).await?
-    }))
+        query_as(SESSIONS_OF).bind(user.uuid()).bind(now.0).bind(used_after.0).fetch_all(c).await
+    })?)
 }
 
 /// Notes that a session was used.
@@ -275,8 +268,8 @@ pub async fn touch_session(
     now: UnixMillis,
 ) -> Result<(), StoreError> {
     on_tx!(tx, c => {
-        query(TOUCH_SESSION).bind(token_sha256).bind(now.0).execute(c).await?;
-    });
+        query(TOUCH_SESSION).bind(token_sha256).bind(now.0).execute(c).await.map(drop)
+    })?;
     Ok(())
 }
 
@@ -287,8 +280,8 @@ pub async fn delete_session(
     token_sha256: &[u8],
 ) -> Result<(), StoreError> {
     on_tx!(tx, c => {
-        query(DELETE_SESSION).bind(token_sha256).bind(user.uuid()).execute(c).await?;
-    });
+        query(DELETE_SESSION).bind(token_sha256).bind(user.uuid()).execute(c).await.map(drop)
+    })?;
     Ok(())
 }
 
@@ -299,8 +292,8 @@ pub async fn delete_other_sessions(
     keep: &[u8],
 ) -> Result<(), StoreError> {
     on_tx!(tx, c => {
-        query(DELETE_OTHER_SESSIONS).bind(user.uuid()).bind(keep).execute(c).await?;
-    });
+        query(DELETE_OTHER_SESSIONS).bind(user.uuid()).bind(keep).execute(c).await.map(drop)
+    })?;
     Ok(())
 }
 
@@ -311,8 +304,8 @@ pub async fn delete_expired_sessions(
     used_after: UnixMillis,
 ) -> Result<(), StoreError> {
     on_tx!(tx, c => {
-        query(DELETE_EXPIRED).bind(now.0).bind(used_after.0).execute(c).await?;
-    });
+        query(DELETE_EXPIRED).bind(now.0).bind(used_after.0).execute(c).await.map(drop)
+    })?;
     Ok(())
 }
 
@@ -327,41 +320,12 @@ pub async fn audit(tx: &mut Tx, line: &Audit<'_>) -> Result<(), StoreError> {
             .bind(line.subject)
             .bind(line.detail)
             .execute(c)
-            .await?;
-    });
+            .await.map(drop)
+    })?;
     Ok(())
 }
 
 /// The newest lines of the audit log.
 pub async fn audit_log(store: &Store, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
-    Ok(on_read!(store, c => query_as(AUDIT_LOG).bind(limit as i64).fetch_all(c).await?))
-}
-
-/// Most browsers remembered of one person.
-const MAX_DEVICES: i64 = 20;
-
-/// Whether a person has signed in from a browser since then.
-pub async fn is_known_device(
-    store: &Store,
-    user: UserId,
-    token_sha256: &[u8],
-    since: UnixMillis,
-) -> Result<bool, StoreError> {
-    let (count,): (i64,) = on_read!(store, c => query_as(IS_KNOWN_DEVICE)
-        .bind(token_sha256).bind(user.uuid()).bind(since.0).fetch_one(c).await)?;
-    Ok(count > 0)
-}
-
-/// Remembers the browser in which a person signed in.
-pub async fn put_device(
-    tx: &mut Tx,
-    user: UserId,
-    token_sha256: &[u8],
-    now: UnixMillis,
-) -> Result<(), StoreError> {
-    on_tx!(tx, c => query(PUT_DEVICE)
-        .bind(token_sha256).bind(user.uuid()).bind(now.0).execute(c).await.map(drop))?;
-    on_tx!(tx, c => query(FORGET_DEVICES)
-        .bind(user.uuid()).bind(MAX_DEVICES).execute(c).await.map(drop))?;
-    Ok(())
+    Ok(on_read!(store, c => query_as(AUDIT_LOG).bind(limit as i64).fetch_all(c).await)?)
 }

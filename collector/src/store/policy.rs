@@ -74,7 +74,7 @@ pub struct NewWatch<'a> {
 
 /// A number that differs after each change of what this module keeps.
 pub async fn generation(store: &Store) -> Result<i64, StoreError> {
-    let (value,): (i64,) = on_read!(store, c => sqlx::query_as(GENERATION).fetch_one(c).await?);
+    let (value,): (i64,) = on_read!(store, c => sqlx::query_as(GENERATION).fetch_one(c).await)?;
     Ok(value)
 }
 
@@ -86,7 +86,7 @@ pub async fn bump(tx: &mut Tx) -> Result<(), StoreError> {
 
 /// The layers of all owners.
 pub async fn layers(store: &Store) -> Result<Vec<LayerRow>, StoreError> {
-    Ok(on_read!(store, c => sqlx::query_as(LAYERS).fetch_all(c).await?))
+    Ok(on_read!(store, c => sqlx::query_as(LAYERS).fetch_all(c).await)?)
 }
 
 /// Sets an owner's layer.
@@ -113,12 +113,12 @@ pub async fn delete_layer(tx: &mut Tx, owner: Uuid) -> Result<(), StoreError> {
 
 /// What was chosen for single hosts that are not retired, by host.
 pub async fn watched(store: &Store) -> Result<Vec<WatchRow>, StoreError> {
-    Ok(on_read!(store, c => sqlx::query_as(WATCHED).fetch_all(c).await?))
+    Ok(on_read!(store, c => sqlx::query_as(WATCHED).fetch_all(c).await)?)
 }
 
 /// What was chosen for one host.
 pub async fn watched_on(store: &Store, host: HostId) -> Result<Vec<WatchRow>, StoreError> {
-    Ok(on_read!(store, c => sqlx::query_as(WATCHED_ON).bind(host.uuid()).fetch_all(c).await?))
+    Ok(on_read!(store, c => sqlx::query_as(WATCHED_ON).bind(host.uuid()).fetch_all(c).await)?)
 }
 
 /// Adds something to watch. `false` if it is there already, or the host is unknown or retired.

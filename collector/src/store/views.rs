@@ -11,9 +11,8 @@ use super::{Store, StoreError, row::row, tx::on_read};
 use crate::health::Recorded;
 
 pub use tickets::{
-    DeliveryView, OutageTicket, TicketEventView, TicketFilter, TicketView, archive, deliveries,
-    open_tickets, outage_tickets, queue, ticket, ticket_events, ticket_evidence, ticket_number,
-    tickets_of_host,
+    DeliveryView, TicketEventView, TicketFilter, TicketView, archive, deliveries, open_tickets,
+    queue, ticket, ticket_events, ticket_evidence, ticket_number, tickets_of_host,
 };
 
 /// Rows that one page of a list shows at most.
@@ -216,29 +215,29 @@ row! {
 
 /// Fails if the store does not answer.
 pub async fn answers(store: &Store) -> Result<(), StoreError> {
-    let count: i64 = on_read!(store, c => query_scalar(ANSWERS).fetch_one(c).await?);
+    let count: i64 = on_read!(store, c => query_scalar(ANSWERS).fetch_one(c).await)?;
     let _ = count;
     Ok(())
 }
 
 /// All hosts that are not retired, by name.
 pub async fn hosts(store: &Store) -> Result<Vec<HostView>, StoreError> {
-    Ok(on_read!(store, c => query_as(HOSTS).fetch_all(c).await?))
+    Ok(on_read!(store, c => query_as(HOSTS).fetch_all(c).await)?)
 }
 
 /// One host, retired or not.
 pub async fn host(store: &Store, id: HostId) -> Result<Option<HostView>, StoreError> {
-    Ok(on_read!(store, c => query_as(HOST).bind(id.uuid()).fetch_optional(c).await?))
+    Ok(on_read!(store, c => query_as(HOST).bind(id.uuid()).fetch_optional(c).await)?)
 }
 
 /// All clients, by name.
 pub async fn clients(store: &Store) -> Result<Vec<Named>, StoreError> {
-    Ok(on_read!(store, c => query_as(CLIENTS).fetch_all(c).await?))
+    Ok(on_read!(store, c => query_as(CLIENTS).fetch_all(c).await)?)
 }
 
 /// How many open tickets each host has; hosts without any are left out.
 pub async fn open_tickets_by_host(store: &Store) -> Result<Vec<(HostId, i64)>, StoreError> {
-    let rows: Vec<Counted> = on_read!(store, c => query_as(OPEN_BY_HOST).fetch_all(c).await?);
+    let rows: Vec<Counted> = on_read!(store, c => query_as(OPEN_BY_HOST).fetch_all(c).await)?;
     Ok(rows
         .into_iter()
         .map(|row| (HostId(row.id), row.count))
@@ -247,7 +246,7 @@ pub async fn open_tickets_by_host(store: &Store) -> Result<Vec<(HostId, i64)>, S
 
 /// How many alerts fire on each host; hosts without any are left out.
 pub async fn firing_by_host(store: &Store) -> Result<Vec<(HostId, i64)>, StoreError> {
-    let rows: Vec<Counted> = on_read!(store, c => query_as(FIRING_BY_HOST).fetch_all(c).await?);
+    let rows: Vec<Counted> = on_read!(store, c => query_as(FIRING_BY_HOST).fetch_all(c).await)?;
     Ok(rows
         .into_iter()
         .map(|row| (HostId(row.id), row.count))
@@ -256,14 +255,14 @@ pub async fn firing_by_host(store: &Store) -> Result<Vec<(HostId, i64)>, StoreEr
 
 /// Alerts that fire, the worst first.
 pub async fn firing(store: &Store, limit: usize) -> Result<Vec<AlertView>, StoreError> {
-    Ok(on_read!(store, c => query_as(FIRING).bind(limit as i64).fetch_all(c).await?))
+    Ok(on_read!(store, c => query_as(FIRING).bind(limit as i64).fetch_all(c).await)?)
 }
 
 /// Alerts that fire on a host, newest first.
 pub async fn firing_of_host(store: &Store, host: HostId) -> Result<Vec<AlertView>, StoreError> {
     Ok(on_read!(store, c => {
-        query_as(ALERTS_OF_HOST).bind(host.uuid()).bind(PAGE_ROWS as i64).fetch_all(c).await?
-    }))
+        query_as(ALERTS_OF_HOST).bind(host.uuid()).bind(PAGE_ROWS as i64).fetch_all(c).await
+    })?)
 }
 
 /// Alerts attached to a ticket, newest first.
@@ -272,8 +271,8 @@ pub async fn alerts_of_ticket(
     ticket: TicketId,
 ) -> Result<Vec<AlertView>, StoreError> {
     Ok(on_read!(store, c => {
-        query_as(ALERTS_OF_TICKET).bind(ticket.uuid()).bind(PAGE_ROWS as i64).fetch_all(c).await?
-    }))
+        query_as(ALERTS_OF_TICKET).bind(ticket.uuid()).bind(PAGE_ROWS as i64).fetch_all(c).await
+    })?)
 }
 
 /// A host's events of up to two kinds since an instant, newest first.
@@ -292,16 +291,16 @@ pub async fn host_events(
             .bind(kinds[1])
             .bind(limit as i64)
             .fetch_all(c)
-            .await?
-    }))
+            .await
+    })?)
 }
 
 /// All contracts, by client and name.
 pub async fn contracts(store: &Store) -> Result<Vec<ContractView>, StoreError> {
-    Ok(on_read!(store, c => query_as(CONTRACTS).fetch_all(c).await?))
+    Ok(on_read!(store, c => query_as(CONTRACTS).fetch_all(c).await)?)
 }
 
 /// One contract.
 pub async fn contract(store: &Store, id: ContractId) -> Result<Option<ContractView>, StoreError> {
-    Ok(on_read!(store, c => query_as(CONTRACT).bind(id.uuid()).fetch_optional(c).await?))
+    Ok(on_read!(store, c => query_as(CONTRACT).bind(id.uuid()).fetch_optional(c).await)?)
 }

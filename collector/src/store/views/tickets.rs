@@ -2,10 +2,7 @@
 
 use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
-use watchkeep_core::{
-    ids::{ContractId, TicketId},
-    ledger::Interval,
-};
+use watchkeep_core::ids::TicketId;
 use watchkeep_shared::HostId;
 
 use super::super::{Store, StoreError, row::row, tx::on_read};
@@ -44,9 +41,6 @@ const ARCHIVE: &str = tickets!(
 );
 const TICKETS_OF_HOST: &str = tickets!("WHERE t.host_id = $1 ORDER BY t.opened_at DESC LIMIT $2");
 const TICKET: &str = tickets!("WHERE t.id = $1 OR t.number = $2");
-const OUTAGE_TICKETS: &str = "SELECT number, host_id, opened_at FROM ticket \
-    WHERE contract_id = $1 AND opened_at >= $2 AND opened_at < $3 AND check_key = 'host' \
-    ORDER BY opened_at LIMIT $4";
 const NUMBER_OF: &str = "SELECT number FROM ticket WHERE id = $1";
 const TICKET_EVENTS: &str = "SELECT id, at, actor, kind, detail FROM ticket_event \
     WHERE ticket_id = $1 ORDER BY id LIMIT $2";
@@ -153,19 +147,6 @@ row! {
     }
 }
 
-row! {
-    /// A ticket about a host that was silent or rebooted.
-    #[derive(Clone, Debug)]
-    pub struct OutageTicket {
-        /// Its number.
-        pub number: i64,
-        /// The host; none for an incident of several.
-        pub host_id: Option<Uuid>,
-        /// When it was opened.
-        pub opened_at: i64,
-    }
-}
-
 /// Binds a [`TicketFilter`] to the first fourteen placeholders.
 macro_rules! filtered {
     ($query:expr, $filter:expr) => {{
@@ -201,7 +182,7 @@ pub struct TicketFilter {
 
 /// How many tickets are open.
 pub async fn open_tickets(store: &Store) -> Result<i64, StoreError> {
-    Ok(on_read!(store, c => query_scalar(OPEN_TICKETS).fetch_one(c).await?))
+    Ok(on_read!(store, c => query_scalar(OPEN_TICKETS).fetch_one(c).await)?)
 }
 
 /// The work queue: tickets after `(priority, number)`, most urgent and oldest first.
@@ -217,8 +198,8 @@ pub async fn queue(
             .bind(after.1)
             .bind(limit as i64)
             .fetch_all(c)
-            .await?
-    }))
+            .await
+    })?)
 }
 
 /// Tickets with a number below `before`, newest first.
@@ -229,8 +210,8 @@ pub async fn archive(
     limit: usize,
 ) -> Result<Vec<TicketView>, StoreError> {
     Ok(on_read!(store, c => {
-        filtered!(query_as(ARCHIVE), filter).bind(before).bind(limit as i64).fetch_all(c).await?
-    }))
+        filtered!(query_as(ARCHIVE), filter).bind(before).bind(limit as i64).fetch_all(c).await
+    })?)
 }
 
 /// A host's tickets, newest first.
@@ -240,39 +221,20 @@ pub async fn tickets_of_host(
     limit: usize,
 ) -> Result<Vec<TicketView>, StoreError> {
     Ok(on_read!(store, c => {
-        query_as(TICKETS_OF_HOST).bind(host.uuid()).bind(limit as i64).fetch_all(c).await?
-    }))
-}
-
-/// Tickets of a contract about hosts that were silent or rebooted, opened within a window, oldest
-/// first.
-pub async fn outage_tickets(
-    store: &Store,
-    contract: ContractId,
-    window: Interval,
-    limit: usize,
-) -> Result<Vec<OutageTicket>, StoreError> {
-    Ok(on_read!(store, c => {
-        query_as(OUTAGE_TICKETS)
-            .bind(contract.uuid())
-            .bind(window.from.0)
-            .bind(window.to.0)
-            .bind(limit as i64)
-            .fetch_all(c)
-            .await?
-    }))
+        query_as(TICKETS_OF_HOST).bind(host.uuid()).bind(limit as i64).fetch_all(c).await
+    })?)
 }
 
 /// A ticket by its identifier or its number.
 pub async fn ticket(store: &Store, key: &str) -> Result<Option<TicketView>, StoreError> {
     let id = key.parse::<Uuid>().unwrap_or_default();
     let number = key.parse::<i64>().unwrap_or(-1);
-    Ok(on_read!(store, c => query_as(TICKET).bind(id).bind(number).fetch_optional(c).await?))
+    Ok(on_read!(store, c => query_as(TICKET).bind(id).bind(number).fetch_optional(c).await)?)
 }
 
 /// A ticket's number.
 pub async fn ticket_number(store: &Store, ticket: TicketId) -> Result<Option<i64>, StoreError> {
-    Ok(on_read!(store, c => query_scalar(NUMBER_OF).bind(ticket.uuid()).fetch_optional(c).await?))
+    Ok(on_read!(store, c => query_scalar(NUMBER_OF).bind(ticket.uuid()).fetch_optional(c).await)?)
 }
 
 /// A ticket's timeline, oldest first.
@@ -282,8 +244,8 @@ pub async fn ticket_events(
     limit: usize,
 ) -> Result<Vec<TicketEventView>, StoreError> {
     Ok(on_read!(store, c => {
-        query_as(TICKET_EVENTS).bind(ticket.uuid()).bind(limit as i64).fetch_all(c).await?
-    }))
+        query_as(TICKET_EVENTS).bind(ticket.uuid()).bind(limit as i64).fetch_all(c).await
+    })?)
 }
 
 /// The metric around a ticket's breach, JSON.
@@ -292,8 +254,8 @@ pub async fn ticket_evidence(
     ticket: TicketId,
 ) -> Result<Option<String>, StoreError> {
     Ok(on_read!(store, c => {
-        query_scalar(TICKET_EVIDENCE).bind(ticket.uuid()).fetch_optional(c).await?
-    }))
+        query_scalar(TICKET_EVIDENCE).bind(ticket.uuid()).fetch_optional(c).await
+    })?)
 }
 
 /// What was or will be sent about a ticket, oldest first.
@@ -303,8 +265,8 @@ pub async fn deliveries(
     limit: usize,
 ) -> Result<Vec<DeliveryView>, StoreError> {
     Ok(on_read!(store, c => {
-        query_as(DELIVERIES).bind(ticket.uuid()).bind(limit as i64).fetch_all(c).await?
-    }))
+        query_as(DELIVERIES).bind(ticket.uuid()).bind(limit as i64).fetch_all(c).await
+    })?)
 }
 
 /// Seven states: those asked for, the last repeated.
