@@ -19,16 +19,17 @@ use watchkeep_shared::DurationMs;
 use crate::{
     app::App,
     clock::Clock,
-    config::{Config, MinTls},
-    identity::{self, Authority, Cas, PortNames, PortTls, Revoked, SharedTls},
+    config::Config,
+    identity::{self, Authority, Cas, DoorNames, Doors, Revoked, Swappable},
     ids::RowIds,
     ingest::{Pipeline, http, metrics::Metrics, seal},
     live::Live,
     notify::{self, Channels},
     policies::Policies,
     process::Process,
-    server::{self, Limits, Port},
-    store::{Store, StoreUrl, identity as identity_rows},
+    repeat::every,
+    server::{self, Port},
+    store::{Store, StoreError, StoreUrl, identity as identity_rows},
     tickets, web,
 };
 
@@ -46,17 +47,8 @@ const CLOCK_LOGGED_EVERY: DurationMs = DurationMs::from_hours(1);
 const WORKER_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked whether an hour can be sealed.
 const SEAL_EVERY: Duration = Duration::from_mins(1);
-/// An agent's connection is kept for so long without a request. One that sends a heartbeat every ten
-/// minutes connects anew each time.
-const AGENT_IDLE: Duration = Duration::from_mins(2);
-/// A client of the agents' port without a certificate can only enrol.
-const STRANGER_IDLE: Duration = Duration::from_secs(10);
-/// A browser's connection is kept for so long without a request.
-const WEB_IDLE: Duration = Duration::from_secs(30);
-/// Connections without a finished handshake, at once. Over it the oldest are disconnected.
-const MAX_PENDING: usize = 4_096;
-/// The same for one address. Many agents may share one, and connect all at once.
-const MAX_PENDING_PER_ADDRESS: usize = 512;
+/// Connections to the web port.
+const WEB_CONNECTIONS: usize = 1_000;
 /// How long everything may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Exclusive use of a data directory.
@@ -135,9 +127,6 @@ pub struct Running {
 /// Starts everything. Ready when it returns.
 pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     let Opened { mut app, authority } = opened;
-    for name in &app.config.ignored_variables {
-        tracing::warn!("{name} is no setting of the collector and is ignored");
-    }
     let lock = lock(&app.config.data_dir)?;
     let node = node_id(&app.config.data_dir)?;
     app.ids = Arc::new(RowIds::new(node.as_bytes()[15]));
@@ -162,10 +151,10 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
         decoders: Arc::default(),
         rates: Arc::new(http::Rates::new(&app.config.agents)),
     };
-    let tls = port_tls(&app, Arc::clone(&authority))?;
-    serve_agents(&app, tls.agents(), agents, port);
-    serve_web(&app, tls.web(), web_listener, &metrics)?;
-    refresh_port_tls(&app, tls);
+    let doors = doors(&app, Arc::clone(&authority))?;
+    serve_agents(&app, doors.agents(), agents, port);
+    serve_web(&app, doors.web(), web_listener, &metrics);
+    follow_authority(&app, doors);
     watch_clock(&app, metrics);
     spawn_workers(&app, revoked, channels);
     Ok(Running {
@@ -217,21 +206,21 @@ impl Running {
     }
 }
 
-fn port_tls(app: &App, authority: Arc<Authority>) -> anyhow::Result<PortTls> {
+fn doors(app: &App, authority: Arc<Authority>) -> anyhow::Result<Doors> {
     let (agents, web) = (&app.config.agents, &app.config.web);
-    let names = PortNames {
+    let names = DoorNames {
         agents: server_names(&agents.public_url, &agents.names),
         web: server_names(&web.public_url, &[]),
         web_files: web.certificate.clone().zip(web.key.clone()),
-        web_tls12: web.min_tls == MinTls::V12,
     };
-    Ok(PortTls::new(authority, names, app.clock.clone())?)
+    Ok(Doors::new(authority, names, app.clock.clone())?)
 }
 
 /// What the command line does to the CAs reaches the running collector.
-fn refresh_port_tls(app: &App, tls: PortTls) {
+fn follow_authority(app: &App, doors: Doors) {
     every(app, "certificate authorities", AUTHORITY_EVERY, move || {
-        std::future::ready(tls.refresh().map_err(|error| error.to_string()))
+        let followed = doors.follow();
+        std::future::ready(followed.map_err(|error| error.to_string()))
     });
 }
 
@@ -251,30 +240,18 @@ fn watch_clock(app: &App, metrics: Arc<Metrics>) {
             Some(_) => {}
             None => *logged_at = None,
         }
-        std::future::ready(Ok(()))
+        std::future::ready(Ok::<(), String>(()))
     });
 }
 
-fn serve_agents(app: &App, tls: SharedTls, listener: TcpListener, port: http::AgentPort) {
+fn serve_agents(app: &App, tls: Swappable, listener: TcpListener, port: http::AgentPort) {
     let agents = &app.config.agents;
     let port = Port {
         name: "agents",
         tls,
         router: http::router(port),
         describe: http::describe,
-        idle: |tls| {
-            if tls.peer_certificates().is_some() {
-                AGENT_IDLE
-            } else {
-                STRANGER_IDLE
-            }
-        },
-        limits: Limits {
-            connections: agents.max_connections,
-            per_address: agents.max_connections_per_address,
-            pending: MAX_PENDING,
-            pending_per_address: MAX_PENDING_PER_ADDRESS,
-        },
+        max_connections: agents.max_connections,
         max_handshakes: agents.max_handshakes,
     };
     tracing::info!(address = %agents.listen, "agents' port is open");
@@ -284,21 +261,14 @@ fn serve_agents(app: &App, tls: SharedTls, listener: TcpListener, port: http::Ag
     );
 }
 
-fn serve_web(
-    app: &App,
-    tls: SharedTls,
-    listener: TcpListener,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<()> {
+fn serve_web(app: &App, tls: Swappable, listener: TcpListener, metrics: &Arc<Metrics>) {
     let settings = &app.config.web;
     let metrics = Arc::clone(metrics);
     let (alive, clock) = (Arc::clone(&metrics), app.clock.clone());
     let ready = move || alive.is_alive(clock.now());
-    let probes = web::Probes {
-        ready: Arc::new(ready),
-        metrics: Arc::new(move || metrics.render()),
-    };
-    let router = web::router_with(app.clone(), probes)?;
+    let render = move || std::future::ready(metrics.render());
+    let router = web::router_with_readiness(app.clone(), ready)
+        .route("/metrics", axum::routing::get(render));
     let port = Port {
         name: "web",
         tls,
@@ -306,13 +276,7 @@ fn serve_web(
         describe: |_, peer, extensions| {
             extensions.insert(web::PeerAddr(peer));
         },
-        idle: |_| WEB_IDLE,
-        limits: Limits {
-            connections: settings.max_connections,
-            per_address: settings.max_connections_per_address,
-            pending: MAX_PENDING,
-            pending_per_address: MAX_PENDING_PER_ADDRESS,
-        },
+        max_connections: WEB_CONNECTIONS,
         max_handshakes: app.config.agents.max_handshakes,
     };
     tracing::info!(address = %settings.listen, "web port is open");
@@ -320,94 +284,63 @@ fn serve_web(
         "web port",
         server::serve(listener, port, app.process.clone()),
     );
-    Ok(())
 }
 
 fn spawn_workers(app: &App, revoked: Arc<Revoked>, channels: Channels) {
     let here = app.clone();
     every(app, "revocations", REVOKED_EVERY, move || {
         let (app, revoked) = (here.clone(), Arc::clone(&revoked));
-        async move {
-            read_revoked(&app, &revoked)
-                .await
-                .map_err(|error| error.to_string())
-        }
+        async move { read_revoked(&app, &revoked).await }
     });
     let here = app.clone();
     every(app, "policies", POLICIES_EVERY, move || {
         let app = here.clone();
-        async move {
-            app.policies
-                .refresh(&app.store)
-                .await
-                .map_err(|error| error.to_string())
-        }
+        async move { app.policies.refresh(&app.store).await }
     });
     let (here, channels) = (app.clone(), Arc::new(channels));
     every(app, "outbox", WORKER_EVERY, move || {
         let (app, channels) = (here.clone(), Arc::clone(&channels));
         async move {
-            let due = crate::store::outbox::next_due(&app.store).await;
-            match due.map_err(|error| error.to_string())? {
-                Some(at) if at <= app.clock.now() => notify::tick(&app, &channels)
-                    .await
-                    .map(drop)
-                    .map_err(|error| error.to_string()),
+            match crate::store::outbox::next_due(&app.store).await? {
+                Some(at) if at <= app.clock.now() => notify::tick(&app, &channels).await.map(drop),
                 _ => Ok(()),
             }
         }
     });
     let here = app.clone();
-    every(app, "tickets", WORKER_EVERY, move || {
+    every(app, "escalation", WORKER_EVERY, move || {
         let app = here.clone();
         async move {
             let now = app.clock.now();
-            tickets::escalate_due(&app, now)
-                .await
-                .map_err(|error| error.to_string())?;
-            tickets::keep_evidence(&app, now)
-                .await
-                .map(drop)
-                .map_err(|error| error.to_string())
+            tickets::escalate_due(&app, now).await.map(drop)
+        }
+    });
+    let here = app.clone();
+    every(app, "evidence of tickets", WORKER_EVERY, move || {
+        let app = here.clone();
+        async move {
+            let now = app.clock.now();
+            tickets::keep_evidence(&app, now).await.map(drop)
         }
     });
     let here = app.clone();
     every(app, "sealer", SEAL_EVERY, move || {
         let app = here.clone();
         async move {
-            let sealed = seal::seal(&app, app.clock.now())
-                .await
-                .map_err(|error| error.to_string())?;
+            let app = App {
+                store: app.store.patient(),
+                ..app
+            };
+            let sealed = seal::seal(&app, app.clock.now()).await?;
             if sealed.rows > 0 {
                 tracing::info!(rows = sealed.rows, chunks = sealed.chunks, "history sealed");
             }
-            Ok(())
+            Ok::<(), StoreError>(())
         }
     });
 }
 
-/// Runs a worker's tick again and again until the process stops. A failed tick is logged and tried
-/// again: what it must do stands in the store.
-fn every<F, T>(app: &App, name: &'static str, period: Duration, tick: F)
-where
-    F: Fn() -> T + Send + 'static,
-    T: Future<Output = Result<(), String>> + Send,
-{
-    let stop = app.process.stop.clone();
-    app.process.spawn_essential(name, async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok::<(), String>(()),
-                () = tokio::time::sleep(period) => {}
-            }
-            if let Err(error) = tick().await {
-                tracing::error!(task.name = name, "{name} failed, trying again: {error}");
-            }
-        }
-    });
-}
-
-async fn read_revoked(app: &App, revoked: &Revoked) -> Result<(), crate::store::StoreError> {
+async fn read_revoked(app: &App, revoked: &Revoked) -> Result<(), StoreError> {
     revoked.set(identity_rows::revoked(&app.store, app.clock.now()).await?);
     Ok(())
 }

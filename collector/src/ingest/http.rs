@@ -34,12 +34,15 @@ use watchkeep_shared::{
     },
 };
 
-use super::{Arrival, Inbox, Knocks, NotTaken, metrics::Metrics};
+use super::{
+    Arrival, Inbox, Knocks, NotTaken,
+    metrics::Metrics,
+    rate::{self, Limiter, Rate, Verdict},
+};
 use crate::{
     app::App,
     config::Agents,
     identity::{self, Authority, CaError, EnrollError, PeerIdentity, Renewal, Revoked},
-    limit::{Limiter, Rate, Verdict, source},
 };
 
 /// What a busy collector asks for, and one that was asked too often: in this time every bucket gains
@@ -82,14 +85,14 @@ impl Rates {
     /// Nobody yet, with the limits of the settings.
     pub fn new(settings: &Agents) -> Self {
         Self {
-            hosts: Limiter::new(Rate::per_second(
-                settings.requests_per_s,
-                settings.requests_burst,
-            )),
-            enrolments: Limiter::new(Rate::per_second(
-                settings.enrolments_per_s,
-                settings.enrolments_burst,
-            )),
+            hosts: Limiter::new(Rate {
+                per_s: settings.requests_per_s,
+                burst: settings.requests_burst,
+            }),
+            enrolments: Limiter::new(Rate {
+                per_s: settings.enrolments_per_s,
+                burst: settings.enrolments_burst,
+            }),
         }
     }
 }
@@ -152,7 +155,7 @@ async fn enroll(
     body: Body,
 ) -> Response {
     let answer = async {
-        let from = source(peer.from);
+        let from = rate::source(peer.from);
         port.within(&port.rates.enrolments, from, "enrolments from")?;
         let request: EnrollRequest = parse(&read(body).await?)?;
         check_version(request.v)?;
@@ -267,7 +270,7 @@ impl AgentPort {
         key: K,
         what: &str,
     ) -> Result<(), Refused> {
-        let Verdict::Refused { log, .. } = limiter.take(&key, self.app.clock.now()) else {
+        let Verdict::Refused { log } = limiter.take(key, self.app.clock.now()) else {
             return Ok(());
         };
         let limit = limiter.text();
@@ -446,6 +449,9 @@ impl From<EnrollError> for Refused {
             EnrollError::TooMany => Self(ProblemType::TooManyRequests, error.to_string()),
             EnrollError::Quarantined => quarantined(),
             EnrollError::Ca(CaError::BadRequest(detail)) => Self(ProblemType::BadCsr, detail),
+            EnrollError::Store(error) if error.is_outage() => {
+                Self(ProblemType::Busy, "the store can't commit now".to_owned())
+            }
             EnrollError::Ca(_) | EnrollError::Store(_) => {
                 tracing::error!("failed to enrol or renew: {error}");
                 Self(ProblemType::Internal, "see the collector's log".to_owned())

@@ -16,7 +16,7 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 const COMMIT_BOUNDS_S: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0];
 
 /// A pipeline that has not committed for longer is not ready.
-const ALIVE_WITHIN: DurationMs = DurationMs::from_secs(15);
+const ALIVE_WITHIN: DurationMs = DurationMs::from_secs(10);
 
 /// A label that says why.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

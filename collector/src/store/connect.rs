@@ -3,18 +3,24 @@
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
-    PgPool, SqlSafeStr, SqlitePool,
+    ConnectOptions as _, SqlSafeStr, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
-    postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{StoreError, Tx, dialect::Placeholder};
+use super::{
+    StoreError, Tx,
+    dialect::Placeholder,
+    faults::Faults,
+    outage::{Outages, Side, StoreOutage},
+    postgres,
+    tx::Open,
+};
 
 /// Readers on SQLite; pages and reports are short reads.
 const SQLITE_READERS: u32 = 4;
-/// Connections to PostgreSQL: the pipeline's, the workers' and the readers'.
-const POSTGRES_CONNECTIONS: u32 = 10;
+/// Prepared statements that a connection keeps: all that there are, with the sizes of bulk inserts.
+pub(super) const STATEMENT_CACHE: usize = 400;
 /// How long a writer waits for a lock of another process (a backup, a command-line tool).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Page cache of the SQLite writer, KiB.
@@ -92,18 +98,38 @@ impl std::fmt::Debug for StoreUrl {
 }
 
 #[derive(Debug)]
-pub(crate) enum Pools {
+enum Pools {
     Sqlite {
         writer: SqlitePool,
         reader: SqlitePool,
     },
-    Postgres(PgPool),
+    Postgres(postgres::Server),
+}
+
+/// What all handles of one store share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pools: Pools,
+    pub(super) faults: Faults,
+    pub(super) outages: Outages,
+}
+
+impl Shared {
+    /// An operation failed.
+    pub(super) fn failed(&self, side: Side, error: &sqlx::Error) {
+        self.outages.failed(side, error);
+        if let Pools::Postgres(server) = &self.pools {
+            server.failed(error);
+        }
+    }
 }
 
 /// The open store; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pools: Arc<Pools>,
+    shared: Arc<Shared>,
+    /// How long one statement may take on PostgreSQL. On SQLite statements run in this process.
+    limit: Duration,
 }
 
 impl Store {
@@ -111,29 +137,42 @@ impl Store {
     pub async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         let pools = match url {
             StoreUrl::Sqlite(path) => open_sqlite(path).await?,
-            StoreUrl::Postgres(url) => {
-                let options = PgConnectOptions::from_str(url)?.application_name("watchkeep");
-                let pool = PgPoolOptions::new()
-                    .max_connections(POSTGRES_CONNECTIONS)
-                    .connect_with(options)
-                    .await?;
-                Pools::Postgres(pool)
-            }
+            StoreUrl::Postgres(url) => Pools::Postgres(postgres::Server::open(url).await?),
         };
         let store = Self {
-            pools: Arc::new(pools),
+            shared: Arc::new(Shared {
+                pools,
+                faults: Faults::default(),
+                outages: Outages::default(),
+            }),
+            limit: postgres::STATEMENT_LIMIT,
         };
         store.migrate().await?;
         Ok(store)
     }
 
-    pub(crate) fn pools(&self) -> &Pools {
-        &self.pools
+    /// The same store for work whose statements may take minutes: sealing, the start.
+    #[must_use]
+    pub fn patient(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            limit: postgres::PATIENT_LIMIT,
+        }
+    }
+
+    /// Failures that tests inject.
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// What fails now; `None` if the last read and the last write succeeded.
+    pub fn outage(&self) -> Option<StoreOutage> {
+        self.shared.outages.now()
     }
 
     /// How this database writes the place of a parameter.
     pub(super) fn placeholder(&self) -> Placeholder {
-        match &*self.pools {
+        match &self.shared.pools {
             Pools::Sqlite { .. } => Placeholder::Plain,
             Pools::Postgres(_) => Placeholder::Numbered,
         }
@@ -141,27 +180,54 @@ impl Store {
 
     /// Begins a write transaction.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(match &*self.pools {
-            Pools::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => Tx::Postgres(pool.begin().await?),
-        })
+        self.take(Side::Write).await?.begun().await
+    }
+
+    /// A connection for one read.
+    pub(crate) async fn reading(&self) -> Result<Tx, sqlx::Error> {
+        self.take(Side::Read).await
+    }
+
+    async fn take(&self, side: Side) -> Result<Tx, sqlx::Error> {
+        let shared = &self.shared;
+        let opened = match (&shared.pools, side) {
+            (Pools::Sqlite { writer: pool, .. }, Side::Write)
+            | (Pools::Sqlite { reader: pool, .. }, Side::Read) => pool
+                .acquire()
+                .await
+                .map(|connection| Tx::Sqlite(Open::new(connection, shared, side, None))),
+            (Pools::Postgres(server), side) => {
+                let pool = match side {
+                    Side::Write => &server.writer,
+                    Side::Read => &server.reader,
+                };
+                let limit = Some(self.limit);
+                postgres::acquire(pool)
+                    .await
+                    .map(|connection| Tx::Postgres(Open::new(connection, shared, side, limit)))
+            }
+        };
+        opened.inspect_err(|error| shared.failed(side, error))
     }
 
     /// Closes the pools; pending statements end first.
     pub async fn close(&self) {
-        match &*self.pools {
+        match &self.shared.pools {
             Pools::Sqlite { writer, reader } => {
                 reader.close().await;
                 writer.close().await;
             }
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres(server) => {
+                server.reader.close().await;
+                server.writer.close().await;
+            }
         }
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
-        let result = match &*self.pools {
+        let result = match &self.shared.pools {
             Pools::Sqlite { writer, .. } => migrator(|m| m.1).run(writer).await,
-            Pools::Postgres(pool) => migrator(|m| m.2).run(pool).await,
+            Pools::Postgres(server) => migrator(|m| m.2).run(&server.writer).await,
         };
         result.map_err(|error| match error {
             sqlx::migrate::MigrateError::VersionMissing(found) => StoreError::Newer {
@@ -184,15 +250,22 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Pools, StoreError> {
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
         .pragma("journal_size_limit", "268435456")
-        .statement_cache_capacity(400);
-    let writer = SqlitePoolOptions::new()
-        .max_connections(1)
+        .statement_cache_capacity(STATEMENT_CACHE)
+        .disable_statement_logging();
+    // Connections stay open for good: a new one has empty caches, and as long as a reader is open
+    // nothing but a commit changes what readers see.
+    let pool = SqlitePoolOptions::new()
         .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None);
+    let writer = pool
+        .clone()
+        .max_connections(1)
         .connect_with(options.clone())
         .await?;
-    let reader = SqlitePoolOptions::new()
+    let reader = pool
+        .min_connections(1)
         .max_connections(SQLITE_READERS)
-        .test_before_acquire(false)
         .connect_with(options.pragma("query_only", "ON"))
         .await?;
     Ok(Pools::Sqlite { writer, reader })

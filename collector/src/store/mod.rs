@@ -2,21 +2,24 @@
 //! run on either; it makes no decisions and offers atomic primitives.
 //!
 //! Writes on SQLite go through one connection, so a writer waits its turn instead of failing;
-//! readers have their own small pool. A value that the types can't express is
+//! readers have their own small pool. A connection on which anything failed is closed, never used
+//! again ([`tx`]); outages are logged here, once each ([`outage`]). A value that the types can't express is
 //! [`StoreError::Corrupt`], with its table, column and row.
 
 mod connect;
 mod dialect;
 mod error;
+pub mod faults;
 pub mod fleet;
 pub mod heartbeats;
 pub mod history;
 pub mod identity;
-pub mod incidents;
 pub mod leases;
+mod outage;
 pub mod outbox;
 pub mod people;
 pub mod policy;
+mod postgres;
 pub mod record;
 mod row;
 pub mod tickets;
@@ -24,7 +27,8 @@ mod tx;
 pub mod views;
 
 pub use connect::{Store, StoreUrl, StoreUrlError};
-pub use error::StoreError;
+pub use error::{FailureKind, StoreError};
+pub use outage::StoreOutage;
 pub use tx::Tx;
 
 /// The newest migration this build knows.

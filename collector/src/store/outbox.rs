@@ -16,7 +16,7 @@ const INSERT: &str = "INSERT INTO outbox (id, ticket_id, channel, kind, payload,
 /// claimers one wins on PostgreSQL too.
 const CLAIM: &str = "UPDATE outbox SET lease_token = $1, lease_until = $2 \
     WHERE id IN (SELECT id FROM outbox WHERE state = 'pending' AND next_at <= $3 \
-        AND lease_until <= $3 ORDER BY next_at LIMIT $4) \
+        AND lease_until <= $3 ORDER BY next_at, id LIMIT $4) \
     AND state = 'pending' AND lease_until <= $3 \
     RETURNING id, ticket_id, channel, kind, payload, attempts";
 const DONE: &str = "UPDATE outbox SET state = $3, attempts = attempts + 1, done_at = $4, \

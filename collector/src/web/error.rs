@@ -52,6 +52,7 @@ pub(crate) enum WebError {
 impl WebError {
     fn status(&self) -> StatusCode {
         match self {
+            Self::Store(error) if error.is_outage() => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::Conflict(_) => StatusCode::CONFLICT,
@@ -118,7 +119,10 @@ pub(super) fn finish(response: Response, asked: &Asked) -> Response {
     let detail = failure
         .as_ref()
         .map_or_else(|| general(status).to_owned(), |f| f.0.to_string());
-    let shown = if status.is_server_error() {
+    let shown = if status == StatusCode::SERVICE_UNAVAILABLE {
+        // The store logs its outages itself, once each.
+        general(status)
+    } else if status.is_server_error() {
         tracing::error!(request.id = %asked.request_id, http.path = %asked.path,
             "failed to answer {}: {detail}", asked.path);
         general(status)
@@ -170,7 +174,7 @@ const fn title(status: StatusCode) -> &'static str {
         413 => "The request is too large",
         415 => "This kind of content is not taken here",
         429 => "Too many tries",
-        503 => "Not ready",
+        503 => "The store does not work",
         400..=499 => "The request was refused",
         _ => "Something went wrong",
     }
@@ -183,6 +187,10 @@ const fn general(status: StatusCode) -> &'static str {
         405 => "Pages are read with GET; changes are sent by their forms.",
         413 => "Forms may carry at most 256 KiB: shorten the text and send it again.",
         400..=499 => "Go back, check what was entered, and try again.",
+        503 => {
+            "The collector's database does not work at the moment. Agents keep their heartbeats \
+              and send them later. The cause is in the collector's log."
+        }
         _ => {
             "It was written to the collector's log with the request id below. Try again; if it \
               keeps failing, give that id to whoever runs this collector."

@@ -2,7 +2,6 @@
 //! may be written into another as it is.
 
 use askama::{Template, filters::HtmlSafe};
-use jiff::tz::TimeZone;
 use watchkeep_shared::UnixMillis;
 
 use super::format;
@@ -55,8 +54,7 @@ pub(crate) struct Time {
 #[template(path = "parts/time.html")]
 pub(crate) struct TimeText {
     iso: String,
-    /// How the page's script shows it: `ago`, `at`, or `zoned` for as it is.
-    show: &'static str,
+    relative: bool,
     title: String,
     text: String,
 }
@@ -76,7 +74,7 @@ impl Time {
     pub(crate) fn ago(&self) -> TimeText {
         TimeText {
             iso: format::iso(self.at),
-            show: "ago",
+            relative: true,
             title: format::utc(self.at),
             text: format::ago(self.at, self.now),
         }
@@ -86,19 +84,9 @@ impl Time {
     pub(crate) fn at(&self) -> TimeText {
         TimeText {
             iso: format::iso(self.at),
-            show: "at",
+            relative: false,
             title: format::ago(self.at, self.now),
             text: format::utc(self.at),
-        }
-    }
-
-    /// "21 Nov 2026, 22:03:05 CET", in a contract's zone whatever the reader's is.
-    pub(crate) fn zoned(&self, zone: &TimeZone) -> TimeText {
-        TimeText {
-            iso: format::iso(self.at),
-            show: "zoned",
-            title: format::ago(self.at, self.now),
-            text: format::zoned(self.at, zone),
         }
     }
 }

@@ -3,14 +3,11 @@
 
 mod begin;
 mod hold_up;
+mod recovery;
 mod silence;
 mod upkeep;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 use watchkeep_core::{
@@ -24,14 +21,13 @@ use watchkeep_shared::{
     wire::heartbeat::{Ack, Batch},
 };
 
-use self::hold_up::Liveness;
+use self::{hold_up::Liveness, recovery::Recovery};
 use super::{
     Arrival, Knocks, NotTaken,
     commit::{Subject, Writes, commit},
     deadlines::Deadlines,
     decide::{Context, Decision, admit, decide},
     hosts::{HostEntry, Schemas},
-    incidents::{Incidents, RoundChanges},
     metrics::{Metrics, Reason},
     pulse::Pulse,
     rebuild,
@@ -84,7 +80,6 @@ struct Round {
     /// When the newest batch of the round arrived.
     newest_arrival: Option<UnixMillis>,
     writes: Writes,
-    incidents: RoundChanges,
     /// Hosts about which pages show something else after it.
     live: Vec<HostId>,
 }
@@ -99,11 +94,6 @@ pub struct Pipeline {
     hosts: HashMap<HostId, HostEntry>,
     schemas: Schemas,
     deadlines: Deadlines,
-    /// Hosts whose silence deadline has passed and that are not decided on yet.
-    waiting: BTreeSet<HostId>,
-    /// More could be decided on than one round takes.
-    has_more: bool,
-    incidents: Incidents,
     /// No host is called silent before this instant.
     grace_until: UnixMillis,
     pulse: Arc<Pulse>,
@@ -112,8 +102,10 @@ pub struct Pipeline {
     knocks: Arc<Knocks>,
     /// The last instant of which it is proven that the collector could commit.
     alive_at: UnixMillis,
-    /// Where the round of checkpoints stands.
+    /// Hosts left in this pass of checkpoints.
     checkpoint_queue: Vec<HostId>,
+    /// Set while the states in memory can't be relied on.
+    recovery: Option<Recovery>,
 }
 
 impl Pipeline {
@@ -168,23 +160,25 @@ impl Pipeline {
     }
 
     fn wait(&self) -> Duration {
-        if self.has_more {
-            return Duration::ZERO;
-        }
-        let until_next = self
-            .deadlines
-            .next()
-            .map_or(IDLE, |at| at.since(self.app.clock.now()).to_std());
+        let next = if self.is_recovering() {
+            self.recovery_at()
+        } else {
+            self.deadlines.next()
+        };
+        let until_next = next.map_or(IDLE, |at| at.since(self.app.clock.now()).to_std());
         until_next.clamp(Duration::from_millis(1), IDLE)
     }
 
     /// One round: decide on everything that is here, commit once, answer.
     async fn round(&mut self, arrivals: Vec<Arrival>) -> Result<(), PipelineError> {
+        if !self.recover().await? {
+            self.refuse(arrivals);
+            return Ok(());
+        }
         let mut round = Round {
             now: self.app.clock.now(),
             newest_arrival: None,
             writes: Writes::default(),
-            incidents: RoundChanges::default(),
             live: Vec::with_capacity(arrivals.len()),
         };
         let mut replies: Vec<Reply> = Vec::with_capacity(arrivals.len());
@@ -201,7 +195,9 @@ impl Pipeline {
                 from: &from,
                 trust: &trust,
             };
-            let answer = self.one(host, (origin, at), &batch, &mut round).await;
+            let answer = self
+                .one(host, (origin, at), &batch, &mut round.writes)
+                .await;
             if matches!(answer, Ok(_) | Err(NotTaken::Quarantined)) {
                 round.live.push(host);
             }
@@ -216,9 +212,6 @@ impl Pipeline {
         if self.alive(round.now, &mut round.writes) == Liveness::Unbroken {
             self.judge_silence(&mut round);
         }
-        let is_listening = round.now >= self.grace_until;
-        let incidents = std::mem::take(&mut round.incidents);
-        round.writes.incidents = self.incidents.writes(round.now, is_listening, incidents);
         self.checkpoint(&mut round.writes);
         self.write(round, replies).await
     }
@@ -234,24 +227,20 @@ impl Pipeline {
         }
         let begun = tokio::time::Instant::now();
         match commit(&self.app, &self.held, &writes, now).await {
-            Ok(done) => {
+            Ok(touched) => {
                 self.metrics.commit_s.observe(begun.elapsed().as_secs_f64());
                 self.metrics.rounds.inc();
                 self.metrics.frames.inc_by(writes.heartbeats.len() as u64);
                 self.committed(now, &writes);
-                self.incidents.committed(&done.incidents);
                 answer(replies);
                 self.publish(live);
-                for ticket in done.tickets {
+                for ticket in touched {
                     self.app.live.hint(Hint::Ticket(ticket.uuid()));
                 }
                 Ok(())
             }
             Err(StoreError::LeaseLost) => Err(PipelineError::LeaseLost),
-            Err(error) => {
-                self.failed(&error, replies).await;
-                Ok(())
-            }
+            Err(error) => self.failed(&error, replies).await,
         }
     }
 
@@ -261,7 +250,7 @@ impl Pipeline {
         host: HostId,
         (origin, at): (Origin<'_>, UnixMillis),
         batch: &Batch,
-        round: &mut Round,
+        writes: &mut Writes,
     ) -> Result<Ack, NotTaken> {
         if !self.hosts.contains_key(&host) {
             match rebuild::one_host(&self.app.store, host).await {
@@ -271,12 +260,14 @@ impl Pipeline {
                 }
                 Ok(None) => return Err(NotTaken::UnknownHost),
                 Err(error) => {
-                    tracing::warn!(host.id = %host, "failed to read a host: {error}");
+                    if !error.is_outage() {
+                        tracing::warn!(host.id = %host, "failed to read a host: {error}");
+                    }
                     return Err(NotTaken::Busy);
                 }
             }
         }
-        self.learn_schemas(batch, &mut round.writes);
+        self.learn_schemas(batch, writes);
         let Some(entry) = self.hosts.get_mut(&host) else {
             return Err(NotTaken::UnknownHost);
         };
@@ -285,19 +276,16 @@ impl Pipeline {
         let mut context = Context {
             rules: &app.config.rules,
             schemas: &self.schemas,
-            is_in_incident: self.incidents.has(host),
             row_id: &mut || app.ids.next(at),
             alert_id: &mut || AlertId(app.ids.uuid(at)),
         };
         let (admission, refused) = admit(entry, batch, (origin, at), &mut context);
         if let Some(refused) = refused {
             queue_deadline(&mut self.deadlines, entry, app, self.grace_until);
-            collect(entry, admission, &mut round.writes);
+            collect(entry, admission, writes);
             return Err(refused);
         }
-        let mut decision = decide(entry, batch, at, &mut context);
-        let (incidents, changes) = (&mut self.incidents, &mut decision.changes);
-        incidents.take_left(host, &entry.name, changes, &mut round.incidents);
+        let decision = decide(entry, batch, at, &mut context);
         if !decision.heartbeats.is_empty() {
             entry.note_heard(at);
         }
@@ -310,8 +298,8 @@ impl Pipeline {
             self.metrics.rejected.get_or_create(&reason).inc();
         }
         let ack = decision.ack.clone();
-        collect(entry, admission, &mut round.writes);
-        collect(entry, decision, &mut round.writes);
+        collect(entry, admission, writes);
+        collect(entry, decision, writes);
         Ok(ack)
     }
 

@@ -1,26 +1,15 @@
-//! What the pipeline does beside deciding: keeps the tail short, and recovers from failed commits;
-//! its orderly end.
-
-use std::time::Duration;
+//! What the pipeline does beside deciding: keeps the tail short; its orderly end.
 
 use watchkeep_shared::{DurationMs, UnixMillis};
 
-use super::{Pipeline, Reply, answer};
-use crate::{
-    ingest::{
-        NotTaken,
-        commit::{Writes, commit},
-    },
-    store::StoreError,
-};
+use super::Pipeline;
+use crate::ingest::commit::{Writes, commit};
 
 /// Leases are renewed, and the collector's liveness is noted, this often.
 pub(super) const ALIVE_EVERY: DurationMs = DurationMs::from_secs(3);
 /// A host's state is written this often even if nothing durable changed, so that the tail that is
 /// read at start stays short.
 const CHECKPOINT: DurationMs = DurationMs::from_mins(5);
-/// Pause before the states are read again after a failed commit.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 impl Pipeline {
     /// Writes the states of some hosts that have not been written for long: a slice of all hosts
@@ -73,26 +62,6 @@ impl Pipeline {
         }
     }
 
-    /// A commit failed, or its outcome is unknown: memory may be ahead of the store. The agents
-    /// keep what they sent; the states are read again before anything else is decided.
-    pub(super) async fn failed(&mut self, error: &StoreError, mut replies: Vec<Reply>) {
-        tracing::error!("failed to commit a round, reading the states again: {error}");
-        self.metrics.failed_rounds.inc();
-        for reply in &mut replies {
-            self.knocks.note(reply.host, reply.at);
-            reply.answer = Err(NotTaken::Busy);
-        }
-        answer(replies);
-        while let Err(error) = self.load().await {
-            tracing::error!("failed to read the states: {error}");
-            tokio::select! {
-                () = self.app.process.stop.cancelled() => return,
-                () = tokio::time::sleep(RETRY_PAUSE) => {}
-            }
-        }
-        self.was_held_up();
-    }
-
     /// Answers what is queued, and writes all states, so that the next start reads no tail.
     pub(super) async fn finish(&mut self) {
         self.queue.close();
@@ -102,6 +71,10 @@ impl Pipeline {
         }
         if let Err(error) = self.round(rest).await {
             tracing::error!("failed to finish the queue: {error}");
+            return;
+        }
+        // What is in memory may not be in the store.
+        if self.is_recovering() {
             return;
         }
         let mut writes = Writes {

@@ -32,8 +32,6 @@ use crate::support::{Bench, NOW, place};
 
 /// How far the clock moves at a time.
 const STEP: DurationMs = DurationMs::from_secs(1);
-/// The site that [`place`] makes.
-const FIRST_SITE: &str = "Oven";
 /// How long a claimed message is ours.
 const LEASE: DurationMs = DurationMs::from_mins(5);
 
@@ -105,7 +103,8 @@ impl World {
 
     /// Enrols a machine at the site; its agent begins to beat at once.
     pub(crate) async fn host(&mut self, name: &str) -> Host {
-        self.host_at(FIRST_SITE, name).await
+        let site = fleet::sites(&self.app.store).await.unwrap()[0].id.into();
+        self.enrol(site, name).await
     }
 
     /// Enrols a machine at another site of the same client, made if it is missing.

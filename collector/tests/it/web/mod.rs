@@ -1,6 +1,5 @@
 //! The pages and their API in process, as a browser sees them.
 
-mod contracts;
 mod hosts;
 mod pages;
 mod sessions;
@@ -75,7 +74,7 @@ impl Answer {
 
 impl Browser {
     fn new(bench: &Bench) -> Self {
-        let router = web::router(bench.app.clone()).unwrap();
+        let router = web::router(bench.app.clone());
         Self {
             router,
             cookie: String::new(),
