@@ -19,8 +19,8 @@ use watchkeep_shared::DurationMs;
 use crate::{
     app::App,
     clock::Clock,
-    config::Config,
-    identity::{self, Authority, Cas, DoorNames, Doors, Revoked, Swappable},
+    config::{Config, MinTls},
+    identity::{self, Authority, Cas, PortNames, PortTls, Revoked, SharedTls},
     ids::RowIds,
     ingest::{Pipeline, http, metrics::Metrics, seal},
     live::Live,
@@ -28,7 +28,7 @@ use crate::{
     policies::Policies,
     process::Process,
     repeat::every,
-    server::{self, Port},
+    server::{self, Limits, Port},
     store::{Store, StoreError, StoreUrl, identity as identity_rows},
     tickets, web,
 };
@@ -47,8 +47,17 @@ const CLOCK_LOGGED_EVERY: DurationMs = DurationMs::from_hours(1);
 const WORKER_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked whether an hour can be sealed.
 const SEAL_EVERY: Duration = Duration::from_mins(1);
-/// Connections to the web port.
-const WEB_CONNECTIONS: usize = 1_000;
+/// An agent's connection is kept for so long without a request. One that sends a heartbeat every ten
+/// minutes connects anew each time.
+const AGENT_IDLE: Duration = Duration::from_mins(2);
+/// A client of the agents' port without a certificate can only enrol.
+const STRANGER_IDLE: Duration = Duration::from_secs(10);
+/// A browser's connection is kept for so long without a request.
+const WEB_IDLE: Duration = Duration::from_secs(30);
+/// Connections without a finished handshake, at once. Over it the oldest are disconnected.
+const MAX_PENDING: usize = 4_096;
+/// The same for one address. Many agents may share one, and connect all at once.
+const MAX_PENDING_PER_ADDRESS: usize = 512;
 /// How long everything may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Exclusive use of a data directory.
@@ -127,6 +136,9 @@ pub struct Running {
 /// Starts everything. Ready when it returns.
 pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     let Opened { mut app, authority } = opened;
+    for name in &app.config.ignored_variables {
+        tracing::warn!("{name} is no setting of the collector and is ignored");
+    }
     let lock = lock(&app.config.data_dir)?;
     let node = node_id(&app.config.data_dir)?;
     app.ids = Arc::new(RowIds::new(node.as_bytes()[15]));
@@ -151,10 +163,10 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
         decoders: Arc::default(),
         rates: Arc::new(http::Rates::new(&app.config.agents)),
     };
-    let doors = doors(&app, Arc::clone(&authority))?;
-    serve_agents(&app, doors.agents(), agents, port);
-    serve_web(&app, doors.web(), web_listener, &metrics);
-    follow_authority(&app, doors);
+    let tls = port_tls(&app, Arc::clone(&authority))?;
+    serve_agents(&app, tls.agents(), agents, port);
+    serve_web(&app, tls.web(), web_listener, &metrics)?;
+    refresh_port_tls(&app, tls);
     watch_clock(&app, metrics);
     spawn_workers(&app, revoked, channels);
     Ok(Running {
@@ -206,21 +218,21 @@ impl Running {
     }
 }
 
-fn doors(app: &App, authority: Arc<Authority>) -> anyhow::Result<Doors> {
+fn port_tls(app: &App, authority: Arc<Authority>) -> anyhow::Result<PortTls> {
     let (agents, web) = (&app.config.agents, &app.config.web);
-    let names = DoorNames {
+    let names = PortNames {
         agents: server_names(&agents.public_url, &agents.names),
         web: server_names(&web.public_url, &[]),
         web_files: web.certificate.clone().zip(web.key.clone()),
+        web_tls12: web.min_tls == MinTls::V12,
     };
-    Ok(Doors::new(authority, names, app.clock.clone())?)
+    Ok(PortTls::new(authority, names, app.clock.clone())?)
 }
 
 /// What the command line does to the CAs reaches the running collector.
-fn follow_authority(app: &App, doors: Doors) {
+fn refresh_port_tls(app: &App, tls: PortTls) {
     every(app, "certificate authorities", AUTHORITY_EVERY, move || {
-        let followed = doors.follow();
-        std::future::ready(followed.map_err(|error| error.to_string()))
+        std::future::ready(tls.refresh().map_err(|error| error.to_string()))
     });
 }
 
@@ -244,14 +256,26 @@ fn watch_clock(app: &App, metrics: Arc<Metrics>) {
     });
 }
 
-fn serve_agents(app: &App, tls: Swappable, listener: TcpListener, port: http::AgentPort) {
+fn serve_agents(app: &App, tls: SharedTls, listener: TcpListener, port: http::AgentPort) {
     let agents = &app.config.agents;
     let port = Port {
         name: "agents",
         tls,
         router: http::router(port),
         describe: http::describe,
-        max_connections: agents.max_connections,
+        idle: |tls| {
+            if tls.peer_certificates().is_some() {
+                AGENT_IDLE
+            } else {
+                STRANGER_IDLE
+            }
+        },
+        limits: Limits {
+            connections: agents.max_connections,
+            per_address: agents.max_connections_per_address,
+            pending: MAX_PENDING,
+            pending_per_address: MAX_PENDING_PER_ADDRESS,
+        },
         max_handshakes: agents.max_handshakes,
     };
     tracing::info!(address = %agents.listen, "agents' port is open");
@@ -261,14 +285,21 @@ fn serve_agents(app: &App, tls: Swappable, listener: TcpListener, port: http::Ag
     );
 }
 
-fn serve_web(app: &App, tls: Swappable, listener: TcpListener, metrics: &Arc<Metrics>) {
+fn serve_web(
+    app: &App,
+    tls: SharedTls,
+    listener: TcpListener,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<()> {
     let settings = &app.config.web;
     let metrics = Arc::clone(metrics);
     let (alive, clock) = (Arc::clone(&metrics), app.clock.clone());
     let ready = move || alive.is_alive(clock.now());
-    let render = move || std::future::ready(metrics.render());
-    let router = web::router_with_readiness(app.clone(), ready)
-        .route("/metrics", axum::routing::get(render));
+    let probes = web::Probes {
+        ready: Arc::new(ready),
+        metrics: Arc::new(move || metrics.render()),
+    };
+    let router = web::router_with(app.clone(), probes)?;
     let port = Port {
         name: "web",
         tls,
@@ -276,7 +307,13 @@ fn serve_web(app: &App, tls: Swappable, listener: TcpListener, metrics: &Arc<Met
         describe: |_, peer, extensions| {
             extensions.insert(web::PeerAddr(peer));
         },
-        max_connections: WEB_CONNECTIONS,
+        idle: |_| WEB_IDLE,
+        limits: Limits {
+            connections: settings.max_connections,
+            per_address: settings.max_connections_per_address,
+            pending: MAX_PENDING,
+            pending_per_address: MAX_PENDING_PER_ADDRESS,
+        },
         max_handshakes: app.config.agents.max_handshakes,
     };
     tracing::info!(address = %settings.listen, "web port is open");
@@ -284,6 +321,7 @@ fn serve_web(app: &App, tls: Swappable, listener: TcpListener, metrics: &Arc<Met
         "web port",
         server::serve(listener, port, app.process.clone()),
     );
+    Ok(())
 }
 
 fn spawn_workers(app: &App, revoked: Arc<Revoked>, channels: Channels) {

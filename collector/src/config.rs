@@ -10,7 +10,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use watchkeep_core::{policy::Layer, rules::RulePack};
-use watchkeep_shared::DurationMs;
+use watchkeep_shared::{
+    DurationMs,
+    settings::{self, Loaded},
+};
 
 use crate::store::StoreUrl;
 pub use policy::PolicySection;
@@ -28,6 +31,8 @@ const MAX_RENEW_WITHIN_S: u32 = 7 * 24 * 3_600;
 /// Checked settings.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Environment variables with our prefix that are no settings of ours.
+    pub ignored_variables: Vec<String>,
     /// Keys, the CA and, unless another store is named, the SQLite store.
     pub data_dir: PathBuf,
     /// The store.
@@ -66,7 +71,9 @@ pub struct Agents {
     pub renew_within_s: u32,
     /// Connections open at once.
     pub max_connections: usize,
-    /// TLS handshakes under way at once.
+    /// Connections open at once from one address; many hosts may share one.
+    pub max_connections_per_address: usize,
+    /// TLS handshakes computed at once.
     pub max_handshakes: usize,
     /// Batches waiting to be decided on; more are answered 503.
     pub queue_batches: usize,
@@ -92,6 +99,32 @@ pub struct Web {
     pub certificate: Option<PathBuf>,
     /// Its key in PEM.
     pub key: Option<PathBuf>,
+    /// The name of whoever runs this collector, for printed reports.
+    pub provider: String,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// Connections open at once from one address; an office behind one address shares it.
+    pub max_connections_per_address: usize,
+    /// Oldest TLS version that is accepted. 1.2 is for reverse proxies that can't do more.
+    pub min_tls: MinTls,
+    /// A file that holds a token; whoever sends it as `Authorization: Bearer` may read `/metrics`
+    /// and the details of `/readyz` from anywhere. Without it only this machine may.
+    pub metrics_token_file: Option<PathBuf>,
+    /// Addresses of reverse proxies in front of the web port: for a request from one of them the
+    /// client's address is the last one in `X-Forwarded-For` that is no proxy.
+    pub trusted_proxies: Vec<std::net::IpAddr>,
+}
+
+/// The oldest TLS version of the web port.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+pub enum MinTls {
+    /// 1.2 (RFC 5246) and 1.3.
+    #[serde(rename = "1.2")]
+    V12,
+    /// 1.3 (RFC 8446) only.
+    #[default]
+    #[serde(rename = "1.3")]
+    V13,
 }
 
 /// When silence becomes an alert.
@@ -204,6 +237,7 @@ impl Default for Agents {
             certificate_s: 90 * 24 * 3_600,
             renew_within_s: 600,
             max_connections: 15_000,
+            max_connections_per_address: 5_000,
             max_handshakes: 16,
             queue_batches: 4_096,
             requests_per_s: 20,
@@ -221,6 +255,12 @@ impl Default for Web {
             public_url: "https://localhost:8443".to_owned(),
             certificate: None,
             key: None,
+            provider: String::new(),
+            max_connections: 2_000,
+            max_connections_per_address: 500,
+            min_tls: MinTls::default(),
+            metrics_token_file: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -256,7 +296,7 @@ pub enum ConfigError {
     },
     /// It is not what is expected.
     #[error(transparent)]
-    Syntax(#[from] watchkeep_shared::settings::SettingsError),
+    Syntax(#[from] settings::SettingsError),
     /// Values that can't be used, all of them.
     #[error("{origin} has settings that can't be used:\n  {}", problems.join("\n  "))]
     Values {
@@ -284,7 +324,10 @@ impl Config {
         text: &str,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut raw: RawConfig = watchkeep_shared::settings::load(origin, text, env)?;
+        let Loaded {
+            settings: mut raw,
+            ignored,
+        }: Loaded<RawConfig> = settings::load_reporting(origin, text, env)?;
         let mut problems = Vec::new();
         let store = check_store(&raw, &mut problems);
         let rules = check_rules(&raw, &mut problems);
@@ -297,6 +340,7 @@ impl Config {
                 store,
                 rules,
                 policy,
+                ignored_variables: ignored,
                 data_dir: raw.data_dir,
                 agents: raw.agents,
                 web: raw.web,

@@ -9,6 +9,7 @@ pub mod health;
 pub mod identity;
 pub mod ids;
 pub mod ingest;
+mod limit;
 pub mod live;
 pub mod notify;
 pub mod policies;

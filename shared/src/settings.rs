@@ -27,6 +27,16 @@ pub struct SettingsError {
     pub message: String,
 }
 
+/// Settings that were read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Loaded<T> {
+    /// The settings.
+    pub settings: T,
+    /// Variables with our prefix that name no section or key, as container platforms set for a
+    /// service of our name (`WATCHKEEP_PORT=tcp://…`). They are ignored; warn about them.
+    pub ignored: Vec<String>,
+}
+
 /// Reads settings from a file's text, overridden by environment variables.
 ///
 /// # Errors
@@ -36,56 +46,109 @@ pub fn load<T: DeserializeOwned>(
     text: &str,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<T, SettingsError> {
+    load_reporting(origin, text, env).map(|loaded| loaded.settings)
+}
+
+/// As [`load`]; says which variables were ignored.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_reporting<T: DeserializeOwned>(
+    origin: &str,
+    text: &str,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded<T>, SettingsError> {
     let error = |message: String| SettingsError {
         origin: origin.to_owned(),
         message,
     };
-    let overrides: Vec<(String, String)> = env
+    let mut overrides: Vec<(String, String)> = env
         .into_iter()
         .filter(|(name, _)| name.starts_with(ENV_PREFIX) && !name.starts_with(TEST_PREFIX))
         .filter(|(name, _)| !NOT_SETTINGS.contains(&name.as_str()))
         .collect();
-    if overrides.is_empty() {
-        // Straight from the text, so that errors carry line and column.
-        return toml::from_str(text).map_err(|e| error(with_suggestion(&e.to_string())));
+    let mut ignored = Vec::new();
+    loop {
+        if overrides.is_empty() {
+            // Straight from the text, so that errors carry line and column.
+            let settings =
+                toml::from_str(text).map_err(|e| error(with_suggestion(&e.to_string())))?;
+            return Ok(Loaded { settings, ignored });
+        }
+        let mut table: Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| error(with_suggestion(&e.to_string())))?;
+        let in_file: Vec<String> = table.keys().cloned().collect();
+        for (name, value) in &overrides {
+            set(&mut table, name, value)?;
+        }
+        let failed = match serde_path_to_error::deserialize(table) {
+            Ok(settings) => return Ok(Loaded { settings, ignored }),
+            Err(failed) => failed,
+        };
+        // A first part that is no section, and that only the environment names, is not ours.
+        let message = failed.inner().to_string();
+        let stranger = unknown_field(&message)
+            .filter(|field| failed.path().to_string() == *field || is_root(failed.path()))
+            .filter(|field| !in_file.iter().any(|key| key == field))
+            .map(str::to_owned);
+        let before = overrides.len();
+        if let Some(field) = stranger {
+            overrides.retain(|(name, _)| {
+                let is_stranger = parts(name).first() == Some(&field);
+                if is_stranger {
+                    ignored.push(name.clone());
+                }
+                !is_stranger
+            });
+        }
+        if overrides.len() == before {
+            let names: Vec<&str> = overrides.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(error(format!(
+                "{}: {} (with {} from the environment)",
+                failed.path(),
+                with_suggestion(&message),
+                names.join(", ")
+            )));
+        }
     }
-    let mut table: Table = text
-        .parse()
-        .map_err(|e: toml::de::Error| error(with_suggestion(&e.to_string())))?;
-    let names: Vec<&str> = overrides.iter().map(|(name, _)| name.as_str()).collect();
-    for (name, value) in &overrides {
-        set(&mut table, name, value)?;
-    }
-    serde_path_to_error::deserialize(table).map_err(|e| {
-        let message = with_suggestion(&e.inner().to_string());
-        error(format!(
-            "{}: {message} (with {} from the environment)",
-            e.path(),
-            names.join(", ")
-        ))
-    })
+}
+
+fn is_root(path: &serde_path_to_error::Path) -> bool {
+    path.iter().next().is_none()
+}
+
+/// The name in serde's message about an unknown field.
+fn unknown_field(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("unknown field `")?;
+    rest.split_once('`').map(|(field, _)| field)
+}
+
+/// Section and key of a variable's name.
+fn parts(name: &str) -> Vec<String> {
+    let path = name.strip_prefix(ENV_PREFIX).unwrap_or(name);
+    path.to_ascii_lowercase()
+        .split(ENV_SEPARATOR)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn set(table: &mut Table, name: &str, text: &str) -> Result<(), SettingsError> {
-    let path = name
-        .strip_prefix(ENV_PREFIX)
-        .unwrap_or(name)
-        .to_ascii_lowercase();
-    let mut parts: Vec<&str> = path.split(ENV_SEPARATOR).collect();
+    let mut parts = parts(name);
     let Some(key) = parts.pop() else {
         return Ok(());
     };
     let mut here = table;
     for part in parts {
         let next = here
-            .entry(part)
+            .entry(part.as_str())
             .or_insert_with(|| Value::Table(Table::new()));
         here = next.as_table_mut().ok_or_else(|| SettingsError {
             origin: name.to_owned(),
             message: format!("`{part}` is not a section of the settings"),
         })?;
     }
-    here.insert(key.to_owned(), literal(text));
+    here.insert(key, literal(text));
     Ok(())
 }
 
@@ -117,25 +180,10 @@ fn with_suggestion(message: &str) -> String {
     }
 }
 
-/// How many slips of the fingers lie between two words: characters left out, added, replaced or
-/// exchanged with their neighbour (Damerau 1964, each place changed once).
+/// How many edits lie between two words: characters left out, added, replaced or exchanged with
+/// their neighbour (optimal string alignment).
 pub fn edits(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let above = &rows[i - 1];
-            let replaced = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut fewest = replaced.min(above[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                fewest = fewest.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(fewest);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
+    strsim::osa_distance(a, b)
 }
 
 #[cfg(test)]
@@ -164,6 +212,28 @@ mod tests {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect()
+    }
+
+    /// What Kubernetes and docker set for a service named `watchkeep`.
+    #[test]
+    fn variables_of_others_are_ignored_and_reported() {
+        let vars = env(&[
+            ("WATCHKEEP_PORT", "tcp://10.0.0.1:8443"),
+            ("WATCHKEEP_SERVICE_HOST", "10.0.0.1"),
+            ("WATCHKEEP_INNER__INTERVAL_MS", "7"),
+        ]);
+        let loaded = load_reporting::<Outer>("a.toml", "name = \"a\"", vars).unwrap();
+        assert_eq!(loaded.settings.inner.interval_ms, 7);
+        let mut ignored = loaded.ignored;
+        ignored.sort();
+        assert_eq!(ignored, ["WATCHKEEP_PORT", "WATCHKEEP_SERVICE_HOST"]);
+        // A typing error within a section is not.
+        let vars = env(&[("WATCHKEEP_INNER__INTERVALL_MS", "7")]);
+        let error = load::<Outer>("a.toml", "name = \"a\"", vars).unwrap_err();
+        assert!(error.to_string().contains("interval_ms"), "{error}");
+        // Nor is an unknown section in the file.
+        let vars = env(&[("WATCHKEEP_INNER__INTERVAL_MS", "7")]);
+        assert!(load::<Outer>("a.toml", "name = \"a\"\n[port]\nx = 1", vars).is_err());
     }
 
     #[test]

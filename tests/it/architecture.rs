@@ -96,6 +96,7 @@ const CORE_ORDER: &[&str] = &[
     "rules",
     "alerts",
     "tickets",
+    "incidents",
     "ledger",
 ];
 
@@ -201,6 +202,63 @@ fn words_are_found_as_words_and_comments_are_no_code() {
     }
     let code = strip_comments("use a; // tokio\n/// axum\nuse b;");
     assert!(!names(&code, "tokio") && !names(&code, "axum") && names(&code, "b"));
+}
+
+/// Packages and the folders of their code.
+const PACKAGES: &[(&str, &[&str])] = &[
+    ("agent", &["src", "tests", "build.rs"]),
+    ("collector", &["src", "tests", "build.rs"]),
+    ("collector/core", &["src", "tests"]),
+    // Its fuzz bodies include a file of tests/fuzz.
+    ("shared", &["src", "tests", "../tests/fuzz"]),
+    ("tests", &["src", "it", "machine", "fuzz"]),
+];
+
+/// A dependency that no line of a package names costs build time and an audit for nothing.
+#[test]
+fn every_dependency_is_used() -> Result<()> {
+    let mut unused = Vec::new();
+    for (package, folders) in PACKAGES {
+        let root = workspace().join(package);
+        let mut code = String::new();
+        for folder in *folders {
+            let path = root.join(folder);
+            if path.is_dir() {
+                for file in rust_files(&path)? {
+                    code += &code_of(&file)?;
+                }
+            } else if path.exists() {
+                code += &code_of(&path)?;
+            }
+        }
+        let manifest = std::fs::read_to_string(root.join("Cargo.toml"))?;
+        for name in dependencies(&manifest) {
+            let path = name.replace('-', "_");
+            let is_used = names(&code, &format!("{path}::")) || names(&code, &format!("use {path}"));
+            if !is_used {
+                unused.push(format!("{package}/Cargo.toml: {name}"));
+            }
+        }
+    }
+    assert!(unused.is_empty(), "not used:\n{}", unused.join("\n"));
+    Ok(())
+}
+
+/// The names in the dependency tables of a manifest.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let mut within = false;
+    let mut names = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            within = line.contains("dependencies]");
+        } else if within && let Some((key, _)) = line.split_once('=') {
+            let name = key.split('.').next().unwrap_or_default().trim();
+            if !name.is_empty() && !name.starts_with('#') {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    names
 }
 
 fn belongs(file: &Path, domain: &str) -> bool {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::net::TcpStream;
 use watchkeep_shared::{
     ids::random_uuid,
     wire::{
@@ -26,12 +27,15 @@ use watchkeep_tests::{
 const SOON: Duration = Duration::from_mins(1);
 /// More requests than any limit here lets through.
 const MANY: usize = 5_000;
+/// Silent connections to each port: more than may be pending from one address.
+const SILENT: usize = 1_000;
 /// Enrolments that one address may send at once in these tests.
 const ENROLMENTS_AT_ONCE: usize = 3;
 
 both_stores!(
     a_noisy_host_is_sent_away_alone,
     an_address_that_guesses_tokens_is_slowed_down,
+    silent_connections_keep_nobody_out,
 );
 
 async fn a_noisy_host_is_sent_away_alone(kind: DatabaseKind) -> Result<()> {
@@ -111,6 +115,36 @@ async fn an_address_that_guesses_tokens_is_slowed_down(kind: DatabaseKind) -> Re
     assert_too_many(&refused.context("the address is sent away")?);
     // The hosts that stand at that address are served as before.
     agent.heartbeats(&store, count).await;
+    agent.stop().await?;
+    collector.stop().await
+}
+
+/// Connections that send nothing, more than may be pending, to both ports: a new agent enrols and
+/// beats, and a page answers, while the newest of them are still open.
+async fn silent_connections_keep_nobody_out(kind: DatabaseKind) -> Result<()> {
+    let mut collector = Collector::create(kind, &Settings::default()).await?;
+    collector.start().await?;
+    let store = collector.store().await?;
+    let token = collector.token(1).await?;
+    let web = Target::parse(&collector.web_url())?;
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(TcpStream::connect(collector.agents_address()).await?);
+        silent.push(TcpStream::connect(web.address).await?);
+    }
+    let mut agent = Agent::enroll(&token).await?;
+    agent.start()?;
+    agent.heartbeats(&store, 0).await;
+    let ca = std::fs::read_to_string(collector.path("data/ca/ca.pem"))?;
+    let mut page = Connection::open(&web, Trust::new(&ca)?.anonymous()?).await?;
+    assert_eq!(page.get("/login").await?.status, 200);
+    for newest in silent.iter().rev().take(2) {
+        // Nothing to read and not closed: it was not waited for until it timed out.
+        let closed = newest.try_read(&mut [0; 1]);
+        let open = closed.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(open, "a silent connection was closed before the others were served");
+    }
+    drop(silent);
     agent.stop().await?;
     collector.stop().await
 }

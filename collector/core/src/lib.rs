@@ -5,7 +5,7 @@
 //! Modules, each using only those before it: [`ids`], [`timeline`] (the collector's clock), [`text`]
 //! (text from agents), [`authority`] (replacing the CA), [`policy`]
 //! (what a host is asked for), [`evidence`], [`host`] (frames to evidence), [`series`] (the history
-//! codec), [`rules`], [`alerts`], [`tickets`], [`ledger`].
+//! codec), [`rules`], [`alerts`], [`tickets`], [`incidents`] (storms), [`ledger`].
 
 pub mod alerts;
 pub mod authority;
@@ -15,6 +15,7 @@ pub mod evidence;
 mod fuzz_check;
 pub mod host;
 pub mod ids;
+pub mod incidents;
 pub mod ledger;
 pub mod policy;
 pub mod rules;

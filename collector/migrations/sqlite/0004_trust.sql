@@ -1,10 +1,21 @@
 -- Indexes for pages and periodic queries.
+CREATE INDEX ticket_by_contract ON ticket (contract_id, opened_at);
 
 -- Delivery: recipients, tiers, attempts.
 
 -- Tickets: what still fires, when a resolved one is checked again.
 
 -- Incidents of a site or of the collector.
+CREATE TABLE incident (
+    ticket_id       BLOB PRIMARY KEY REFERENCES ticket (id),
+    scope           TEXT NOT NULL,    -- site/ID or fleet/silent, as the ticket's check
+    opened_at       BIGINT NOT NULL,
+    total           BIGINT NOT NULL,  -- hosts that are or were part of it
+    last_return_at  BIGINT,           -- when a host last came back
+    reported_at     BIGINT,           -- when those that did not come back were reported
+    ended_at        BIGINT
+);
+CREATE UNIQUE INDEX incident_open ON incident (scope) WHERE ended_at IS NULL;
 
 -- Hosts: limits, retirement, metric names.
 -- Since when all certificates of the host are revoked; its requests are rejected until it enrols again.
@@ -15,3 +26,11 @@ UPDATE host SET revoked_at = (SELECT MAX(c.revoked_at) FROM certificate c WHERE 
 -- The uptime record.
 
 -- People and sessions.
+-- Browsers in which a person signed in before: limits on strangers' attempts don't apply to them.
+CREATE TABLE known_device (
+    token_sha256  BLOB PRIMARY KEY,
+    user_id       BLOB NOT NULL REFERENCES app_user (id),
+    created_at    BIGINT NOT NULL,
+    last_used_at  BIGINT NOT NULL
+);
+CREATE INDEX known_device_by_user ON known_device (user_id, last_used_at);

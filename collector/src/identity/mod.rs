@@ -3,8 +3,8 @@
 
 mod authority;
 mod ca;
-mod doors;
 mod enroll;
+mod port_tls;
 mod revoked;
 mod rotate;
 #[cfg(test)]
@@ -14,11 +14,11 @@ mod tls;
 pub use authority::{Authority, Cas};
 pub use ca::{Ca, CaError, Issued, PeerIdentity, read_identity as peer_identity};
 pub(crate) use ca::{hex, write as write_file};
-pub use doors::{DoorNames, Doors, Swappable};
 pub use enroll::{EnrollError, Renewal, create_token, enroll, rekey, renew};
+pub use port_tls::{PortNames, PortTls, SharedTls};
 pub use revoked::Revoked;
 pub use rotate::{Overview, OverviewHost, RotateError, RotateStep, overview, rotate};
-pub use tls::{TlsError, agent_server, web_server};
+pub use tls::{TlsError, WebTls, agent_server, web_server};
 
 /// Where the CAs lie within the data directory.
 pub const CA_DIR: &str = "ca";

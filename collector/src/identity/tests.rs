@@ -15,7 +15,7 @@ use uuid::Uuid;
 use watchkeep_core::authority::{HostTrust, Rotation, Step};
 use watchkeep_shared::{HostId, UnixMillis, wire::heartbeat::Ack};
 
-use super::{Authority, Ca, Cas, agent_server, peer_identity, web_server};
+use super::{Authority, Ca, Cas, WebTls, agent_server, peer_identity, web_server};
 
 /// The time of the machine, which rustls checks validity with.
 fn now() -> UnixMillis {
@@ -98,7 +98,12 @@ fn whoever_trusts_and_holds_what_counts_in_a_phase_can_connect_and_nobody_else()
     for cas in &phases {
         let trusted = cas.ids().trusted();
         let agents = agent_server(cas, &names(), &crate::clock::Clock::system()).unwrap();
-        let web = web_server(cas, None, &names(), now()).unwrap();
+        let web = WebTls {
+            files: None,
+            names: &names(),
+            tls12: false,
+        };
+        let web = web_server(cas, &web, now()).unwrap();
         for trusts in &all {
             for holds in &all {
                 let good = trusted.contains(&&trusts.id()) && trusted.contains(&&holds.id());

@@ -1,4 +1,5 @@
-//! TLS settings of both ports: version 1.3 only, one provider, chosen here.
+//! TLS settings of both ports: version 1.3 (the web port may accept 1.2, too), one provider, chosen
+//! here.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -79,19 +80,34 @@ pub fn agent_server(
     Ok(Arc::new(config))
 }
 
+/// What the web port's settings are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct WebTls<'a> {
+    /// A certificate chain and key of the operator's; without them the CA signs one.
+    pub files: Option<(&'a Path, &'a Path)>,
+    /// Names in the certificate that the CA signs.
+    pub names: &'a [String],
+    /// TLS 1.2 is accepted, too.
+    pub tls12: bool,
+}
+
 /// The web port, with a certificate of the operator's or of the CA's.
 pub fn web_server(
     cas: &Cas,
-    files: Option<(&Path, &Path)>,
-    names: &[String],
+    web: &WebTls<'_>,
     now: UnixMillis,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let (chain, key) = match files {
-        None => cas.server_certificate(names, now)?,
+    let (chain, key) = match web.files {
+        None => cas.server_certificate(web.names, now)?,
         Some((chain, key)) => (read(chain)?, read(key)?),
     };
+    let versions: &[_] = if web.tls12 {
+        &[&rustls::version::TLS13, &rustls::version::TLS12]
+    } else {
+        &[&rustls::version::TLS13]
+    };
     let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_protocol_versions(versions)?
         .with_no_client_auth()
         .with_single_cert(
             certificates("web.certificate", &chain)?,
@@ -135,7 +151,8 @@ fn private_key(path: &str, pem: &str) -> Result<PrivateKeyDer<'static>, TlsError
     })
 }
 
-fn read(path: &Path) -> Result<String, TlsError> {
+/// A PEM file.
+pub(super) fn read(path: &Path) -> Result<String, TlsError> {
     std::fs::read_to_string(path).map_err(|error| TlsError::File {
         path: path.display().to_string(),
         detail: error.to_string(),

@@ -5,6 +5,7 @@ use watchkeep_core::{
     alerts::{AlertChange, Cleared, Raised},
     evidence::Evidence,
     ids::{ClientId, ContractId, TicketId},
+    incidents::Scope,
     tickets::{
         self, ClearDecision, NewTicket, RaiseDecision, Ticket, on_alert_cleared, on_alert_raised,
         open_key,
@@ -12,6 +13,7 @@ use watchkeep_core::{
 };
 use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
 
+use super::incidents::{self, IncidentWrites};
 use crate::{
     app::App,
     store::{
@@ -41,6 +43,8 @@ pub(super) struct Writes {
     pub(super) states: Vec<heartbeats::NewState>,
     /// Hosts whose identity turned out to be used twice, and when.
     pub(super) quarantined: Vec<(HostId, UnixMillis)>,
+    /// What changes about incidents.
+    pub(super) incidents: Vec<IncidentWrites>,
     /// Renew the leases and note that the collector is alive.
     pub(super) alive: bool,
 }
@@ -54,17 +58,27 @@ impl Writes {
             && self.changes.is_empty()
             && self.states.is_empty()
             && self.quarantined.is_empty()
+            && self.incidents.is_empty()
             && !self.alive
     }
 }
 
-/// Commits a round. Returns the tickets that it touched.
+/// What a committed round did.
+#[derive(Debug, Default)]
+pub(super) struct Committed {
+    /// Tickets that it touched.
+    pub(super) tickets: Vec<TicketId>,
+    /// The tickets of the incidents that it changed.
+    pub(super) incidents: Vec<(Scope, TicketId)>,
+}
+
+/// Commits a round.
 pub(super) async fn commit(
     app: &App,
     held: &Held,
     writes: &Writes,
     now: UnixMillis,
-) -> Result<Vec<TicketId>, StoreError> {
+) -> Result<Committed, StoreError> {
     let mut tx = app.store.begin().await?;
     if writes.alive {
         leases::renew(&mut tx, held, now, super::pipeline::LEASE).await?;
@@ -82,19 +96,25 @@ pub(super) async fn commit(
         .collect();
     record::insert_evidence(&mut tx, &evidence).await?;
     record::insert_events(&mut tx, &writes.events).await?;
-    let mut touched = Vec::new();
+    let mut done = Committed::default();
     let mut raises = Vec::new();
     for (subject, change) in &writes.changes {
         match change {
             AlertChange::Raised(raised) => {
                 let ticket = raise(app, &mut tx, subject, raised, now).await?;
-                touched.push(ticket.id);
+                done.tickets.push(ticket.id);
                 raises.push((subject, raised, ticket.number));
             }
             AlertChange::Cleared(cleared) => {
-                touched.extend(clear(app, &mut tx, cleared, now).await?);
+                done.tickets
+                    .extend(clear(app, &mut tx, cleared, now).await?);
             }
         }
+    }
+    for incident in &writes.incidents {
+        let ticket = incidents::write(app, &mut tx, incident, now).await?;
+        done.tickets.push(ticket);
+        done.incidents.push((incident.scope, ticket));
     }
     for (host, since) in &writes.quarantined {
         fleet::set_quarantine(&mut tx, *host, Some(*since)).await?;
@@ -110,7 +130,7 @@ pub(super) async fn commit(
             "alert on {}: {}", subject.name, raised.summary
         );
     }
-    Ok(touched)
+    Ok(done)
 }
 
 async fn raise(
@@ -145,20 +165,21 @@ async fn raise(
     };
     crate::tickets::write(app, tx, &applied, now).await?;
     let ticket = applied.ticket;
-    insert_alert(tx, subject.host, raised, ticket.id, now).await?;
+    let alert = new_alert(subject.host, raised, ticket.id, now)?;
+    record::insert_alerts(tx, &[alert]).await?;
     Ok(ticket)
 }
 
-async fn insert_alert(
-    tx: &mut Tx,
+/// An alert as it is stored.
+pub(super) fn new_alert(
     host: HostId,
     raised: &Raised,
     ticket: TicketId,
     now: UnixMillis,
-) -> Result<(), StoreError> {
+) -> Result<record::NewAlert<'_>, StoreError> {
     let evidence = serde_json::to_string(&raised.evidence)
         .map_err(|error| StoreError::corrupt("alert", "evidence", raised.alert, error))?;
-    let alert = record::NewAlert {
+    Ok(record::NewAlert {
         id: raised.alert,
         host,
         rule: raised.rule.as_str(),
@@ -170,8 +191,7 @@ async fn insert_alert(
         raised_at: raised.at,
         recorded_at: now,
         ticket,
-    };
-    record::insert_alert(tx, &alert).await
+    })
 }
 
 async fn clear(

@@ -49,6 +49,8 @@ const FAMILIES_OF_PROCESSES: [&str; 8] = [
 pub(super) struct Context<'a> {
     pub(super) rules: &'a RulePack,
     pub(super) schemas: &'a Schemas,
+    /// The host's silence belongs to an incident.
+    pub(super) is_in_incident: bool,
     /// Identifiers of rows.
     pub(super) row_id: &'a mut dyn FnMut() -> i64,
     /// Identifiers of alerts.
@@ -146,7 +148,9 @@ pub(super) fn decide(
     }
     clocks(entry, &taken, at, context, &mut decision);
     decision.evidence = taken.evidence;
-    reboot(entry, at, context, &mut decision);
+    if !context.is_in_incident {
+        reboot(entry, at, context, &mut decision);
+    }
     troubles(entry, at, context, &mut decision);
     for (frame, outcome) in batch.frames.iter().zip(&taken.frames) {
         match outcome.outcome {
@@ -219,7 +223,8 @@ pub(super) fn decide_deadline(
     decision
 }
 
-/// A reboot that nobody announced.
+/// A reboot that nobody announced. One that ends a silence of an incident raises nothing: after a
+/// power failure at a site each of its machines has booted, and the incident says so.
 fn reboot(
     entry: &mut HostEntry,
     at: UnixMillis,

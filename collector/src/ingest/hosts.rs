@@ -45,6 +45,8 @@ pub(super) struct HostEntry {
     /// The last arrival that is not in `state`: of late frames, or of a batch that was answered
     /// "busy". Not written: after a restart there is a grace period.
     pub(super) heard_at: Option<UnixMillis>,
+    /// When it was called silent, while it is.
+    pub(super) silent_at: Option<UnixMillis>,
     /// The entry of the deadline heap that counts.
     pub(super) wake_at: Option<UnixMillis>,
 }

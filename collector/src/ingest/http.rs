@@ -34,15 +34,12 @@ use watchkeep_shared::{
     },
 };
 
-use super::{
-    Arrival, Inbox, Knocks, NotTaken,
-    metrics::Metrics,
-    rate::{self, Limiter, Rate, Verdict},
-};
+use super::{Arrival, Inbox, Knocks, NotTaken, metrics::Metrics};
 use crate::{
     app::App,
     config::Agents,
     identity::{self, Authority, CaError, EnrollError, PeerIdentity, Renewal, Revoked},
+    limit::{Limiter, Rate, Verdict, source},
 };
 
 /// What a busy collector asks for, and one that was asked too often: in this time every bucket gains
@@ -85,14 +82,14 @@ impl Rates {
     /// Nobody yet, with the limits of the settings.
     pub fn new(settings: &Agents) -> Self {
         Self {
-            hosts: Limiter::new(Rate {
-                per_s: settings.requests_per_s,
-                burst: settings.requests_burst,
-            }),
-            enrolments: Limiter::new(Rate {
-                per_s: settings.enrolments_per_s,
-                burst: settings.enrolments_burst,
-            }),
+            hosts: Limiter::new(Rate::per_second(
+                settings.requests_per_s,
+                settings.requests_burst,
+            )),
+            enrolments: Limiter::new(Rate::per_second(
+                settings.enrolments_per_s,
+                settings.enrolments_burst,
+            )),
         }
     }
 }
@@ -155,7 +152,7 @@ async fn enroll(
     body: Body,
 ) -> Response {
     let answer = async {
-        let from = rate::source(peer.from);
+        let from = source(peer.from);
         port.within(&port.rates.enrolments, from, "enrolments from")?;
         let request: EnrollRequest = parse(&read(body).await?)?;
         check_version(request.v)?;
@@ -270,7 +267,7 @@ impl AgentPort {
         key: K,
         what: &str,
     ) -> Result<(), Refused> {
-        let Verdict::Refused { log } = limiter.take(key, self.app.clock.now()) else {
+        let Verdict::Refused { log, .. } = limiter.take(&key, self.app.clock.now()) else {
             return Ok(());
         };
         let limit = limiter.text();

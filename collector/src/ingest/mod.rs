@@ -3,13 +3,13 @@
 //! again what was not acknowledged, and a repeat is told by its sequence number.
 //!
 //! - [`http`]: the agents' port; reads and checks a request and puts it into the queue.
-//! - [`rate`]: how many requests an agent may send.
 //! - [`decide`]: what follows from one batch for one host.
 //! - [`pipeline`]: the loop that owns all hosts' states.
 //! - [`commit`]: one transaction for a whole round.
 //! - [`rebuild`]: states from the store at start, or after a commit of unknown outcome.
 //! - [`deadlines`]: silence without a scan of all hosts.
 //! - [`pulse`]: whether the process itself ran; [`knocks`]: hosts that were answered "busy".
+//! - [`incidents`]: hosts that are silent together.
 //! - [`seal`]: hours of heartbeats become chunks.
 
 mod commit;
@@ -17,11 +17,11 @@ mod deadlines;
 mod decide;
 mod hosts;
 pub mod http;
+mod incidents;
 mod knocks;
 pub mod metrics;
 mod pipeline;
 mod pulse;
-mod rate;
 mod rebuild;
 pub mod seal;
 

@@ -142,6 +142,7 @@ fn fresh(row: HostRow) -> HostEntry {
         values_at: UnixMillis(0),
         rejected: 0,
         heard_at: None,
+        silent_at: None,
         wake_at: None,
     }
 }
@@ -151,6 +152,7 @@ fn restore(entry: &mut HostEntry, row: &StateRow) -> Result<(), StoreError> {
         .map_err(|error| StoreError::corrupt("host_state", "state", row.host_id, error))?;
     entry.state = written.host;
     entry.alerts = written.alerts;
+    entry.silent_at = entry.alerts.silence_raised_at();
     entry.last_id = row.last_id;
     entry.written_id = row.arrival_id;
     Ok(())

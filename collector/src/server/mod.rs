@@ -1,8 +1,14 @@
 //! The accept loop of both ports: TLS by rustls, HTTP/1.1 by hyper, the router of the port.
 //!
-//! Our own because a handler must know the peer's certificate, and because handshakes and
-//! connections are bounded before any of them can cost much. A peer that stalls in the handshake or
-//! between requests is cut off; one that fails is logged at debug level and forgotten.
+//! Our own because a handler must know the peer's certificate, and because connections are bounded
+//! before any of them can cost much. A connection goes through two stages: *pending* until its TLS
+//! handshake is done, then *open*. Pending connections cost almost nothing, so they are limited by
+//! disconnecting the oldest ([`addresses`]): peers that connect and send nothing are always the
+//! oldest, so they never keep anyone out. Only the computation of a handshake takes a permit, never
+//! the wait for the peer ([`handshake`]). A peer that fails is logged at debug level.
+
+mod addresses;
+mod handshake;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,22 +24,23 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+use self::addresses::{Addresses, Admitted};
 use crate::process::Process;
 
-/// A handshake that takes longer is cut off.
+pub use self::addresses::Limits;
+
+/// A handshake that takes longer is disconnected.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request whose head takes longer to arrive, or a kept connection that is idle for longer, is
-/// cut off. Agents that beat every ten minutes reconnect.
-const HEADER_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long open requests may take after the stop signal.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most that is buffered of one request before its body is read, bytes.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// After a failed accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that were closed because of a limit are logged at most this often.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// How a port is served.
 #[derive(Clone, Debug)]
@@ -44,11 +51,13 @@ pub struct Port {
     pub tls: Arc<ArcSwap<ServerConfig>>,
     /// What answers.
     pub router: Router,
-    /// What a handler is told about the connection.
+    /// Adds to each request what is known about its connection.
     pub describe: fn(&ServerConnection, SocketAddr, &mut axum::http::Extensions),
-    /// Connections open at once.
-    pub max_connections: usize,
-    /// Handshakes under way at once.
+    /// How long a request's head may take to arrive, and a kept connection may be idle.
+    pub idle: fn(&ServerConnection) -> Duration,
+    /// Connections at once.
+    pub limits: Limits,
+    /// Handshakes that compute at once.
     pub max_handshakes: usize,
 }
 
@@ -64,7 +73,8 @@ pub async fn serve(
     port: Port,
     process: Process,
 ) -> Result<(), std::io::Error> {
-    let connections = Arc::new(Semaphore::new(port.max_connections));
+    let addresses = Addresses::new(port.limits);
+    let mut refusals = Refusals::new(port.name);
     let shared = Arc::new(Shared {
         handshakes: Semaphore::new(port.max_handshakes),
         process: process.clone(),
@@ -78,43 +88,43 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(
-                    port = shared.port.name,
-                    "failed to accept a connection: {error}"
-                );
+                refusals.count(&format!("failed to accept a connection: {error}"));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        // Over the limit the connection is closed at once: the peer backs off and comes again.
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-            tracing::warn!(
-                port = shared.port.name,
-                "connection limit reached, {peer} was sent away"
-            );
-            continue;
-        };
-        let shared_here = Arc::clone(&shared);
-        process.spawn(async move {
-            if let Err(error) = connection(&shared_here, stream, peer).await {
-                tracing::debug!(port = shared_here.port.name, %peer, "connection ended: {error}");
+        // Over a limit the connection is closed at once: the peer backs off and connects again.
+        let admitted = match addresses.admit(peer.ip()) {
+            Ok(admitted) => admitted,
+            Err(limit) => {
+                refusals.count(&format!("{limit}, closed a connection from {peer}"));
+                continue;
             }
-            drop(permit);
+        };
+        let shared = Arc::clone(&shared);
+        process.spawn(async move {
+            if let Err(error) = connection(&shared, admitted, stream, peer).await {
+                tracing::debug!(port = shared.port.name, %peer, "connection ended: {error}");
+            }
         });
     }
 }
 
 async fn connection(
     shared: &Shared,
+    mut admitted: Admitted,
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    let permit = shared.handshakes.acquire().await?;
-    let acceptor = TlsAcceptor::from(shared.port.tls.load_full());
-    let tls = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
-    drop(permit);
+    let handshake = handshake::accept(stream, &shared.port.tls, &shared.handshakes);
+    let tls = tokio::select! {
+        tls = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => tls??,
+        () = admitted.evicted() => return Err("the oldest of too many handshakes".into()),
+    };
+    admitted.open()?;
     let mut extensions = axum::http::Extensions::new();
+    let idle = (shared.port.idle)(tls.get_ref().1);
     (shared.port.describe)(tls.get_ref().1, peer, &mut extensions);
     let router = shared.port.router.clone();
     let service = router.map_request(move |mut request: Request<hyper::body::Incoming>| {
@@ -123,7 +133,7 @@ async fn connection(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(idle)
         .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(TokioIo::new(tls), TowerToHyperService::new(service));
     tokio::pin!(connection);
@@ -135,4 +145,31 @@ async fn connection(
         }
     }
     Ok(())
+}
+
+/// Counts connections that were closed at once, and logs them together.
+struct Refusals {
+    port: &'static str,
+    count: u64,
+    logged: Option<tokio::time::Instant>,
+}
+
+impl Refusals {
+    const fn new(port: &'static str) -> Self {
+        Self {
+            port,
+            count: 0,
+            logged: None,
+        }
+    }
+
+    fn count(&mut self, why: &str) {
+        self.count += 1;
+        if self.logged.is_some_and(|at| at.elapsed() < LOG_EVERY) {
+            return;
+        }
+        tracing::warn!(port = self.port, connections = self.count, "{why}");
+        self.count = 0;
+        self.logged = Some(tokio::time::Instant::now());
+    }
 }

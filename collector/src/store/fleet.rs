@@ -14,6 +14,9 @@ use crate::health::Recorded;
 /// Hosts hash into this many partitions.
 pub const PARTITIONS: i32 = 64;
 
+/// The client of tickets about the collector itself.
+pub const OWN_CLIENT: &str = "Watchkeep";
+
 const INSERT_HOST: &str = "INSERT INTO host \
     (id, client_id, site_id, contract_id, part, name, agent_version, enrolled_at) \
     SELECT $1, client_id, id, contract_id, $3, $4, $5, $6 FROM site WHERE id = $2";

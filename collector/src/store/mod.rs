@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod heartbeats;
 pub mod history;
 pub mod identity;
+pub mod incidents;
 pub mod leases;
 mod outage;
 pub mod outbox;

@@ -38,6 +38,13 @@ const TOUCH_SESSION: &str = "UPDATE session SET last_seen_at = $2 WHERE token_sh
 const DELETE_SESSION: &str = "DELETE FROM session WHERE token_sha256 = $1 AND user_id = $2";
 const DELETE_OTHER_SESSIONS: &str = "DELETE FROM session WHERE user_id = $1 AND token_sha256 <> $2";
 const DELETE_EXPIRED: &str = "DELETE FROM session WHERE expires_at <= $1 OR last_seen_at <= $2";
+const IS_KNOWN_DEVICE: &str = "SELECT COUNT(*) FROM known_device \
+    WHERE token_sha256 = $1 AND user_id = $2 AND last_used_at > $3";
+const PUT_DEVICE: &str = "INSERT INTO known_device (token_sha256, user_id, created_at, last_used_at) \
+    VALUES ($1, $2, $3, $3) ON CONFLICT (token_sha256) DO UPDATE SET last_used_at = excluded.last_used_at";
+/// All but the browsers that were used last.
+const FORGET_DEVICES: &str = "DELETE FROM known_device WHERE user_id = $1 AND token_sha256 NOT IN \
+    (SELECT token_sha256 FROM known_device WHERE user_id = $1 ORDER BY last_used_at DESC LIMIT $2)";
 const INSERT_AUDIT: &str = "INSERT INTO audit_log (id, at, actor, action, subject, detail) VALUES ($1, $2, $3, $4, $5, $6)";
 
 const AUDIT_LOG: &str =
@@ -328,4 +335,33 @@ pub async fn audit(tx: &mut Tx, line: &Audit<'_>) -> Result<(), StoreError> {
 /// The newest lines of the audit log.
 pub async fn audit_log(store: &Store, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
     Ok(on_read!(store, c => query_as(AUDIT_LOG).bind(limit as i64).fetch_all(c).await)?)
+}
+
+/// Most browsers remembered of one person.
+const MAX_DEVICES: i64 = 20;
+
+/// Whether a person has signed in from a browser since then.
+pub async fn is_known_device(
+    store: &Store,
+    user: UserId,
+    token_sha256: &[u8],
+    since: UnixMillis,
+) -> Result<bool, StoreError> {
+    let (count,): (i64,) = on_read!(store, c => query_as(IS_KNOWN_DEVICE)
+        .bind(token_sha256).bind(user.uuid()).bind(since.0).fetch_one(c).await)?;
+    Ok(count > 0)
+}
+
+/// Remembers the browser in which a person signed in.
+pub async fn put_device(
+    tx: &mut Tx,
+    user: UserId,
+    token_sha256: &[u8],
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    on_tx!(tx, c => query(PUT_DEVICE)
+        .bind(token_sha256).bind(user.uuid()).bind(now.0).execute(c).await.map(drop))?;
+    on_tx!(tx, c => query(FORGET_DEVICES)
+        .bind(user.uuid()).bind(MAX_DEVICES).execute(c).await.map(drop))?;
+    Ok(())
 }

@@ -26,8 +26,7 @@ const EVIDENCE_OF_COLLECTOR: &str = "SELECT id, host_id, detail, valid_from, val
     ORDER BY valid_from, id";
 const INSERT_EVENT: &str = "INSERT INTO host_event (id, host_id, kind, detail, at, recorded_at)";
 const INSERT_ALERT: &str = "INSERT INTO alert (id, host_id, rule_id, check_key, severity, \
-    priority, summary, evidence, raised_at, recorded_at, ticket_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    priority, summary, evidence, raised_at, recorded_at, ticket_id)";
 const CLEAR_ALERT: &str = "UPDATE alert SET cleared_at = $2, clear_reason = $3 \
     WHERE id = $1 AND cleared_at IS NULL RETURNING ticket_id";
 const STILL_FIRING: &str = "SELECT COUNT(*) FROM alert WHERE ticket_id = $1 AND cleared_at IS NULL";
@@ -162,9 +161,9 @@ pub async fn insert_events(tx: &mut Tx, rows: &[NewEvent]) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Stores an alert.
-pub async fn insert_alert(tx: &mut Tx, alert: &NewAlert<'_>) -> Result<(), StoreError> {
-    on_tx!(tx, c => sqlx::query(INSERT_ALERT)
+/// Stores alerts.
+pub async fn insert_alerts(tx: &mut Tx, alerts: &[NewAlert<'_>]) -> Result<(), StoreError> {
+    insert_many!(tx, INSERT_ALERT, 11, alerts, |query, alert| query
         .bind(alert.id.uuid())
         .bind(alert.host.uuid())
         .bind(alert.rule)
@@ -172,12 +171,23 @@ pub async fn insert_alert(tx: &mut Tx, alert: &NewAlert<'_>) -> Result<(), Store
         .bind(alert.severity)
         .bind(alert.priority)
         .bind(alert.summary)
-        .bind(&alert.evidence)
+        .bind(alert.evidence.as_str())
         .bind(alert.raised_at.0)
         .bind(alert.recorded_at.0)
-        .bind(alert.ticket.uuid())
-        .execute(c).await.map(drop))?;
+        .bind(alert.ticket.uuid()));
     Ok(())
+}
+
+/// Ends an alert. Returns its ticket; `None` if it had ended before.
+pub async fn end_alert(
+    tx: &mut Tx,
+    alert: AlertId,
+    at: UnixMillis,
+    reason: &str,
+) -> Result<Option<TicketId>, StoreError> {
+    let row: Option<(Option<Uuid>,)> = on_tx!(tx, c => sqlx::query_as(CLEAR_ALERT)
+        .bind(alert.uuid()).bind(at.0).bind(reason).fetch_optional(c).await)?;
+    Ok(row.and_then(|(ticket,)| ticket.map(TicketId)))
 }
 
 /// Ends an alert. Returns its ticket and how many of that ticket's alerts still fire; `None` if it
@@ -188,14 +198,12 @@ pub async fn clear_alert(
     at: UnixMillis,
     reason: &str,
 ) -> Result<Option<(TicketId, usize)>, StoreError> {
-    let row: Option<(Option<Uuid>,)> = on_tx!(tx, c => sqlx::query_as(CLEAR_ALERT)
-        .bind(alert.uuid()).bind(at.0).bind(reason).fetch_optional(c).await)?;
-    let Some((Some(ticket),)) = row else {
+    let Some(ticket) = end_alert(tx, alert, at, reason).await? else {
         return Ok(None);
     };
     let (firing,): (i64,) =
-        on_tx!(tx, c => sqlx::query_as(STILL_FIRING).bind(ticket).fetch_one(c).await)?;
-    Ok(Some((TicketId(ticket), firing as usize)))
+        on_tx!(tx, c => sqlx::query_as(STILL_FIRING).bind(ticket.uuid()).fetch_one(c).await)?;
+    Ok(Some((ticket, firing as usize)))
 }
 
 const fn kind_name(kind: &EvidenceKind) -> &'static str {

@@ -11,8 +11,9 @@ use super::{Store, StoreError, row::row, tx::on_read};
 use crate::health::Recorded;
 
 pub use tickets::{
-    DeliveryView, TicketEventView, TicketFilter, TicketView, archive, deliveries, open_tickets,
-    queue, ticket, ticket_events, ticket_evidence, ticket_number, tickets_of_host,
+    DeliveryView, OutageTicket, TicketEventView, TicketFilter, TicketView, archive, deliveries,
+    open_tickets, outage_tickets, queue, ticket, ticket_events, ticket_evidence, ticket_number,
+    tickets_of_host,
 };
 
 /// Rows that one page of a list shows at most.

@@ -1,7 +1,7 @@
 //! Values as text for people: times, lengths of time, bytes, percentages. Pure; `now` comes in.
 //! Texts are English; a page's script turns instants into the reader's zone and language.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use watchkeep_shared::{DurationMs, UnixMillis, metric};
 
 /// "just now", "12 s ago", "5 min ago", "3 h ago", "2 d ago". What lies ahead is "just now".
@@ -51,6 +51,17 @@ pub(crate) fn utc(at: UnixMillis) -> String {
         .unwrap_or_default()
 }
 
+/// "21 Nov 2026, 22:03:05 CET": an instant in a zone, which is named; empty outside the calendar.
+pub(crate) fn zoned(at: UnixMillis, zone: &TimeZone) -> String {
+    Timestamp::from_millisecond(at.0)
+        .map(|at| {
+            at.to_zoned(zone.clone())
+                .strftime("%-d %b %Y, %H:%M:%S %Z")
+                .to_string()
+        })
+        .unwrap_or_default()
+}
+
 /// "42 %", "0.4 %": one decimal below ten.
 pub(crate) fn percent(value: f64) -> String {
     if value.abs() < 9.95 {
@@ -58,24 +69,6 @@ pub(crate) fn percent(value: f64) -> String {
     } else {
         format!("{value:.0} %")
     }
-}
-
-/// A share from 0 to 1 as "99.9981 %", rounded down, so that "100 %" means all of it.
-pub(crate) fn availability(share: f64) -> String {
-    if share >= 1.0 {
-        return "100 %".to_owned();
-    }
-    let text = format!("{:.4}", (share * 1_000_000.0).floor() / 10_000.0);
-    let short = text.trim_end_matches('0').trim_end_matches('.');
-    format!("{short} %")
-}
-
-/// A share from 0 to 1 as "99.7", rounded down, for narrow places.
-pub(crate) fn short_share(share: f64) -> String {
-    if share >= 1.0 {
-        return "100".to_owned();
-    }
-    format!("{:.1}", (share * 1000.0).floor() / 10.0)
 }
 
 /// "12.4 GiB": powers of 1024, three figures.
@@ -198,6 +191,11 @@ mod tests {
             utc(UnixMillis(1_795_295_045_678)),
             "2026-11-21 21:04:05 UTC"
         );
+        let paris = TimeZone::get("Europe/Paris").unwrap();
+        assert_eq!(
+            zoned(UnixMillis(1_795_295_045_678), &paris),
+            "21 Nov 2026, 22:04:05 CET"
+        );
         assert_eq!(bytes(13_314_398_617.6), "12.4 GiB");
         assert_eq!(bytes(0.0), "0 B");
         assert_eq!(percent(9.94), "9.9 %");
@@ -214,15 +212,5 @@ mod tests {
             link("/t", &[("q", "a&b é"), ("x", "1")]),
             "/t?q=a%26b%20%C3%A9&x=1"
         );
-    }
-
-    #[test]
-    fn availability_never_rounds_up_to_all() {
-        assert_eq!(availability(1.0), "100 %");
-        assert_eq!(availability(0.999_999_999), "99.9999 %");
-        assert_eq!(availability(0.995), "99.5 %");
-        assert_eq!(availability(0.0), "0 %");
-        assert_eq!(short_share(0.999_99), "99.9");
-        assert_eq!(short_share(1.0), "100");
     }
 }

@@ -1,139 +1,167 @@
-//! How often a sign-in may fail before the next must wait: counted per address and per login, in
-//! memory. Lost at a restart, bounded in size, and kept by the caller's clock.
+//! How often someone may try to sign in. Attempts are counted for each browser that has signed in
+//! before (by a device cookie), and for all others by address, by login and address, and by login.
+//! So an attacker who tries a person's login from elsewhere keeps out nobody who signs in from a
+//! browser that is known: the limits of strangers do not apply to it. Lost at a restart, bounded in
+//! size.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{net::IpAddr, time::Duration};
 
 use watchkeep_shared::{DurationMs, UnixMillis};
 
-/// Failures within [`WINDOW`] after which one address waits.
-const PER_ADDRESS: u32 = 20;
-/// Failures within [`WINDOW`] after which one login waits, wherever they come from.
-const PER_LOGIN: u32 = 8;
-const WINDOW: DurationMs = DurationMs::from_mins(10);
-/// Keys remembered; past this the older half is forgotten.
-const MAX_KEYS: usize = 20_000;
+use crate::limit::{Limiter, Rate, Verdict, source};
 
-#[derive(Clone, Copy, Debug)]
-struct Count {
-    failures: u32,
-    since: UnixMillis,
-}
+/// From one known browser.
+const DEVICE: Rate = rate(30, 20);
+/// From one address, whatever logins it tries.
+const ADDRESS: Rate = rate(20, 30);
+/// For one login from one address.
+const LOGIN_AND_ADDRESS: Rate = rate(75, 8);
+/// For one login from browsers that are not known, wherever they are: bounds the guesses of an
+/// attacker with many addresses. While it is exceeded only known browsers get in.
+const LOGIN: Rate = rate(2, 300);
 
-/// Failed sign-ins of the last minutes.
-#[derive(Debug, Default)]
-pub(crate) struct Limiter {
-    counts: Mutex<HashMap<String, Count>>,
-}
-
-impl Limiter {
-    /// How long this sign-in must wait, if it must.
-    pub(crate) fn wait(&self, address: &str, login: &str, now: UnixMillis) -> Option<DurationMs> {
-        let counts = self.lock();
-        keys(address, login)
-            .into_iter()
-            .filter_map(|(key, limit)| {
-                let count = counts.get(&key)?;
-                let left = (count.since + WINDOW).since(now);
-                (count.failures >= limit && left.0 > 0).then_some(left)
-            })
-            .max()
+const fn rate(every_s: u64, burst: u32) -> Rate {
+    Rate {
+        every: Duration::from_secs(every_s),
+        burst,
     }
+}
 
-    /// Counts a failure.
-    pub(crate) fn failed(&self, address: &str, login: &str, now: UnixMillis) {
-        let mut counts = self.lock();
-        if counts.len() >= MAX_KEYS {
-            counts.retain(|_, count| now.since(count.since) < WINDOW);
-        }
-        if counts.len() >= MAX_KEYS {
-            forget_older_half(&mut counts);
-        }
-        for (key, _) in keys(address, login) {
-            let count = counts.entry(key).or_insert(Count {
-                failures: 0,
-                since: now,
-            });
-            if now.since(count.since) >= WINDOW {
-                *count = Count {
-                    failures: 0,
-                    since: now,
-                };
-            }
-            count.failures += 1;
+/// One attempt to sign in.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) from: IpAddr,
+    pub(crate) login: &'a str,
+    /// The device cookie's digest, if it is one of this login's.
+    pub(crate) device: Option<&'a [u8]>,
+}
+
+/// Attempts of the last minutes.
+#[derive(Debug)]
+pub(crate) struct SignInLimits {
+    devices: Limiter<Vec<u8>>,
+    addresses: Limiter<IpAddr>,
+    logins_by_address: Limiter<(String, IpAddr)>,
+    logins: Limiter<String>,
+}
+
+impl SignInLimits {
+    pub(crate) fn new() -> Self {
+        Self {
+            devices: Limiter::new(DEVICE),
+            addresses: Limiter::new(ADDRESS),
+            logins_by_address: Limiter::new(LOGIN_AND_ADDRESS),
+            logins: Limiter::new(LOGIN),
         }
     }
 
-    /// A sign-in succeeded: its login starts afresh. Its address does not, or one good account
-    /// would buy endless guesses at others.
-    pub(crate) fn succeeded(&self, login: &str) {
-        self.lock().remove(&login_key(login));
+    /// Counts an attempt. Returns how long it must wait, if it must.
+    pub(crate) fn take(&self, attempt: &Attempt<'_>, now: UnixMillis) -> Option<DurationMs> {
+        if let Some(device) = attempt.device {
+            return self.take_for(device, now);
+        }
+        let from = source(attempt.from);
+        // A login in the store is far shorter; a long guess must not fill the memory.
+        let login: String = attempt.login.chars().take(64).collect();
+        let login = login.to_lowercase();
+        wait(self.addresses.take(&from, now))
+            .or_else(|| wait(self.logins_by_address.take(&(login.clone(), from), now)))
+            .or_else(|| wait(self.logins.take(&login, now)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Count>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts an attempt from one known browser or session.
+    pub(crate) fn take_for(&self, sha256: &[u8], now: UnixMillis) -> Option<DurationMs> {
+        wait(self.devices.take(&sha256.to_vec(), now))
     }
 }
 
-/// Makes room in one pass, so that a flood of new names costs little each.
-fn forget_older_half(counts: &mut HashMap<String, Count>) {
-    let mut begun: Vec<UnixMillis> = counts.values().map(|count| count.since).collect();
-    let middle = begun.len() / 2;
-    let (_, median, _) = begun.select_nth_unstable(middle);
-    let median = *median;
-    counts.retain(|_, count| count.since > median);
-}
-
-fn keys(address: &str, login: &str) -> [(String, u32); 2] {
-    [
-        (format!("a {address}"), PER_ADDRESS),
-        (login_key(login), PER_LOGIN),
-    ]
-}
-
-fn login_key(login: &str) -> String {
-    // A login in the store is far shorter; a long guess must not fill the memory.
-    let short: String = login.chars().take(64).collect();
-    format!("l {}", short.to_lowercase())
+fn wait(verdict: Verdict) -> Option<DurationMs> {
+    match verdict {
+        Verdict::Allowed => None,
+        Verdict::Refused { wait, .. } => Some(wait),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NOW: UnixMillis = UnixMillis(1_000_000);
+
+    fn from(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn attempt<'a>(address: &str, login: &'a str, device: Option<&'a [u8]>) -> Attempt<'a> {
+        Attempt {
+            from: from(address),
+            login,
+            device,
+        }
+    }
+
     #[test]
-    fn a_login_waits_after_eight_failures_and_then_may_try_again() {
-        let limiter = Limiter::default();
-        let start = UnixMillis(1_000_000);
+    fn eight_attempts_from_one_address_then_one_every_75_seconds() {
+        let limits = SignInLimits::new();
         for i in 0..8 {
-            assert_eq!(limiter.wait("10.0.0.1", "anna", start), None, "try {i}");
-            limiter.failed("10.0.0.1", "Anna", start);
+            assert_eq!(
+                limits.take(&attempt("192.0.2.1", "Anna", None), NOW),
+                None,
+                "{i}"
+            );
         }
-        assert_eq!(limiter.wait("10.0.0.2", "anna", start), Some(WINDOW));
-        assert_eq!(limiter.wait("10.0.0.1", "ben", start), None);
-        assert_eq!(limiter.wait("10.0.0.2", "anna", start + WINDOW), None);
+        let wait = limits
+            .take(&attempt("192.0.2.1", "anna", None), NOW)
+            .unwrap();
+        assert!((1..=75_001).contains(&wait.0), "{wait:?}");
+        assert_eq!(
+            limits.take(&attempt("192.0.2.1", "anna", None), NOW + wait),
+            None
+        );
+        assert_eq!(limits.take(&attempt("192.0.2.1", "ben", None), NOW), None);
     }
 
     #[test]
-    fn an_address_waits_whatever_logins_it_tries() {
-        let limiter = Limiter::default();
-        let now = UnixMillis(0);
-        for i in 0..20 {
-            limiter.failed("10.0.0.1", &format!("user{i}"), now);
+    fn an_attacker_keeps_nobody_out_who_is_elsewhere_or_known() {
+        let limits = SignInLimits::new();
+        let device = [7_u8; 32];
+        for i in 0..200 {
+            limits.take(&attempt(&format!("198.51.100.{i}"), "anna", None), NOW);
+            limits.take(&attempt("203.0.113.9", "anna", None), NOW);
         }
-        assert!(limiter.wait("10.0.0.1", "fresh", now).is_some());
-        limiter.succeeded("user1");
-        assert!(limiter.wait("10.0.0.1", "user1", now).is_some());
+        assert_eq!(limits.take(&attempt("192.0.2.1", "anna", None), NOW), None);
+        for i in 0..65_000 {
+            let address = format!("2001:db8:{:x}:{:x}::1", i / 256, i % 256);
+            limits.take(&attempt(&address, "anna", None), NOW);
+        }
+        assert!(
+            limits
+                .take(&attempt("192.0.2.1", "anna", None), NOW)
+                .is_some()
+        );
+        assert_eq!(
+            limits.take(&attempt("203.0.113.9", "anna", Some(&device)), NOW),
+            None
+        );
     }
 
     #[test]
-    fn memory_is_bounded() {
-        let limiter = Limiter::default();
-        for i in 0..(MAX_KEYS as i64 + 50) {
-            limiter.failed(&format!("a{i}"), &format!("u{i}"), UnixMillis(i));
+    fn one_ipv6_network_is_one_address() {
+        let limits = SignInLimits::new();
+        for i in 0..30 {
+            limits.take(
+                &attempt(&format!("2001:db8::{i:x}"), &format!("u{i}"), None),
+                NOW,
+            );
         }
-        assert!(limiter.lock().len() <= MAX_KEYS + 2);
+        assert!(
+            limits
+                .take(&attempt("2001:db8::ffff", "fresh", None), NOW)
+                .is_some()
+        );
+        assert_eq!(
+            limits.take(&attempt("2001:db8:0:1::1", "fresh", None), NOW),
+            None
+        );
     }
 }

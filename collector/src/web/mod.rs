@@ -8,6 +8,7 @@
 mod api;
 mod assets;
 mod chart;
+mod client;
 mod context;
 mod error;
 mod events;
@@ -22,7 +23,7 @@ mod unsent;
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
@@ -31,27 +32,43 @@ use axum::{
 };
 
 use crate::app::App;
+use client::Clients;
 use error::Asked;
-use limit::Limiter;
+use limit::SignInLimits;
 use pages::rekey::NewTokens;
 use password::Hasher;
 use session::Theme;
+
+pub use client::TokenError;
 
 /// The address of the other end, put into a request's extensions by the listener.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// Whether the pipeline takes heartbeats.
-type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
+/// What the web port asks of the rest of the collector.
+#[derive(Clone)]
+pub struct Probes {
+    /// Whether the pipeline takes heartbeats.
+    pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The collector's own metrics in Prometheus' text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for Probes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probes").finish_non_exhaustive()
+    }
+}
 
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct Web {
     pub(crate) app: App,
-    limiter: Arc<Limiter>,
+    limits: Arc<SignInLimits>,
+    clients: Arc<Clients>,
     hasher: Hasher,
     new_tokens: Arc<NewTokens>,
-    ready: Ready,
+    probes: Probes,
 }
 
 impl fmt::Debug for Web {
@@ -85,23 +102,29 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
 ];
 
 /// All pages, assets, events and `/api/v1`; ready as soon as the store answers.
-pub fn router(app: App) -> Router {
-    router_with_readiness(app, || true)
+pub fn router(app: App) -> Result<Router, TokenError> {
+    let probes = Probes {
+        ready: Arc::new(|| true),
+        metrics: Arc::new(String::new),
+    };
+    router_with(app, probes)
 }
 
-/// As [`router`]; `/readyz` also asks `ready` whether the pipeline takes heartbeats.
-pub fn router_with_readiness(app: App, ready: impl Fn() -> bool + Send + Sync + 'static) -> Router {
+/// As [`router`], with what only a running collector has.
+pub fn router_with(app: App, probes: Probes) -> Result<Router, TokenError> {
+    let clients = Arc::new(Clients::new(&app.config.web)?);
     let web = Web {
+        clients,
         app,
-        limiter: Arc::default(),
+        limits: Arc::new(SignInLimits::new()),
         hasher: Hasher::new(),
         new_tokens: Arc::default(),
-        ready: Arc::new(ready),
+        probes,
     };
-    routes()
+    Ok(routes()
         .layer(middleware::from_fn_with_state(web.clone(), session::guard))
         .layer(middleware::from_fn(outermost))
-        .with_state(web)
+        .with_state(web))
 }
 
 fn routes() -> Router<Web> {
@@ -135,6 +158,7 @@ fn routes() -> Router<Web> {
         .route("/favicon.ico", get(|| async { StatusCode::NO_CONTENT }))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
 }
 
 /// The process is alive.
@@ -142,25 +166,54 @@ async fn healthz() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "status": "ok" }))
 }
 
+/// For this machine's operators only: the metrics count customers' hosts and tickets.
+async fn metrics(
+    State(web): State<Web>,
+    peer: Option<Extension<PeerAddr>>,
+    headers: HeaderMap,
+) -> Response {
+    if web
+        .clients
+        .is_operator(peer.map(|Extension(peer)| peer.0), &headers)
+    {
+        return (web.probes.metrics)().into_response();
+    }
+    let text = "metrics are for this machine, or with the token of web.metrics_token_file\n";
+    (StatusCode::FORBIDDEN, [(error::OWN_BODY, "1")], text).into_response()
+}
+
 /// Requests can be answered: the store answers, what is written to it is kept, and the pipeline takes
-/// heartbeats.
-async fn readyz(State(web): State<Web>) -> Response {
+/// heartbeats. The details are
+/// for this machine's operators only; anyone else gets the status code.
+async fn readyz(
+    State(web): State<Web>,
+    peer: Option<Extension<PeerAddr>>,
+    headers: HeaderMap,
+) -> Response {
     let answers = crate::store::views::answers(&web.app.store).await;
     let store = match (answers, web.app.store.outage()) {
         (_, Some(outage)) => outage.kind.word(),
         (Err(_), None) => "failed",
         (Ok(()), None) => "ok",
     };
-    let pipeline = (web.ready)();
-    let body = Json(serde_json::json!({
+    let pipeline = (web.probes.ready)();
+    let details = Json(serde_json::json!({
         "store": store,
         "pipeline": if pipeline { "ok" } else { "starting" },
         "clock": web.app.clock.problem().unwrap_or_else(|| "ok".to_owned()),
     }));
-    if store == "ok" && pipeline {
-        return body.into_response();
+    let status = if store == "ok" && pipeline {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    if web
+        .clients
+        .is_operator(peer.map(|Extension(peer)| peer.0), &headers)
+    {
+        return (status, [(error::OWN_BODY, "1")], details).into_response();
     }
-    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let body = Json(serde_json::json!({ "ready": status == StatusCode::OK }));
     (status, [(error::OWN_BODY, "1")], body).into_response()
 }
 

@@ -2,6 +2,7 @@
 //! may be written into another as it is.
 
 use askama::{Template, filters::HtmlSafe};
+use jiff::tz::TimeZone;
 use watchkeep_shared::UnixMillis;
 
 use super::format;
@@ -54,7 +55,8 @@ pub(crate) struct Time {
 #[template(path = "parts/time.html")]
 pub(crate) struct TimeText {
     iso: String,
-    relative: bool,
+    /// How the page's script shows it: `ago`, `at`, or `zoned` for as it is.
+    show: &'static str,
     title: String,
     text: String,
 }
@@ -74,7 +76,7 @@ impl Time {
     pub(crate) fn ago(&self) -> TimeText {
         TimeText {
             iso: format::iso(self.at),
-            relative: true,
+            show: "ago",
             title: format::utc(self.at),
             text: format::ago(self.at, self.now),
         }
@@ -84,9 +86,19 @@ impl Time {
     pub(crate) fn at(&self) -> TimeText {
         TimeText {
             iso: format::iso(self.at),
-            relative: false,
+            show: "at",
             title: format::ago(self.at, self.now),
             text: format::utc(self.at),
+        }
+    }
+
+    /// "21 Nov 2026, 22:03:05 CET", in a contract's zone whatever the reader's is.
+    pub(crate) fn zoned(&self, zone: &TimeZone) -> TimeText {
+        TimeText {
+            iso: format::iso(self.at),
+            show: "zoned",
+            title: format::ago(self.at, self.now),
+            text: format::zoned(self.at, zone),
         }
     }
 }

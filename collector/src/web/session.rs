@@ -6,6 +6,11 @@
 //! use. A request that may change state must come from our own pages (`Sec-Fetch-Site`, else
 //! `Origin`) and, within a session, must carry the session's CSRF token.
 
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+};
+
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
@@ -15,6 +20,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
 use watchkeep_core::ids::UserId;
 use watchkeep_shared::{DurationMs, UnixMillis};
 
@@ -40,6 +46,12 @@ const COOKIE: &str = "__Host-watchkeep";
 const THEME_COOKIE: &str = "watchkeep-theme";
 /// A note of 20,000 characters, each percent-encoded as up to 12 bytes.
 const MAX_FORM_BYTES: usize = 256 * 1024;
+/// How long a form's body may take to arrive.
+const FORM_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+/// Names the browser of someone who has signed in before; see `limit`.
+const DEVICE_COOKIE: &str = "__Host-watchkeep-device";
+/// A browser that is not used for so long is unknown again.
+pub(crate) const DEVICE_LIFE: DurationMs = DurationMs::from_hours(365 * 24);
 /// Sent by the page's script with refreshes that no person asked for.
 const LIVE_HEADER: &str = "x-live";
 const PASSWORD_PAGE: &str = "/account/password";
@@ -55,7 +67,7 @@ pub(crate) enum Theme {
 
 impl Theme {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        match cookie(headers, THEME_COOKIE) {
+        match cookie(headers, THEME_COOKIE).as_deref() {
             Some("light") => Self::Light,
             Some("dark") => Self::Dark,
             _ => Self::Auto,
@@ -103,15 +115,48 @@ impl Fresh {
     }
 
     pub(crate) fn cookie(&self) -> String {
-        let seconds = ABSOLUTE.0 / 1000;
-        let token = &self.token;
-        format!("{COOKIE}={token}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax")
+        private_cookie(COOKIE, &self.token, ABSOLUTE)
     }
 }
 
 /// Makes a browser forget its session.
 pub(crate) fn forget_cookie() -> String {
-    format!("{COOKIE}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax")
+    private_cookie(COOKIE, "", DurationMs(0))
+}
+
+/// A browser in which someone signed in: the cookie's value and what the store keeps.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) cookie: String,
+    pub(crate) sha256: Vec<u8>,
+}
+
+impl Device {
+    pub(crate) fn new() -> Self {
+        let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        Self {
+            cookie: private_cookie(DEVICE_COOKIE, &token, DEVICE_LIFE),
+            sha256: Sha256::digest(token.as_bytes()).to_vec(),
+        }
+    }
+
+    /// The digest of the browser's device cookie, if it sent one.
+    pub(crate) fn sha256_of(headers: &HeaderMap) -> Option<Vec<u8>> {
+        let token = cookie(headers, DEVICE_COOKIE)?;
+        Some(Sha256::digest(token.as_bytes()).to_vec())
+    }
+}
+
+/// A cookie for this host alone, over TLS, out of reach of scripts.
+fn private_cookie(name: &'static str, value: &str, life: DurationMs) -> String {
+    cookie::Cookie::build((name, value))
+        .path("/")
+        .max_age(time::Duration::milliseconds(life.0))
+        .secure(true)
+        .http_only(true)
+        .same_site(cookie::SameSite::Lax)
+        .build()
+        .to_string()
 }
 
 /// The open session of a request, if there is one.
@@ -174,8 +219,10 @@ pub(super) async fn guard(
     let mut body = body;
     let mut unsent = None;
     if changes {
-        let Ok(bytes) = to_bytes(body, MAX_FORM_BYTES).await else {
-            return Ok(StatusCode::PAYLOAD_TOO_LARGE.into_response());
+        let bytes = match tokio::time::timeout(FORM_TIMEOUT, to_bytes(body, MAX_FORM_BYTES)).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(_)) => return Ok(StatusCode::PAYLOAD_TOO_LARGE.into_response()),
+            Err(_) => return Ok(StatusCode::REQUEST_TIMEOUT.into_response()),
         };
         if let Some(viewer) = &viewer
             && path != "/login"
@@ -295,22 +342,28 @@ fn has_token(headers: &HeaderMap, body: &Bytes, expected: &str) -> bool {
         .any(|value| same(value, expected.as_bytes()))
 }
 
-/// Compares digests, so that the time taken tells nothing about the value.
+/// Compares in constant time.
 fn same(a: &[u8], b: &[u8]) -> bool {
-    Sha256::digest(a) == Sha256::digest(b)
+    a.ct_eq(b).into()
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(key, value)| (key == name).then_some(value))
+        .flat_map(cookie::Cookie::split_parse)
+        .filter_map(Result::ok)
+        .find(|one| one.name() == name)
+        .map(|one| match one.value_raw() {
+            Some(value) => Cow::Borrowed(value),
+            None => Cow::Owned(one.value().to_owned()),
+        })
 }
 
 /// The address of whoever asks, for the audit log and the limits.
-pub(crate) fn address(peer: Option<&PeerAddr>) -> String {
-    peer.map_or_else(|| "unknown".to_owned(), |peer| peer.0.ip().to_string())
+pub(crate) fn address(web: &Web, peer: Option<&PeerAddr>, headers: &HeaderMap) -> IpAddr {
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| {
+        web.clients.address(peer.0, headers)
+    })
 }

@@ -15,7 +15,7 @@ mod entry;
 mod host;
 mod logs;
 mod services;
-mod text;
+pub(crate) mod text;
 mod values;
 
 use serde::{Deserialize, Serialize};
@@ -178,6 +178,14 @@ impl HostAlerts {
     /// Whether the host is silent ([`set_silent`]).
     pub const fn is_silent(&self) -> bool {
         self.silent_since.is_some()
+    }
+
+    /// When the alert about the host's silence was raised; `None` if none fires.
+    pub fn silence_raised_at(&self) -> Option<UnixMillis> {
+        self.others.iter().find_map(|entry| match entry.state {
+            AlertState::Firing { since, .. } if entry.kind == EntryKind::Silent => Some(since),
+            _ => None,
+        })
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {

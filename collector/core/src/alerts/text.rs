@@ -50,7 +50,7 @@ pub(super) fn skew(rule: &str, skew: DurationMs, above: DurationMs) -> String {
 }
 
 /// A span in its two largest units, as in `1 h 30 min`.
-pub(super) fn duration(span: DurationMs) -> String {
+pub(crate) fn duration(span: DurationMs) -> String {
     const UNITS: [(i64, &str); 5] = [
         (24 * 3_600_000, "d"),
         (3_600_000, "h"),

@@ -1,7 +1,11 @@
 //! How the pipeline begins: it claims all partitions, reads all states, notes the gap since any
 //! collector was last alive, and gives the agents time to come back.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -16,6 +20,7 @@ use crate::{
         commit::{Writes, commit},
         deadlines::Deadlines,
         hosts::Schemas,
+        incidents::{Incidents, RoundChanges},
         metrics::Metrics,
         pulse::Pulse,
         rebuild::{self, Memory},
@@ -61,6 +66,9 @@ impl Pipeline {
             hosts: HashMap::new(),
             schemas: Schemas::default(),
             deadlines: Deadlines::default(),
+            waiting: BTreeSet::new(),
+            has_more: false,
+            incidents: Incidents::default(),
             grace_until: now,
             pulse: Arc::new(Pulse::new(now)),
             stalled_until: now,
@@ -90,6 +98,7 @@ impl Pipeline {
         self.app.ids.skip_past(max_id);
         self.hosts = hosts;
         self.schemas = schemas;
+        self.incidents = Incidents::load(&self.app.store).await?;
         self.deadlines = Deadlines::default();
         self.metrics.hosts.set(self.hosts.len() as i64);
         let mut live = Vec::with_capacity(self.hosts.len());
@@ -120,11 +129,15 @@ impl Pipeline {
             alive: true,
             ..Writes::default()
         };
+        let mut changes = RoundChanges::default();
         if let Some(from) = last_alive.filter(|from| *from < now) {
             writes.evidence.push(collector_down(from, now));
         }
         for entry in self.hosts.values_mut() {
-            let ended = alerts::drop_removed_rules(&mut entry.alerts, &self.app.config.rules, now);
+            let rules = &self.app.config.rules;
+            let mut ended = alerts::drop_removed_rules(&mut entry.alerts, rules, now);
+            let incidents = &mut self.incidents;
+            incidents.take_left(entry.id, &entry.name, &mut ended, &mut changes);
             let subject = subject_of(entry);
             writes
                 .changes
@@ -138,7 +151,9 @@ impl Pipeline {
         let mut tx = self.app.store.begin().await?;
         leases::started(&mut tx, node, now).await?;
         tx.commit().await?;
-        commit(&self.app, &self.held, &writes, now).await?;
+        writes.incidents = self.incidents.writes(now, false, changes);
+        let done = commit(&self.app, &self.held, &writes, now).await?;
+        self.incidents.committed(&done.incidents);
         self.alive_at = now;
         self.metrics.alive_at.set(now.0);
         self.begin_grace(now, self.app.config.silence.grace());

@@ -58,6 +58,8 @@ impl Pipeline {
     pub(super) fn begin_grace(&mut self, now: UnixMillis, grace: DurationMs) {
         self.grace_until = self.grace_until.max(now + grace);
         self.deadlines = Deadlines::default();
+        self.waiting.clear();
+        self.has_more = false;
         for entry in self.hosts.values_mut() {
             entry.wake_at = None;
             queue_deadline(&mut self.deadlines, entry, &self.app, self.grace_until);

@@ -7,7 +7,11 @@ mod recovery;
 mod silence;
 mod upkeep;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot};
 use watchkeep_core::{
@@ -28,6 +32,7 @@ use super::{
     deadlines::Deadlines,
     decide::{Context, Decision, admit, decide},
     hosts::{HostEntry, Schemas},
+    incidents::{Incidents, RoundChanges},
     metrics::{Metrics, Reason},
     pulse::Pulse,
     rebuild,
@@ -80,6 +85,7 @@ struct Round {
     /// When the newest batch of the round arrived.
     newest_arrival: Option<UnixMillis>,
     writes: Writes,
+    incidents: RoundChanges,
     /// Hosts about which pages show something else after it.
     live: Vec<HostId>,
 }
@@ -94,6 +100,11 @@ pub struct Pipeline {
     hosts: HashMap<HostId, HostEntry>,
     schemas: Schemas,
     deadlines: Deadlines,
+    /// Hosts whose silence deadline has passed and that are not decided on yet.
+    waiting: BTreeSet<HostId>,
+    /// More could be decided on than one round takes.
+    has_more: bool,
+    incidents: Incidents,
     /// No host is called silent before this instant.
     grace_until: UnixMillis,
     pulse: Arc<Pulse>,
@@ -160,6 +171,9 @@ impl Pipeline {
     }
 
     fn wait(&self) -> Duration {
+        if self.has_more && !self.is_recovering() {
+            return Duration::ZERO;
+        }
         let next = if self.is_recovering() {
             self.recovery_at()
         } else {
@@ -179,6 +193,7 @@ impl Pipeline {
             now: self.app.clock.now(),
             newest_arrival: None,
             writes: Writes::default(),
+            incidents: RoundChanges::default(),
             live: Vec::with_capacity(arrivals.len()),
         };
         let mut replies: Vec<Reply> = Vec::with_capacity(arrivals.len());
@@ -195,9 +210,7 @@ impl Pipeline {
                 from: &from,
                 trust: &trust,
             };
-            let answer = self
-                .one(host, (origin, at), &batch, &mut round.writes)
-                .await;
+            let answer = self.one(host, (origin, at), &batch, &mut round).await;
             if matches!(answer, Ok(_) | Err(NotTaken::Quarantined)) {
                 round.live.push(host);
             }
@@ -212,6 +225,9 @@ impl Pipeline {
         if self.alive(round.now, &mut round.writes) == Liveness::Unbroken {
             self.judge_silence(&mut round);
         }
+        let is_listening = round.now >= self.grace_until;
+        let incidents = std::mem::take(&mut round.incidents);
+        round.writes.incidents = self.incidents.writes(round.now, is_listening, incidents);
         self.checkpoint(&mut round.writes);
         self.write(round, replies).await
     }
@@ -227,14 +243,15 @@ impl Pipeline {
         }
         let begun = tokio::time::Instant::now();
         match commit(&self.app, &self.held, &writes, now).await {
-            Ok(touched) => {
+            Ok(done) => {
                 self.metrics.commit_s.observe(begun.elapsed().as_secs_f64());
                 self.metrics.rounds.inc();
                 self.metrics.frames.inc_by(writes.heartbeats.len() as u64);
                 self.committed(now, &writes);
+                self.incidents.committed(&done.incidents);
                 answer(replies);
                 self.publish(live);
-                for ticket in touched {
+                for ticket in done.tickets {
                     self.app.live.hint(Hint::Ticket(ticket.uuid()));
                 }
                 Ok(())
@@ -250,7 +267,7 @@ impl Pipeline {
         host: HostId,
         (origin, at): (Origin<'_>, UnixMillis),
         batch: &Batch,
-        writes: &mut Writes,
+        round: &mut Round,
     ) -> Result<Ack, NotTaken> {
         if !self.hosts.contains_key(&host) {
             match rebuild::one_host(&self.app.store, host).await {
@@ -267,7 +284,7 @@ impl Pipeline {
                 }
             }
         }
-        self.learn_schemas(batch, writes);
+        self.learn_schemas(batch, &mut round.writes);
         let Some(entry) = self.hosts.get_mut(&host) else {
             return Err(NotTaken::UnknownHost);
         };
@@ -276,16 +293,19 @@ impl Pipeline {
         let mut context = Context {
             rules: &app.config.rules,
             schemas: &self.schemas,
+            is_in_incident: self.incidents.has(host),
             row_id: &mut || app.ids.next(at),
             alert_id: &mut || AlertId(app.ids.uuid(at)),
         };
         let (admission, refused) = admit(entry, batch, (origin, at), &mut context);
         if let Some(refused) = refused {
             queue_deadline(&mut self.deadlines, entry, app, self.grace_until);
-            collect(entry, admission, writes);
+            collect(entry, admission, &mut round.writes);
             return Err(refused);
         }
-        let decision = decide(entry, batch, at, &mut context);
+        let mut decision = decide(entry, batch, at, &mut context);
+        let (incidents, changes) = (&mut self.incidents, &mut decision.changes);
+        incidents.take_left(host, &entry.name, changes, &mut round.incidents);
         if !decision.heartbeats.is_empty() {
             entry.note_heard(at);
         }
@@ -298,8 +318,8 @@ impl Pipeline {
             self.metrics.rejected.get_or_create(&reason).inc();
         }
         let ack = decision.ack.clone();
-        collect(entry, admission, writes);
-        collect(entry, decision, writes);
+        collect(entry, admission, &mut round.writes);
+        collect(entry, decision, &mut round.writes);
         Ok(ack)
     }
 

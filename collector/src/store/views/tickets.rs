@@ -2,7 +2,10 @@
 
 use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
-use watchkeep_core::ids::TicketId;
+use watchkeep_core::{
+    ids::{ContractId, TicketId},
+    ledger::Interval,
+};
 use watchkeep_shared::HostId;
 
 use super::super::{Store, StoreError, row::row, tx::on_read};
@@ -41,6 +44,9 @@ const ARCHIVE: &str = tickets!(
 );
 const TICKETS_OF_HOST: &str = tickets!("WHERE t.host_id = $1 ORDER BY t.opened_at DESC LIMIT $2");
 const TICKET: &str = tickets!("WHERE t.id = $1 OR t.number = $2");
+const OUTAGE_TICKETS: &str = "SELECT number, host_id, opened_at FROM ticket \
+    WHERE contract_id = $1 AND opened_at >= $2 AND opened_at < $3 AND check_key = 'host' \
+    ORDER BY opened_at LIMIT $4";
 const NUMBER_OF: &str = "SELECT number FROM ticket WHERE id = $1";
 const TICKET_EVENTS: &str = "SELECT id, at, actor, kind, detail FROM ticket_event \
     WHERE ticket_id = $1 ORDER BY id LIMIT $2";
@@ -147,6 +153,19 @@ row! {
     }
 }
 
+row! {
+    /// A ticket about a host that was silent or rebooted.
+    #[derive(Clone, Debug)]
+    pub struct OutageTicket {
+        /// Its number.
+        pub number: i64,
+        /// The host; none for an incident of several.
+        pub host_id: Option<Uuid>,
+        /// When it was opened.
+        pub opened_at: i64,
+    }
+}
+
 /// Binds a [`TicketFilter`] to the first fourteen placeholders.
 macro_rules! filtered {
     ($query:expr, $filter:expr) => {{
@@ -222,6 +241,25 @@ pub async fn tickets_of_host(
 ) -> Result<Vec<TicketView>, StoreError> {
     Ok(on_read!(store, c => {
         query_as(TICKETS_OF_HOST).bind(host.uuid()).bind(limit as i64).fetch_all(c).await
+    })?)
+}
+
+/// Tickets of a contract about hosts that were silent or rebooted, opened within a window, oldest
+/// first.
+pub async fn outage_tickets(
+    store: &Store,
+    contract: ContractId,
+    window: Interval,
+    limit: usize,
+) -> Result<Vec<OutageTicket>, StoreError> {
+    Ok(on_read!(store, c => {
+        query_as(OUTAGE_TICKETS)
+            .bind(contract.uuid())
+            .bind(window.from.0)
+            .bind(window.to.0)
+            .bind(limit as i64)
+            .fetch_all(c)
+            .await
     })?)
 }
 

@@ -167,19 +167,18 @@ pub(crate) async fn set_password(
 ) -> Result<Response, WebError> {
     let web = &ctx.web;
     let mut page = password_form(&ctx, form.next.clone()).await?;
-    let address = format!("password of {}", ctx.viewer.login);
+    // Whoever has the session may guess its password no faster than at the sign-in.
     if web
-        .limiter
-        .wait(&address, &ctx.viewer.login, ctx.now)
+        .limits
+        .take_for(&ctx.viewer.token_sha256, ctx.now)
         .is_some()
     {
-        page.current_error = "Too many wrong tries. Wait ten minutes.";
+        page.current_error = "Too many attempts. Wait a few minutes.";
         return refused(&page);
     }
     let user = people::user_by_login(&web.app.store, &ctx.viewer.login).await?;
     let hash = user.map(|user| user.password_hash);
     if !web.hasher.verify(form.current.clone(), hash).await? {
-        web.limiter.failed(&address, &ctx.viewer.login, ctx.now);
         page.current_error = "This is not your current password.";
         return refused(&page);
     }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::response::Response;
-use watchkeep_core::{ids::ContractId, ledger::Availability};
+use watchkeep_core::ids::ContractId;
 
 use crate::{
     reports,
@@ -10,9 +10,11 @@ use crate::{
     web::{
         context::{Ctx, Layout, html},
         error::WebError,
-        format,
-        pages::contract::{kind_word, month_of},
-        parts::{Pill, pill},
+        pages::contract::{
+            figures::{headline, share, target, verdict},
+            kind_word, month_of,
+        },
+        parts::Pill,
     },
 };
 
@@ -54,15 +56,16 @@ pub(crate) async fn page(ctx: Ctx) -> Result<Response, WebError> {
         } else {
             None
         };
-        let figures = report.map(|report| report.availability);
+        let month = report.map(|report| (report.availability, report.unknown_rule));
+        let totals = month.map(|(figures, rule)| (figures.totals, rule));
         rows.push(Row {
             id: contract.id.to_string(),
             kind: kind_word(&contract.kind),
             hosts: contract.hosts,
-            target: format::availability(contract.target_pct / 100.0),
-            figure: share(figures.and_then(|a| a.headline)),
-            coverage: share(figures.and_then(|a| a.coverage)),
-            state: figures.and_then(|a| verdict(&a, contract.target_pct)),
+            target: target(contract.target_pct),
+            figure: totals.map_or_else(String::new, |(totals, rule)| headline(totals, rule)),
+            coverage: share(totals.and_then(|(totals, _)| totals.coverage())),
+            state: month.and_then(|(a, _)| verdict(&a, contract.target_pct, false)),
             name: contract.name,
             client: contract.client,
         });
@@ -70,22 +73,5 @@ pub(crate) async fn page(ctx: Ctx) -> Result<Response, WebError> {
     html(&ContractsPage {
         layout: ctx.layout("contracts").await?,
         rows,
-    })
-}
-
-/// A share, or a dash where no time counts.
-pub(super) fn share(share: Option<f64>) -> String {
-    share.map_or_else(|| "–".to_owned(), format::availability)
-}
-
-/// Whether the promise holds: for sure, not at all, or it depends on what is unknown.
-pub(super) fn verdict(figures: &Availability, target_pct: f64) -> Option<Pill> {
-    let (low, high) = (figures.a_min? * 100.0, figures.a_max? * 100.0);
-    Some(if low >= target_pct {
-        pill("ok", "check", "Target met")
-    } else if high < target_pct {
-        pill("crit", "crit", "Target missed")
-    } else {
-        pill("warn", "unknown", "Not proven")
     })
 }

@@ -5,7 +5,7 @@ use axum::{
     Extension, Form,
     extract::{Query, State},
     http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Redirect, Response},
+    response::{AppendHeaders, IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
 
@@ -16,7 +16,8 @@ use crate::{
         context::{Ctx, html},
         error::{OWN_BODY, WebError},
         format,
-        session::{self, Fresh, Theme, Viewer},
+        limit::Attempt,
+        session::{self, Device, Fresh, Theme, Viewer},
         unsent::Unsent,
     },
 };
@@ -100,11 +101,19 @@ pub(crate) async fn submit(
     Form(form): Form<Credentials>,
 ) -> Result<Response, WebError> {
     let now = web.app.clock.now();
-    let address = session::address(peer.as_deref());
+    let from = session::address(&web, peer.as_deref(), &headers);
     let login: String = form.login.trim().chars().take(MAX_LOGIN_BYTES).collect();
-    if let Some(wait) = web.limiter.wait(&address, &login, now) {
+    let user = people::user_by_login(&web.app.store, &login).await?;
+    let user = user.filter(|user| user.disabled_at.is_none());
+    let device = known_device(&web, user.as_ref(), &headers).await?;
+    let attempt = Attempt {
+        from,
+        login: &login,
+        device: device.as_deref(),
+    };
+    if let Some(wait) = web.limits.take(&attempt, now) {
         let text = format!(
-            "Too many failed sign-ins. Try again in {}.",
+            "Too many attempts to sign in. Try again in {}.",
             format::span(wait)
         );
         let mut refused = again(&headers, &form, StatusCode::TOO_MANY_REQUESTS, text)?;
@@ -112,20 +121,31 @@ pub(crate) async fn submit(
         refused.headers_mut().insert(header::RETRY_AFTER, seconds);
         return Ok(refused);
     }
-    let user = people::user_by_login(&web.app.store, &login).await?;
-    let user = user.filter(|user| user.disabled_at.is_none());
     let hash = user.as_ref().map(|user| user.password_hash.clone());
     let right = web.hasher.verify(form.password.clone(), hash).await?;
     let Some(user) = user.filter(|_| right) else {
-        web.limiter.failed(&address, &login, now);
-        log(&web, &login, "sign_in_failed", &address).await?;
+        log(&web, &login, "sign_in_failed", &from.to_string()).await?;
         let text = "Wrong user name or password.".to_owned();
         return again(&headers, &form, StatusCode::UNAUTHORIZED, text);
     };
-    web.limiter.succeeded(&login);
     let fresh = Fresh::new();
-    open_session(&web, &user, &fresh, &address, &headers).await?;
-    let cookie = [(header::SET_COOKIE, fresh.cookie())];
+    let new_device = device.is_none().then(Device::new);
+    let opened = Opened {
+        user: &user,
+        fresh: &fresh,
+        from: &from.to_string(),
+        device: device
+            .as_deref()
+            .or(new_device.as_ref().map(|new| &*new.sha256)),
+    };
+    open_session(&web, &opened, &headers).await?;
+    let cookies = [Some(fresh.cookie()), new_device.map(|new| new.cookie)];
+    let cookie = AppendHeaders(
+        cookies
+            .into_iter()
+            .flatten()
+            .map(|one| (header::SET_COOKIE, one)),
+    );
     if user.must_change {
         let to = format::link("/account/password", &[("next", &form.next)]);
         return Ok((cookie, Redirect::to(&to)).into_response());
@@ -155,13 +175,31 @@ fn again(
     Ok((status, [(OWN_BODY, "1")], html(&page)?).into_response())
 }
 
-async fn open_session(
+/// The digest of the browser's device cookie, if this person has signed in from it before.
+async fn known_device(
     web: &Web,
-    user: &people::User,
-    fresh: &Fresh,
-    address: &str,
+    user: Option<&people::User>,
     headers: &HeaderMap,
-) -> Result<(), WebError> {
+) -> Result<Option<Vec<u8>>, WebError> {
+    let (Some(user), Some(sha256)) = (user, Device::sha256_of(headers)) else {
+        return Ok(None);
+    };
+    let since = web.app.clock.now() - session::DEVICE_LIFE;
+    let known = people::is_known_device(&web.app.store, user.id(), &sha256, since).await?;
+    Ok(known.then_some(sha256))
+}
+
+/// A session about to be opened.
+struct Opened<'a> {
+    user: &'a people::User,
+    fresh: &'a Fresh,
+    from: &'a str,
+    /// The browser's digest.
+    device: Option<&'a [u8]>,
+}
+
+async fn open_session(web: &Web, new: &Opened<'_>, headers: &HeaderMap) -> Result<(), WebError> {
+    let (user, fresh, address) = (new.user, new.fresh, new.from);
     let now = web.app.clock.now();
     let agent = headers
         .get(header::USER_AGENT)
@@ -183,6 +221,9 @@ async fn open_session(
         expires_at: now + session::ABSOLUTE,
     };
     people::create_session(&mut tx, &opened).await?;
+    if let Some(device) = new.device {
+        people::put_device(&mut tx, user.id(), device, now).await?;
+    }
     let line = people::Audit {
         id: web.app.ids.next(now),
         at: now,

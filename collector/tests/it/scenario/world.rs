@@ -32,6 +32,8 @@ use crate::support::{Bench, NOW, place};
 
 /// How far the clock moves at a time.
 const STEP: DurationMs = DurationMs::from_secs(1);
+/// The site that [`place`] makes.
+const FIRST_SITE: &str = "Oven";
 /// How long a claimed message is ours.
 const LEASE: DurationMs = DurationMs::from_mins(5);
 
@@ -103,8 +105,7 @@ impl World {
 
     /// Enrols a machine at the site; its agent begins to beat at once.
     pub(crate) async fn host(&mut self, name: &str) -> Host {
-        let site = fleet::sites(&self.app.store).await.unwrap()[0].id.into();
-        self.enrol(site, name).await
+        self.host_at(FIRST_SITE, name).await
     }
 
     /// Enrols a machine at another site of the same client, made if it is missing.

@@ -1,5 +1,6 @@
 //! The pages and their API in process, as a browser sees them.
 
+mod contracts;
 mod hosts;
 mod pages;
 mod sessions;
@@ -74,7 +75,7 @@ impl Answer {
 
 impl Browser {
     fn new(bench: &Bench) -> Self {
-        let router = web::router(bench.app.clone());
+        let router = web::router(bench.app.clone()).unwrap();
         Self {
             router,
             cookie: String::new(),

@@ -273,24 +273,8 @@ fn parse_duration(text: &str) -> Option<DurationMs> {
 fn closest<'w>(found: &str, words: &[&'w str]) -> Option<&'w str> {
     words
         .iter()
-        .map(|word| (distance(found, word), *word))
+        .map(|word| (strsim::levenshtein(found, word), *word))
         .filter(|(distance, word)| *distance <= (word.len().max(found.len()) / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)
-}
-
-/// Levenshtein distance in characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -1,6 +1,9 @@
 //! One contract and month: the figure with both bounds, the uptime calendar, hosts, outages, link
 //! incidents; the same as JSON and CSV.
 
+pub(super) mod figures;
+mod outages;
+
 use askama::Template;
 use axum::{
     extract::{Path, Query},
@@ -11,13 +14,13 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::Deserialize;
 use watchkeep_core::{
     ids::ContractId,
-    ledger::{ContractClass, DayCell, DayClass, HostReport, MonthReport, UnknownRule},
+    ledger::{HostReport, Interval, MonthReport, UnknownRule},
 };
 use watchkeep_shared::{DurationMs, UnixMillis};
 
-use super::{
-    contracts::{share, verdict},
-    host::state_word,
+use self::{
+    figures::{Day, day, headline, share, target, verdict},
+    outages::{LISTED, OutageRow, outages},
 };
 use crate::{
     reports::{self, ReportError},
@@ -26,12 +29,14 @@ use crate::{
         context::{Ctx, Layout, html},
         error::WebError,
         format,
-        parts::{Pill, Time, pill},
+        parts::{Pill, Time, TimeText},
     },
 };
 
-/// Outages and link incidents that the page lists; the files have all.
-const LISTED: usize = 40;
+/// Tickets that are looked through for those of a month's outages.
+const TICKETS: usize = 2_000;
+/// Late heartbeats amend a month for so long after its end.
+const PROVISIONAL_FOR: DurationMs = DurationMs::from_hours(7 * 24);
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Wanted {
@@ -54,6 +59,11 @@ struct ContractPage {
     before: String,
     after: Option<String>,
     running: bool,
+    /// Whether the figures can still change.
+    standing: String,
+    provider: String,
+    made_at: TimeText,
+    excluded: bool,
     state: Option<Pill>,
     headline: String,
     target: String,
@@ -70,16 +80,6 @@ struct ContractPage {
     links: Vec<LinkRow>,
 }
 
-struct Day {
-    number: String,
-    class: &'static str,
-    icon: &'static str,
-    text: String,
-    /// For narrow screens.
-    short: String,
-    title: String,
-}
-
 struct HostRow {
     id: String,
     name: String,
@@ -91,21 +91,10 @@ struct HostRow {
     unknown: String,
 }
 
-struct OutageRow {
-    host: String,
-    host_id: String,
-    from: Time,
-    length: String,
-    state: Pill,
-    cause: String,
-    ongoing: bool,
-    at: UnixMillis,
-}
-
 struct LinkRow {
     host: String,
     host_id: String,
-    from: Time,
+    from: TimeText,
     length: String,
     frames: u64,
 }
@@ -154,9 +143,15 @@ pub(crate) async fn page(
 ) -> Result<Response, WebError> {
     let (contract, report) = report(&ctx, &id, &wanted.month).await?;
     let figures = report.availability;
+    let totals = figures.totals;
+    let rule = report.unknown_rule;
+    let zone = TimeZone::get(&report.zone).unwrap_or(TimeZone::UTC);
     let first = Date::strptime("%Y-%m-%d", format!("{}-01", report.month))
         .map_err(|error| WebError::Internal(error.to_string()))?;
-    let (outages, more_outages) = outages(&ctx, &report);
+    let store = &ctx.web.app.store;
+    let contract_id = ContractId(contract.id);
+    let tickets = views::outage_tickets(store, contract_id, report.window, TICKETS).await?;
+    let (outages, more_outages) = outages(&ctx, &report, &zone, &tickets);
     let running = ctx.now < report.window.to;
     html(&ContractPage {
         layout: ctx.layout("contracts").await?,
@@ -164,28 +159,49 @@ pub(crate) async fn page(
         client: contract.client,
         kind: kind_word(&contract.kind),
         zone: report.zone.clone(),
-        rule: rule_text(report.unknown_rule),
+        rule: rule_text(rule),
         month_name: first.strftime("%B %Y").to_string(),
         before: step(first, -1),
         after: (!running).then(|| step(first, 1)),
         running,
-        state: verdict(&figures, contract.target_pct),
-        headline: share(figures.headline),
-        target: format::availability(contract.target_pct / 100.0),
-        low: share(figures.a_min),
-        high: share(figures.a_max),
-        coverage: share(figures.coverage),
-        down: format::span(DurationMs(figures.totals.down_ms)),
-        unknown: format::span(DurationMs(figures.totals.unknown_ms)),
+        standing: standing(&ctx, report.window, &zone),
+        provider: ctx.web.app.config.web.provider.clone(),
+        made_at: ctx.time(ctx.now.0).zoned(&zone),
+        excluded: totals.excluded_ms > 0,
+        state: verdict(&figures, contract.target_pct, !running),
+        headline: headline(totals, rule),
+        target: target(contract.target_pct),
+        low: share(totals.a_min()),
+        high: share(totals.a_max()),
+        coverage: share(totals.coverage()),
+        down: format::span(DurationMs(totals.down_ms)),
+        unknown: format::span(DurationMs(totals.unknown_ms)),
         blanks: vec![(); usize::try_from(first.weekday().to_monday_zero_offset()).unwrap_or(0)],
-        days: report.days.iter().map(day).collect(),
-        hosts: report.hosts.iter().map(host_row).collect(),
+        days: report.days.iter().map(|cell| day(cell, rule)).collect(),
+        hosts: report
+            .hosts
+            .iter()
+            .map(|host| host_row(host, rule))
+            .collect(),
         outages,
         more_outages,
-        links: links(&ctx, &report),
+        links: links(&ctx, &report, &zone),
         month: report.month,
         id,
     })
+}
+
+/// Whether a month's figures can still change, for people.
+fn standing(ctx: &Ctx, window: Interval, zone: &TimeZone) -> String {
+    let final_at = window.to + PROVISIONAL_FOR;
+    if ctx.now < window.to {
+        "Provisional: the month is not over".to_owned()
+    } else if ctx.now < final_at {
+        let until = format::zoned(final_at, zone);
+        format!("Provisional: late heartbeats are accepted until {until}")
+    } else {
+        "Final".to_owned()
+    }
 }
 
 fn step(first: Date, months: i32) -> String {
@@ -201,109 +217,28 @@ const fn rule_text(rule: UnknownRule) -> &'static str {
     }
 }
 
-fn day(cell: &DayCell) -> Day {
-    let totals = cell.totals;
-    let share = |part: i64| part as f64 / totals.counted_ms().max(1) as f64;
-    let up = format::availability(share(totals.up_ms));
-    let short = format::short_share(share(totals.up_ms));
-    let number = cell
-        .date
-        .rsplit('-')
-        .next()
-        .unwrap_or_default()
-        .trim_start_matches('0')
-        .to_owned();
-    let spans = |name: &str, ms: i64| {
-        if ms == 0 {
-            String::new()
-        } else {
-            format!(", {} {name}", format::span(DurationMs(ms)))
-        }
-    };
-    let (class, icon, text, word) = match cell.class {
-        DayClass::Up => ("up", "up", "100 %".to_owned(), "up all day"),
-        DayClass::Down => ("down", "crit", up, "outage"),
-        DayClass::Unknown => ("unknown", "unknown", up, "partly unknown"),
-        DayClass::Excluded => (
-            "none",
-            "pause",
-            "excluded".to_owned(),
-            "excluded by agreement",
-        ),
-        DayClass::NotCounted => ("none", "", "–".to_owned(), "not counted"),
-        DayClass::Future => ("none", "", String::new(), "not yet"),
-    };
-    let title = format!(
-        "{}: {word}{}{}{}",
-        cell.date,
-        spans("down", totals.down_ms),
-        spans("unknown", totals.unknown_ms),
-        spans("excluded", totals.excluded_ms),
-    );
-    Day {
-        number,
-        class,
-        icon,
-        short: if text.ends_with('%') {
-            short
-        } else {
-            String::new()
-        },
-        text,
-        title,
-    }
-}
-
-fn host_row(host: &HostReport) -> HostRow {
-    let figures = host.availability;
+fn host_row(host: &HostReport, rule: UnknownRule) -> HostRow {
+    let totals = host.availability.totals;
     HostRow {
         id: host.host.to_string(),
         name: host.name.clone(),
-        headline: share(figures.headline),
-        low: share(figures.a_min),
-        high: share(figures.a_max),
-        coverage: share(figures.coverage),
-        down: format::span(DurationMs(figures.totals.down_ms)),
-        unknown: format::span(DurationMs(figures.totals.unknown_ms)),
+        headline: headline(totals, rule),
+        low: share(totals.a_min()),
+        high: share(totals.a_max()),
+        coverage: share(totals.coverage()),
+        down: format::span(DurationMs(totals.down_ms)),
+        unknown: format::span(DurationMs(totals.unknown_ms)),
     }
 }
 
-/// All hosts' outages, newest first, and how many were left out.
-fn outages(ctx: &Ctx, report: &MonthReport) -> (Vec<OutageRow>, usize) {
-    let mut rows: Vec<OutageRow> = Vec::new();
-    for host in &report.hosts {
-        for outage in &host.outages {
-            let (tone, icon) = match outage.class {
-                ContractClass::Down => ("crit", "crit"),
-                ContractClass::Unknown => ("warn", "unknown"),
-                _ => ("idle", "info"),
-            };
-            rows.push(OutageRow {
-                host: host.name.clone(),
-                host_id: host.host.to_string(),
-                from: Time::new(outage.from, ctx.now),
-                length: format::span(DurationMs(outage.duration_ms)),
-                state: pill(tone, icon, state_word(outage.state)),
-                cause: outage.cause_text.clone(),
-                ongoing: outage.ongoing,
-                at: outage.from,
-            });
-        }
-    }
-    rows.sort_by_key(|row| std::cmp::Reverse(row.at));
-    let more = rows.len().saturating_sub(LISTED);
-    rows.truncate(LISTED);
-    (rows, more)
-}
-
-fn links(ctx: &Ctx, report: &MonthReport) -> Vec<LinkRow> {
+fn links(ctx: &Ctx, report: &MonthReport, zone: &TimeZone) -> Vec<LinkRow> {
     let mut rows: Vec<(UnixMillis, LinkRow)> = Vec::new();
     for host in &report.hosts {
         for link in &host.link_incidents {
             let row = LinkRow {
                 host: host.name.clone(),
                 host_id: host.host.to_string(),
-                from: Time::new(link.from, ctx.now),
+                from: Time::new(link.from, ctx.now).zoned(zone),
                 length: format::span(link.to.since(link.from)),
                 frames: link.frames_late,
             };
