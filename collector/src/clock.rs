@@ -94,10 +94,12 @@ impl Clock {
 
     fn move_hands(&self, change: impl FnOnce(&mut Reading, UnixMillis)) {
         let mut source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = source.line.now();
-        if let Some(hands) = &mut source.hands {
-            change(hands, now);
-        }
+        let Some(mut hands) = source.hands else {
+            return;
+        };
+        let now = source.line.advance(hands);
+        change(&mut hands, now);
+        source.hands = Some(hands);
     }
 
     fn read<T>(&self, result: impl FnOnce(&mut TimeLine) -> T) -> T {
@@ -118,4 +120,36 @@ fn read_system() -> Reading {
 fn micros(clock: ClockId) -> i64 {
     let time = clock_gettime(clock);
     time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_shows_what_it_was_set_to() {
+        let start = UnixMillis(1_800_000_000_000);
+        let clock = Clock::manual(start);
+        for second in 1..=10 {
+            clock.set(start + DurationMs::from_secs(second));
+        }
+        assert_eq!(clock.now(), start + DurationMs::from_secs(10));
+        clock.set(start + DurationMs::from_secs(4));
+        assert_eq!(clock.now(), start + DurationMs::from_secs(10));
+        assert_eq!(clock.ahead_of_wall(), DurationMs::from_secs(6));
+        assert!(
+            clock
+                .problem()
+                .is_some_and(|text| text.contains("6 s behind"))
+        );
+        clock.step_wall(DurationMs::from_secs(6));
+        assert_eq!(clock.problem(), None);
+    }
+
+    #[test]
+    fn the_systems_clock_is_near_the_wall_clock() {
+        let clock = Clock::system();
+        assert!(clock.now().0 > 1_700_000_000_000);
+        assert_eq!(clock.problem(), None);
+    }
 }

@@ -124,6 +124,18 @@ impl Live {
         }
     }
 
+    /// Removes hosts that were retired, and tells open pages.
+    pub fn remove(&self, gone: &[HostId]) {
+        let mut hosts = self
+            .hosts
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        for id in gone {
+            hosts.remove(id);
+            self.hint(Hint::Host(*id));
+        }
+    }
+
     /// Tells open pages that something changed.
     pub fn hint(&self, hint: Hint) {
         // No page is open: nobody needs the hint.

@@ -22,6 +22,14 @@ CREATE UNIQUE INDEX incident_open ON incident (scope) WHERE ended_at IS NULL;
 ALTER TABLE host ADD COLUMN revoked_at BIGINT;
 UPDATE host SET revoked_at = (SELECT MAX(c.revoked_at) FROM certificate c WHERE c.host_id = host.id)
     WHERE NOT EXISTS (SELECT 1 FROM certificate c WHERE c.host_id = host.id AND c.revoked_at IS NULL);
+-- Hosts that were retired, revoked or enrolled again and that the pipeline has not looked at since.
+CREATE TABLE host_change (
+    host_id  UUID PRIMARY KEY REFERENCES host (id),
+    version  BIGINT NOT NULL  -- grows with each change that comes before the pipeline's look
+);
+INSERT INTO host_change (host_id, version) SELECT host.id, 1 FROM host
+    WHERE (retired_at IS NOT NULL OR revoked_at IS NOT NULL)
+    AND EXISTS (SELECT 1 FROM alert WHERE alert.host_id = host.id AND alert.cleared_at IS NULL);
 
 -- The uptime record.
 

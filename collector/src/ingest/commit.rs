@@ -45,6 +45,8 @@ pub(super) struct Writes {
     pub(super) quarantined: Vec<(HostId, UnixMillis)>,
     /// What changes about incidents.
     pub(super) incidents: Vec<IncidentWrites>,
+    /// Changes by people that the round follows.
+    pub(super) host_changes: Vec<fleet::HostChange>,
     /// Renew the leases and note that the collector is alive.
     pub(super) alive: bool,
 }
@@ -59,6 +61,7 @@ impl Writes {
             && self.states.is_empty()
             && self.quarantined.is_empty()
             && self.incidents.is_empty()
+            && self.host_changes.is_empty()
             && !self.alive
     }
 }
@@ -118,6 +121,9 @@ pub(super) async fn commit(
     }
     for (host, since) in &writes.quarantined {
         fleet::set_quarantine(&mut tx, *host, Some(*since)).await?;
+    }
+    for change in &writes.host_changes {
+        fleet::drop_change(&mut tx, *change).await?;
     }
     heartbeats::put_states(&mut tx, &writes.states, now).await?;
     tx.commit().await?;

@@ -105,6 +105,10 @@ pub(super) fn admit(
     };
     tracing::warn!(host.id = %entry.id, "{} is quarantined: {detail}", entry.name);
     decision.quarantined = Some(at);
+    // It is heard, twice.
+    entry.state.overdue = false;
+    let changes = alerts::clear_silent(&mut entry.alerts, at);
+    decision.changes.extend(changes);
     decision.events.push(NewEvent {
         id: (context.row_id)(),
         host: entry.id,

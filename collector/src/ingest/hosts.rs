@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use watchkeep_core::{
     alerts::HostAlerts,
+    authority::HostTrust,
     host::HostState,
     ids::{ClientId, ContractId, SiteId},
     rules::{Resolved, RulePack},
@@ -45,6 +46,8 @@ pub(super) struct HostEntry {
     /// The last arrival that is not in `state`: of late frames, or of a batch that was answered
     /// "busy". Not written: after a restart there is a grace period.
     pub(super) heard_at: Option<UnixMillis>,
+    /// Since when all its certificates are revoked: it is not judged until it enrols again.
+    pub(super) revoked_at: Option<UnixMillis>,
     /// When it was called silent, while it is.
     pub(super) silent_at: Option<UnixMillis>,
     /// The entry of the deadline heap that counts.
@@ -87,12 +90,28 @@ impl HostEntry {
 
     /// When the host becomes silent unless it is heard before. See [`HostState::silence_deadline`].
     pub(super) fn silence_deadline(&self, silence: Silence) -> Option<UnixMillis> {
+        if self.revoked_at.is_some() {
+            return None;
+        }
         let deadline = self
             .state
             .silence_deadline(silence.after(), silence.announced())?;
         let last = self.state.last?.arrived_at;
         let heard_later = self.heard_at.map_or(0, |at| at.since(last).0.max(0));
         Some(deadline + DurationMs(heard_later))
+    }
+
+    /// Whether a batch may be taken in, by the certificate that it came with. One that was issued
+    /// after the revocation ends it.
+    pub(super) fn is_accepted(&mut self, trust: &HostTrust) -> bool {
+        // Certificates are dated to the second.
+        let is_revoked = self
+            .revoked_at
+            .is_some_and(|at| trust.issued_at + DurationMs(999) < at);
+        if !is_revoked {
+            self.revoked_at = None;
+        }
+        !is_revoked
     }
 
     /// The host was heard, though nothing of it was added to its state.

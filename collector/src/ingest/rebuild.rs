@@ -61,13 +61,19 @@ pub(super) async fn one_host(store: &Store, id: HostId) -> Result<Option<HostEnt
     let row = fleet::host(store, id)
         .await?
         .filter(|row| row.retired_at.is_none());
-    let Some(mut entry) = row.map(fresh) else {
-        return Ok(None);
-    };
-    if let Some(row) = heartbeats::state_of(store, id).await? {
+    match row {
+        Some(row) => entry_of(store, row).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// One host with its written state.
+pub(super) async fn entry_of(store: &Store, row: HostRow) -> Result<HostEntry, StoreError> {
+    let mut entry = fresh(row);
+    if let Some(row) = heartbeats::state_of(store, entry.id).await? {
         restore(&mut entry, &row)?;
     }
-    Ok(Some(entry))
+    Ok(entry)
 }
 
 /// Reads what the states do not hold, from the oldest state on. An overdue host has no rows after its
@@ -142,6 +148,7 @@ fn fresh(row: HostRow) -> HostEntry {
         values_at: UnixMillis(0),
         rejected: 0,
         heard_at: None,
+        revoked_at: row.revoked_at.map(UnixMillis),
         silent_at: None,
         wake_at: None,
     }

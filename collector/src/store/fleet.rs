@@ -54,6 +54,10 @@ const SITES: &str = "SELECT site.id, site.client_id, site.contract_id, site.name
     ORDER BY site.name";
 const SITE_BY_NAME: &str = "SELECT id FROM site WHERE name = $1";
 const SET_QUARANTINE: &str = "UPDATE host SET quarantined_at = $2 WHERE id = $1";
+const NOTE_CHANGE: &str = "INSERT INTO host_change (host_id, version) VALUES ($1, 1) \
+    ON CONFLICT (host_id) DO UPDATE SET version = host_change.version + 1";
+const CHANGES: &str = "SELECT host_id, version FROM host_change ORDER BY host_id LIMIT $1";
+const DROP_CHANGE: &str = "DELETE FROM host_change WHERE host_id = $1 AND version = $2";
 const SET_REVOKED: &str = "UPDATE host SET revoked_at = $2 WHERE id = $1";
 const IS_QUARANTINED: &str =
     "SELECT COUNT(*) FROM host WHERE id = $1 AND quarantined_at IS NOT NULL";
@@ -223,6 +227,7 @@ pub async fn set_revoked(
     host: HostId,
     since: Option<UnixMillis>,
 ) -> Result<(), StoreError> {
+    note_change(tx, host).await?;
     on_tx!(tx, c => sqlx::query(SET_REVOKED)
         .bind(host.uuid())
         .bind(since.map(|at| at.0))
@@ -237,12 +242,47 @@ pub async fn is_quarantined(tx: &mut Tx, host: HostId) -> Result<bool, StoreErro
     Ok(count > 0)
 }
 
-/// Retires a host.
+/// Retires a host. The pipeline ends its alerts and tickets when it looks next.
 pub async fn retire_host(tx: &mut Tx, host: HostId, now: UnixMillis) -> Result<bool, StoreError> {
+    note_change(tx, host).await?;
     Ok(
         on_tx!(tx, c => sqlx::query(RETIRE_HOST).bind(host.uuid()).bind(now.0)
         .execute(c).await.map(|done| done.rows_affected() > 0))?,
     )
+}
+
+/// A host that was retired, revoked or enrolled again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostChange {
+    /// The host.
+    pub host: HostId,
+    /// Which of its changes this is.
+    version: i64,
+}
+
+async fn note_change(tx: &mut Tx, host: HostId) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(NOTE_CHANGE).bind(host.uuid()).execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Hosts that the pipeline has to look at, some at a time.
+pub async fn changes(store: &Store, limit: usize) -> Result<Vec<HostChange>, StoreError> {
+    let rows: Vec<(Uuid, i64)> = on_read!(store, c => sqlx::query_as(CHANGES)
+        .bind(limit as i64).fetch_all(c).await)?;
+    Ok(rows
+        .into_iter()
+        .map(|(host, version)| HostChange {
+            host: HostId(host),
+            version,
+        })
+        .collect())
+}
+
+/// The pipeline looked at a host; a later change of it stays.
+pub async fn drop_change(tx: &mut Tx, change: HostChange) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(DROP_CHANGE).bind(change.host.uuid()).bind(change.version)
+        .execute(c).await.map(drop))?;
+    Ok(())
 }
 
 /// All hosts, retired ones too.

@@ -52,7 +52,7 @@ macro_rules! alerts {
     };
 }
 const FIRING: &str = alerts!(
-    "WHERE a.cleared_at IS NULL ORDER BY CASE a.severity WHEN 'critical' THEN 0 \
+    "WHERE a.cleared_at IS NULL AND h.retired_at IS NULL ORDER BY CASE a.severity WHEN 'critical' THEN 0 \
      WHEN 'warning' THEN 1 ELSE 2 END, a.raised_at DESC LIMIT $1"
 );
 const ALERTS_OF_HOST: &str =

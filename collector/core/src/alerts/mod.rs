@@ -11,6 +11,7 @@
 //! This module never decides about tickets or pages ([`crate::tickets`]) and keeps no history.
 //! It can't fail: what it cannot judge stays as it is.
 
+mod ending;
 mod entry;
 mod host;
 mod logs;
@@ -28,6 +29,7 @@ use crate::{
 };
 
 pub use self::{
+    ending::{Unwatched, end_all},
     entry::AlertState,
     host::{
         Condition, Reboot, Silence, Skew, clear_silent, evaluate_skew, raise_clock_step,

@@ -111,6 +111,7 @@ pub fn detail(joined: &Names, linked: &[String]) -> String {
 pub fn over(incident: &Incident, now: UnixMillis) -> String {
     let took = duration(DurationMs(now.since(incident.opened_at).0.max(0)));
     match incident.total {
+        0 => format!("none of its hosts is watched any more, after {took}"),
         1 => format!("the host is back after {took}"),
         total => format!("all {total} hosts are back after {took}"),
     }

@@ -189,11 +189,7 @@ impl Incidents {
         let Some(member) = self.members.get(&host).copied() else {
             return;
         };
-        let ends = |change: &AlertChange| matches!(change, AlertChange::Cleared(cleared) if cleared.alert == member.alert);
-        let Some(at) = alert_changes.iter().position(ends) else {
-            return;
-        };
-        let AlertChange::Cleared(cleared) = alert_changes.remove(at) else {
+        let Some(cleared) = take_cleared(alert_changes, member.alert) else {
             return;
         };
         self.members.remove(&host);
@@ -203,6 +199,25 @@ impl Incidents {
             active.back.add(name);
         }
         changes.of(member.scope).left.push(cleared);
+    }
+
+    /// A host that is no longer watched is no part of an incident any more.
+    pub(super) fn withdraw(
+        &mut self,
+        host: HostId,
+        alert_changes: &mut Vec<AlertChange>,
+        changes: &mut RoundChanges,
+    ) {
+        let Some(member) = self.members.remove(&host) else {
+            return;
+        };
+        if let Some(active) = self.open.get_mut(&member.scope) {
+            active.incident.away = active.incident.away.saturating_sub(1);
+            active.incident.total = active.incident.total.saturating_sub(1);
+        }
+        if let Some(cleared) = take_cleared(alert_changes, member.alert) {
+            changes.of(member.scope).left.push(cleared);
+        }
     }
 
     /// What this round writes about incidents.
@@ -242,6 +257,16 @@ impl Incidents {
             }
         }
         self.open.retain(|_, active| active.incident.away > 0);
+    }
+}
+
+/// Takes the end of an alert out of a host's changes.
+fn take_cleared(changes: &mut Vec<AlertChange>, alert: AlertId) -> Option<Cleared> {
+    let ends = |change: &AlertChange| matches!(change, AlertChange::Cleared(cleared) if cleared.alert == alert);
+    let at = changes.iter().position(ends)?;
+    match changes.remove(at) {
+        AlertChange::Cleared(cleared) => Some(cleared),
+        AlertChange::Raised(_) => None,
     }
 }
 

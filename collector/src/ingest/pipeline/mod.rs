@@ -2,6 +2,7 @@
 //! decisions need no locks.
 
 mod begin;
+mod changes;
 mod hold_up;
 mod recovery;
 mod silence;
@@ -40,7 +41,11 @@ use super::{
 use crate::{
     app::App,
     live::{Hint, HostNow},
-    store::{StoreError, fleet::PARTITIONS, leases::Held},
+    store::{
+        StoreError,
+        fleet::{self, HostChange, PARTITIONS},
+        leases::Held,
+    },
 };
 
 /// How long a lease lasts unless renewed.
@@ -88,6 +93,8 @@ struct Round {
     incidents: RoundChanges,
     /// Hosts about which pages show something else after it.
     live: Vec<HostId>,
+    /// Hosts that pages no longer show after it.
+    gone: Vec<HostId>,
 }
 
 /// The pipeline.
@@ -124,6 +131,7 @@ impl Pipeline {
     pub async fn run(mut self) -> Result<(), PipelineError> {
         let stop = self.app.process.stop.clone();
         self.pulse.start(&self.app);
+        let mut changes = changes::poll(&self.app);
         let mut round = Vec::with_capacity(MAX_ROUND);
         let mut begun = tokio::time::Instant::now();
         loop {
@@ -140,7 +148,8 @@ impl Pipeline {
             begun = tokio::time::Instant::now();
             self.metrics.queued.set(self.queue.len() as i64);
             let arrivals = std::mem::take(&mut round);
-            self.round(arrivals).await?;
+            let changed = changes.try_recv().unwrap_or_default();
+            self.round(arrivals, changed).await?;
         }
         self.finish().await;
         Ok(())
@@ -155,7 +164,8 @@ impl Pipeline {
         {
             round.push(arrival);
         }
-        self.round(round).await
+        let changes = fleet::changes(&self.app.store, changes::MAX_CHANGES).await;
+        self.round(round, changes.unwrap_or_default()).await
     }
 
     /// Takes in what else arrives until `end`, up to a full round.
@@ -184,7 +194,11 @@ impl Pipeline {
     }
 
     /// One round: decide on everything that is here, commit once, answer.
-    async fn round(&mut self, arrivals: Vec<Arrival>) -> Result<(), PipelineError> {
+    async fn round(
+        &mut self,
+        arrivals: Vec<Arrival>,
+        changes: Vec<HostChange>,
+    ) -> Result<(), PipelineError> {
         if !self.recover().await? {
             self.refuse(arrivals);
             return Ok(());
@@ -195,7 +209,9 @@ impl Pipeline {
             writes: Writes::default(),
             incidents: RoundChanges::default(),
             live: Vec::with_capacity(arrivals.len()),
+            gone: Vec::new(),
         };
+        self.follow_changes(changes, &mut round).await;
         let mut replies: Vec<Reply> = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
             let Arrival {
@@ -235,7 +251,11 @@ impl Pipeline {
     /// Commits a round, and then answers.
     async fn write(&mut self, round: Round, replies: Vec<Reply>) -> Result<(), PipelineError> {
         let Round {
-            now, writes, live, ..
+            now,
+            writes,
+            live,
+            gone,
+            ..
         } = round;
         if writes.is_empty() {
             answer(replies);
@@ -251,6 +271,7 @@ impl Pipeline {
                 self.incidents.committed(&done.incidents);
                 answer(replies);
                 self.publish(live);
+                self.app.live.remove(&gone);
                 for ticket in done.tickets {
                     self.app.live.hint(Hint::Ticket(ticket.uuid()));
                 }
@@ -288,6 +309,9 @@ impl Pipeline {
         let Some(entry) = self.hosts.get_mut(&host) else {
             return Err(NotTaken::UnknownHost);
         };
+        if !entry.is_accepted(origin.trust) {
+            return Err(NotTaken::UnknownHost);
+        }
         let app = &self.app;
         entry.take_policy(&app.policies);
         let mut context = Context {
@@ -297,15 +321,18 @@ impl Pipeline {
             row_id: &mut || app.ids.next(at),
             alert_id: &mut || AlertId(app.ids.uuid(at)),
         };
-        let (admission, refused) = admit(entry, batch, (origin, at), &mut context);
+        let (mut admission, refused) = admit(entry, batch, (origin, at), &mut context);
+        let left = &mut round.incidents;
+        self.incidents
+            .take_left(host, &entry.name, &mut admission.changes, left);
         if let Some(refused) = refused {
             queue_deadline(&mut self.deadlines, entry, app, self.grace_until);
             collect(entry, admission, &mut round.writes);
             return Err(refused);
         }
         let mut decision = decide(entry, batch, at, &mut context);
-        let (incidents, changes) = (&mut self.incidents, &mut decision.changes);
-        incidents.take_left(host, &entry.name, changes, &mut round.incidents);
+        self.incidents
+            .take_left(host, &entry.name, &mut decision.changes, left);
         if !decision.heartbeats.is_empty() {
             entry.note_heard(at);
         }

@@ -69,7 +69,7 @@ impl Pipeline {
         while let Ok(arrival) = self.queue.try_recv() {
             rest.push(arrival);
         }
-        if let Err(error) = self.round(rest).await {
+        if let Err(error) = self.round(rest, Vec::new()).await {
             tracing::error!("failed to finish the queue: {error}");
             return;
         }

@@ -4,7 +4,7 @@
 use watchkeep_core::tickets::Action;
 use watchkeep_shared::{DurationMs, wire::heartbeat::ServiceStatus};
 
-use super::{World, scenarios};
+use super::{World, scenarios, world::Host};
 
 scenarios!(
     a_dead_host_pages_tier_1_then_tier_2_until_someone_answers,
@@ -15,6 +15,13 @@ scenarios!(
     a_worse_breach_after_an_acknowledgement_pages_again,
     a_handed_back_ticket_does_not_escalate,
     a_retired_host_pages_nobody,
+    a_host_retired_while_the_collector_is_down_leaves_nothing_behind,
+    a_revoked_host_is_not_silent,
+    an_incident_survives_a_restart_and_a_retired_host,
+    a_power_failure_at_a_site_is_one_incident_without_reboots,
+    a_host_that_was_silent_before_keeps_its_ticket,
+    a_resolved_incident_comes_back_with_the_next_host,
+    a_clock_that_is_set_makes_nobody_silent_and_hides_nobody,
     a_site_behind_a_dead_line_is_one_incident,
     most_of_the_fleet_at_once_is_one_incident,
 );
@@ -125,6 +132,123 @@ async fn a_retired_host_pages_nobody(mut world: World) -> World {
     world.pass(mins(10)).await;
     world.cut_power(web);
     world.pass(mins(1)).await;
+    world
+}
+
+async fn a_host_retired_while_the_collector_is_down_leaves_nothing_behind(
+    mut world: World,
+) -> World {
+    let old = world.host("old1").await;
+    world.host("web1").await;
+    world.pass(mins(1)).await;
+    world.disk(old, 98.0);
+    world.pass(mins(10)).await;
+    world.kill_collector();
+    world.pass(mins(1)).await;
+    world.retire(old).await;
+    world.pass(mins(1)).await;
+    world.start_collector().await;
+    world.pass(mins(5)).await;
+    world
+}
+
+async fn a_revoked_host_is_not_silent(mut world: World) -> World {
+    let web = world.host("web1").await;
+    let db = world.host("db1").await;
+    world.pass(mins(2)).await;
+    // One is up, one is silent already.
+    world.cut_power(db);
+    world.pass(mins(1)).await;
+    world.revoke(web).await;
+    world.revoke(db).await;
+    world.pass(mins(10)).await;
+    world
+}
+
+/// Twelve machines at a site of their own, which do not beat in step, and one elsewhere.
+async fn bergen(world: &mut World) -> Vec<Host> {
+    let mut hosts = Vec::new();
+    for n in 1..=12 {
+        hosts.push(world.host_at("Bergen", &format!("ber{n}")).await);
+        world.pass(secs(i64::from(n % 2 == 0))).await;
+    }
+    world.host("web1").await;
+    world.pass(mins(5)).await;
+    hosts
+}
+
+async fn an_incident_survives_a_restart_and_a_retired_host(mut world: World) -> World {
+    let hosts = bergen(&mut world).await;
+    world.connect(&hosts, false);
+    world.pass(mins(2)).await;
+    world.act(1, Action::Acknowledge, "Anna").await;
+    world.kill_collector();
+    world.pass(mins(2)).await;
+    world.start_collector().await;
+    world.pass(mins(5)).await;
+    world.connect(&hosts[1..], true);
+    world.pass(mins(1)).await;
+    // The last one that is missing.
+    world.retire(hosts[0]).await;
+    world.pass(mins(5)).await;
+    world
+}
+
+async fn a_power_failure_at_a_site_is_one_incident_without_reboots(mut world: World) -> World {
+    let hosts = bergen(&mut world).await;
+    for host in &hosts {
+        world.cut_power(*host);
+    }
+    world.pass(mins(4)).await;
+    for host in &hosts {
+        world.boot(*host);
+        world.pass(secs(7)).await;
+    }
+    world.pass(mins(20)).await;
+    world
+}
+
+async fn a_host_that_was_silent_before_keeps_its_ticket(mut world: World) -> World {
+    let hosts = bergen(&mut world).await;
+    world.cut_power(hosts[4]);
+    world.pass(mins(3)).await;
+    world.connect(&hosts, false);
+    world.pass(mins(3)).await;
+    world.connect(&hosts, true);
+    world.pass(mins(5)).await;
+    world.boot(hosts[4]);
+    world.pass(mins(2)).await;
+    world
+}
+
+async fn a_resolved_incident_comes_back_with_the_next_host(mut world: World) -> World {
+    let hosts = bergen(&mut world).await;
+    world.connect(&hosts[1..], false);
+    world.pass(mins(2)).await;
+    world.act(1, Action::Acknowledge, "Anna").await;
+    world.act(1, Action::Resolve, "Anna").await;
+    world.pass(mins(5)).await;
+    world.connect(&hosts[..1], false);
+    world.pass(mins(2)).await;
+    world.connect(&hosts, true);
+    world.pass(mins(5)).await;
+    world
+}
+
+async fn a_clock_that_is_set_makes_nobody_silent_and_hides_nobody(mut world: World) -> World {
+    let mut hosts = Vec::new();
+    for name in ["web1", "web2", "web3", "db1", "db2", "db3"] {
+        hosts.push(world.host(name).await);
+    }
+    world.pass(mins(5)).await;
+    for (n, minutes) in [60, 24 * 60, -10, -25 * 60].into_iter().enumerate() {
+        world.set_clock(mins(minutes));
+        world.pass(mins(3)).await;
+        world.cut_power(hosts[n]);
+        world.pass(mins(1)).await;
+        world.boot(hosts[n]);
+        world.pass(mins(3)).await;
+    }
     world
 }
 

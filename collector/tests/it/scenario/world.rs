@@ -203,7 +203,30 @@ impl World {
         tx.commit().await.unwrap();
     }
 
+    /// Revokes a host's certificates, as `host revoke` does: the collector refuses them from now on.
+    pub(crate) async fn revoke(&mut self, host: Host) {
+        let machine = &mut self.machines[host.0];
+        machine.is_retired = true;
+        let (id, text) = (
+            machine.host,
+            format!("access of {} is revoked", machine.name),
+        );
+        self.say(&text);
+        let mut tx = self.app.store.begin().await.unwrap();
+        identity::revoke_host(&mut tx, id, self.now).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
     // --- The collector ---
+
+    /// Someone sets the clock of the collector's machine.
+    pub(crate) fn set_clock(&mut self, by: DurationMs) {
+        self.say(&format!(
+            "the collector's wall clock is set by {} min",
+            by.0 / 60_000
+        ));
+        self.bench.clock.step_wall(by);
+    }
 
     /// The collector does nothing for a while (it was stopped, its disk was frozen), then goes on.
     /// Its first round finds nothing in the queue; the agents' tries come after it.
