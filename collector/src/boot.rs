@@ -350,7 +350,7 @@ fn spawn_workers(app: &App, revoked: Arc<Revoked>, channels: Channels) {
         let app = here.clone();
         async move {
             let now = app.clock.now();
-            tickets::escalate_due(&app, now).await.map(drop)
+            tickets::carry_out_due(&app, now).await.map(drop)
         }
     });
     let here = app.clone();

@@ -6,10 +6,15 @@ mod policy;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
-use watchkeep_core::{policy::Layer, rules::RulePack};
+use watchkeep_core::{
+    policy::Layer,
+    rules::RulePack,
+    tickets::{Paging, PagingSettings},
+};
 use watchkeep_shared::{
     DurationMs,
     settings::{self, Loaded},
@@ -47,6 +52,8 @@ pub struct Config {
     pub silence: Silence,
     /// What all agents are asked to watch.
     pub policy: Layer,
+    /// Who is woken for what, where no contract says otherwise.
+    pub paging: Arc<Paging>,
     /// How long history is kept.
     pub history: History,
     /// Where mail goes, if anywhere.
@@ -211,6 +218,8 @@ struct RawConfig {
     #[serde(default)]
     policy: PolicySection,
     #[serde(default)]
+    paging: PagingSettings,
+    #[serde(default)]
     history: History,
     mail: Option<Mail>,
     webhook: Option<Webhook>,
@@ -334,11 +343,13 @@ impl Config {
         let policy = std::mem::take(&mut raw.policy).into_layer();
         let wrong = policy.problems();
         problems.extend(wrong.into_iter().map(|line| format!("policy.{line}")));
+        let paging = check_paging(&raw.paging, &mut problems);
         check_ranges(&raw, &mut problems);
         match (store, rules) {
             (Some(store), Some(rules)) if problems.is_empty() => Ok(Self {
                 store,
                 rules,
+                paging: Arc::new(paging),
                 policy,
                 ignored_variables: ignored,
                 data_dir: raw.data_dir,
@@ -381,6 +392,16 @@ fn check_rules(raw: &RawConfig, problems: &mut Vec<String>) -> Option<RulePack> 
     RulePack::parse(&text)
         .map_err(|error| problems.push(format!("rules.pack: {name}: {error}")))
         .ok()
+}
+
+fn check_paging(settings: &PagingSettings, problems: &mut Vec<String>) -> Paging {
+    let zone = settings.zone.as_deref().unwrap_or("UTC");
+    Paging::default()
+        .with(settings, zone)
+        .unwrap_or_else(|error| {
+            problems.push(format!("paging.zone: {error}"));
+            Paging::default()
+        })
 }
 
 fn check_ranges(raw: &RawConfig, problems: &mut Vec<String>) {

@@ -12,6 +12,7 @@ pub mod ingest;
 mod limit;
 pub mod live;
 pub mod notify;
+pub mod paging;
 pub mod policies;
 pub mod process;
 mod repeat;

@@ -1,17 +1,22 @@
-//! Carrying out what was decided about tickets: the ticket, its timeline and its messages are
-//! written in one transaction. What to decide stands in `watchkeep_core::tickets`.
+//! Carries out what `watchkeep_core::tickets` decides: a ticket, its timeline and its messages are
+//! written in one transaction.
 
 use serde::{Deserialize, Serialize};
 use watchkeep_core::{
     ids::TicketId,
-    tickets::{Action, Actor, Applied, Intent, InvalidTransition, Ticket, apply, escalate},
+    rules::CheckKey,
+    tickets::{
+        Action, Actor, Applied, Intent, InvalidTransition, Refusal, Ticket, TicketContext, apply,
+        escalate, escalation_due_at, open_key, recheck,
+    },
 };
-use watchkeep_shared::{DurationMs, HostId, UnixMillis, metric};
+use watchkeep_shared::{DurationMs, HostId, UnixMillis};
 
 use crate::{
     app::App,
     live::Hint,
     notify::messages,
+    paging::PagingTables,
     series,
     store::{StoreError, Tx, outbox, people, tickets as rows},
 };
@@ -22,6 +27,8 @@ const EVIDENCE_SPAN: DurationMs = DurationMs::from_hours(1);
 const EVIDENCE_LOOK_BACK: DurationMs = DurationMs::from_hours(6);
 /// Most points kept with a ticket.
 const EVIDENCE_POINTS: usize = 720;
+/// How long a ticket that can't be escalated is left alone.
+const RETRY_CORRUPT: DurationMs = DurationMs::from_hours(1);
 
 /// Why an action was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +76,19 @@ pub async fn act_audited(
     let before = rows::by_id(&mut tx, ticket)
         .await?
         .ok_or(ActError::NotFound)?;
-    let applied = apply(&before, action, actor, now)?;
+    if action == Action::Reopen
+        && let Some(number) = newer_open(&mut tx, &before).await?
+    {
+        let reason = Refusal::NewerOpen { number };
+        let state = before.state;
+        return Err(InvalidTransition { state, reason }.into());
+    }
+    let paging = PagingTables::new(app).of(&mut tx, before.contract).await?;
+    let context = TicketContext {
+        now,
+        paging: &paging,
+    };
+    let applied = apply(&before, action, actor, context)?;
     write(app, &mut tx, &applied, now).await?;
     if let Some(line) = audit {
         people::audit(&mut tx, line).await?;
@@ -77,6 +96,17 @@ pub async fn act_audited(
     tx.commit().await?;
     app.live.hint(Hint::Ticket(ticket.uuid()));
     Ok(())
+}
+
+/// The number of another open ticket about the same.
+async fn newer_open(tx: &mut Tx, ticket: &Ticket) -> Result<Option<i64>, StoreError> {
+    let Some(check) = &ticket.check else {
+        return Ok(None);
+    };
+    let key = open_key(ticket.contract, ticket.host, check);
+    let newest = rows::by_key(tx, &key).await?;
+    let other = newest.filter(|newest| newest.state.is_open() && newest.id != ticket.id);
+    Ok(other.map(|newest| newest.number))
 }
 
 /// Writes a step of a ticket: the ticket, its events, its messages.
@@ -87,7 +117,7 @@ pub async fn write(
     now: UnixMillis,
 ) -> Result<(), StoreError> {
     let ticket = &applied.ticket;
-    rows::put(tx, ticket, now).await?;
+    rows::put(tx, ticket, applied.escalate_at, now).await?;
     for event in &applied.events {
         rows::insert_event(tx, app.ids.next(now), ticket.id, event).await?;
     }
@@ -106,26 +136,59 @@ pub async fn write(
     Ok(())
 }
 
-/// Escalates what is due. Returns how many tickets were.
-pub async fn escalate_due(app: &App, now: UnixMillis) -> Result<usize, StoreError> {
+/// Does what time brings: escalations, pages that waited for their hours, and the second look at
+/// tickets that were resolved while they fired. Returns how many tickets changed. One that can't be
+/// read is put off and does not hold up the others.
+pub async fn carry_out_due(app: &App, now: UnixMillis) -> Result<usize, StoreError> {
     let mut count = 0;
-    for due in rows::due(&app.store, now).await? {
-        let mut tx = app.store.begin().await?;
-        // Read again inside the transaction: someone may have acknowledged it since.
-        let Some(ticket) = rows::by_id(&mut tx, due.id).await? else {
-            continue;
-        };
-        if let Some(applied) = escalate(&ticket, now) {
-            write(app, &mut tx, &applied, now).await?;
-            count += 1;
-        } else {
-            // Puts the due time right.
-            rows::put(&mut tx, &ticket, now).await?;
+    for id in rows::due(&app.store, now).await? {
+        match carry_out(app, id, now).await {
+            Ok(has_changed) => count += usize::from(has_changed),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(ticket.id = %id, "failed to escalate a ticket, retrying in 1 h: {error}");
+                let mut tx = app.store.begin().await?;
+                rows::postpone(&mut tx, id, now + RETRY_CORRUPT).await?;
+                tx.commit().await?;
+            }
+            Err(error) => return Err(error),
         }
-        tx.commit().await?;
-        app.live.hint(Hint::Ticket(due.id.uuid()));
     }
     Ok(count)
+}
+
+/// Reads the ticket again in a transaction: a person may have answered since it was listed.
+async fn carry_out(app: &App, id: TicketId, now: UnixMillis) -> Result<bool, StoreError> {
+    let mut tx = app.store.begin().await?;
+    let Some(ticket) = rows::by_id(&mut tx, id).await? else {
+        return Ok(false);
+    };
+    let paging = PagingTables::new(app).of(&mut tx, ticket.contract).await?;
+    let context = TicketContext {
+        now,
+        paging: &paging,
+    };
+    let step = escalate(&ticket, context).or_else(|| recheck(&ticket, context));
+    let has_changed = step.is_some();
+    match step {
+        // Cannot happen while every new alert goes to the open ticket of its key.
+        Some(applied)
+            if applied.ticket.state.is_open()
+                && !ticket.state.is_open()
+                && newer_open(&mut tx, &ticket).await?.is_some() =>
+        {
+            tracing::warn!(ticket.number = ticket.number, "a ticket still fires beside an open one of its key");
+            rows::postpone(&mut tx, id, now + RETRY_CORRUPT).await?;
+        }
+        Some(applied) => write(app, &mut tx, &applied, now).await?,
+        // The table of priorities has changed since the due time was stored.
+        None => {
+            let due = escalation_due_at(&ticket, &paging, now);
+            rows::put(&mut tx, &ticket, due, now).await?;
+        }
+    }
+    tx.commit().await?;
+    app.live.hint(Hint::Ticket(id.uuid()));
+    Ok(has_changed)
 }
 
 /// Keeps the metric's last hour with tickets that have none yet. Returns how many got theirs.
@@ -144,11 +207,8 @@ pub async fn keep_evidence(app: &App, now: UnixMillis) -> Result<usize, StoreErr
 }
 
 async fn evidence_of(app: &App, ticket: &Ticket) -> Result<TicketEvidence, StoreError> {
-    let (host, name) = (
-        ticket.host,
-        ticket.check.as_ref().map_or("", |check| check.as_str()),
-    );
-    let Some(host) = host.filter(|_| is_metric(name)) else {
+    let metric = ticket.check.as_ref().and_then(CheckKey::as_metric);
+    let (Some(host), Some(name)) = (ticket.host, metric) else {
         return Ok(TicketEvidence {
             metric: String::new(),
             points: Vec::new(),
@@ -182,10 +242,4 @@ async fn last_hour(
         .skip(skip)
         .map(|(at, value)| (at.0, value))
         .collect())
-}
-
-/// Whether a check is a metric's; the others are `service:…`, `log:…`, `host`, `clock`.
-fn is_metric(check: &str) -> bool {
-    let (family, _) = metric::split(check);
-    !matches!(family, "" | "service" | "log" | "host" | "clock")
 }

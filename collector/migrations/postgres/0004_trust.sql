@@ -4,6 +4,34 @@ CREATE INDEX ticket_by_contract ON ticket (contract_id, opened_at);
 -- Delivery: recipients, tiers, attempts.
 
 -- Tickets: what still fires, when a resolved one is checked again.
+-- The most urgent priority of the alerts of this episode; `priority` differs if a person chose it.
+ALTER TABLE ticket ADD COLUMN alert_priority TEXT NOT NULL DEFAULT 'P4';
+-- Its alerts that fire: how many, and the priority of the most urgent one.
+ALTER TABLE ticket ADD COLUMN firing INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE ticket ADD COLUMN firing_priority TEXT;
+-- When this episode first paged; NULL while nothing of it did.
+ALTER TABLE ticket ADD COLUMN paged_at BIGINT;
+-- When everything recovered, or a person resolved it; NULL while the episode goes on.
+ALTER TABLE ticket ADD COLUMN over_at BIGINT;
+-- When a ticket that was resolved while it fired is checked again.
+ALTER TABLE ticket ADD COLUMN recheck_at BIGINT;
+CREATE INDEX ticket_recheck ON ticket (recheck_at) WHERE recheck_at IS NOT NULL;
+-- What a contract changes of the table of priorities, JSON.
+ALTER TABLE contract ADD COLUMN paging TEXT;
+UPDATE ticket SET alert_priority = priority;
+UPDATE ticket SET
+    firing = (SELECT COUNT(*) FROM alert a WHERE a.ticket_id = ticket.id AND a.cleared_at IS NULL),
+    firing_priority =
+        (SELECT MIN(a.priority) FROM alert a WHERE a.ticket_id = ticket.id AND a.cleared_at IS NULL)
+    WHERE id IN (SELECT a.ticket_id FROM alert a WHERE a.cleared_at IS NULL);
+UPDATE ticket SET over_at = COALESCE(resolved_at, updated_at)
+    WHERE state IN ('resolved', 'closed') OR firing = 0;
+UPDATE ticket SET escalate_at = NULL WHERE over_at IS NOT NULL;
+UPDATE ticket SET paged_at = episode_at WHERE over_at IS NULL AND acknowledged_at IS NULL;
+-- What a person resolved while it fired, and still fires, comes back.
+UPDATE ticket SET recheck_at = over_at + 1800000
+    WHERE state IN ('resolved', 'closed') AND firing > 0
+    AND EXISTS (SELECT 1 FROM host h WHERE h.id = ticket.host_id AND h.retired_at IS NULL);
 
 -- Incidents of a site or of the collector.
 CREATE TABLE incident (

@@ -14,6 +14,7 @@ use watchkeep_core::{
     ids::{ClientId, ContractId},
     ledger::UnknownRule,
     policy::{Layer, Level},
+    tickets::{Paging, PagingSettings},
 };
 
 use watchkeep_shared::UnixMillis;
@@ -78,6 +79,9 @@ pub(super) struct ContractSpec {
     pub(super) unknown_rule: UnknownRule,
     /// Promised availability, percent.
     pub(super) target_pct: f64,
+    /// What it changes of the table of priorities: who is woken for what.
+    #[serde(default)]
+    pub(super) paging: PagingSettings,
     /// What the hosts under it are asked for.
     #[serde(default, deserialize_with = "layer")]
     pub(super) policy: Layer,
@@ -207,7 +211,7 @@ impl Work {
         spec: &ContractSpec,
     ) -> anyhow::Result<()> {
         let known = self.contracts.iter().find(|row| row.name == spec.name);
-        let new = contract(client, spec);
+        let new = contract(client, spec)?;
         if !known.is_some_and(|row| same_contract(row, &new)) {
             let verb = if known.is_some() { "change" } else { "add" };
             let line = format!("{verb} contract {} of {client_name}", spec.name);
@@ -272,16 +276,25 @@ fn check(fleet: &Fleet) -> anyhow::Result<()> {
                     spec.target_pct
                 );
             }
-            // Any month will do to try the zone.
-            watchkeep_core::ledger::month_window("2026-01", &spec.zone)
+            if spec.paging.zone.is_some() {
+                bail!(
+                    "contract {}: paging.zone: remove it; the contract's own zone applies",
+                    spec.name
+                );
+            }
+            Paging::default()
+                .with(&spec.paging, &spec.zone)
                 .with_context(|| format!("contract {}", spec.name))?;
         }
     }
     Ok(())
 }
 
-fn contract(client: ClientId, spec: &ContractSpec) -> fleet::NewContract {
-    fleet::NewContract {
+fn contract(client: ClientId, spec: &ContractSpec) -> anyhow::Result<fleet::NewContract> {
+    let changes_paging = spec.paging != PagingSettings::default();
+    let paging = changes_paging.then(|| serde_json::to_string(&spec.paging));
+    Ok(fleet::NewContract {
+        paging: paging.transpose()?,
         client,
         name: spec.name.clone(),
         kind: spec.kind.as_str().to_owned(),
@@ -293,7 +306,7 @@ fn contract(client: ClientId, spec: &ContractSpec) -> fleet::NewContract {
         }
         .to_owned(),
         target_pct: spec.target_pct,
-    }
+    })
 }
 
 fn same_contract(row: &fleet::ContractRow, new: &fleet::NewContract) -> bool {
@@ -301,6 +314,7 @@ fn same_contract(row: &fleet::ContractRow, new: &fleet::NewContract) -> bool {
         && row.kind == new.kind
         && row.zone == new.zone
         && row.unknown_rule == new.unknown_rule
+        && row.paging == new.paging
         && (row.target_pct - new.target_pct).abs() < f64::EPSILON
 }
 

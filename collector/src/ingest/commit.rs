@@ -2,20 +2,18 @@
 //! messages, and the states of hosts that changed.
 
 use watchkeep_core::{
-    alerts::{AlertChange, Cleared, Raised},
+    alerts::{AlertChange, AlertEvidence, Cleared, Raised, Updated},
     evidence::Evidence,
-    ids::{ClientId, ContractId, TicketId},
+    ids::{AlertId, ClientId, ContractId, TicketId},
     incidents::Scope,
-    tickets::{
-        self, ClearDecision, NewTicket, RaiseDecision, Ticket, on_alert_cleared, on_alert_raised,
-        open_key,
-    },
+    tickets::{self, NewTicket, RaiseDecision, Ticket, TicketContext, on_alert_raised, open_key},
 };
 use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
 
 use super::incidents::{self, IncidentWrites};
 use crate::{
     app::App,
+    paging::PagingTables,
     store::{
         StoreError, Tx, fleet, heartbeats,
         leases::{self, Held},
@@ -101,16 +99,21 @@ pub(super) async fn commit(
     record::insert_events(&mut tx, &writes.events).await?;
     let mut done = Committed::default();
     let mut raises = Vec::new();
+    let mut tables = PagingTables::new(app);
     for (subject, change) in &writes.changes {
         match change {
             AlertChange::Raised(raised) => {
-                let ticket = raise(app, &mut tx, subject, raised, now).await?;
+                let ticket = raise(app, &mut tx, &mut tables, (subject, raised), now).await?;
                 done.tickets.push(ticket.id);
                 raises.push((subject, raised, ticket.number));
             }
+            AlertChange::Updated(updated) => {
+                let ticket = update(app, &mut tx, &mut tables, updated, now).await?;
+                done.tickets.extend(ticket);
+            }
             AlertChange::Cleared(cleared) => {
-                done.tickets
-                    .extend(clear(app, &mut tx, cleared, now).await?);
+                let ticket = clear(app, &mut tx, &mut tables, cleared, now).await?;
+                done.tickets.extend(ticket);
             }
         }
     }
@@ -142,16 +145,21 @@ pub(super) async fn commit(
 async fn raise(
     app: &App,
     tx: &mut Tx,
-    subject: &Subject,
-    raised: &Raised,
+    tables: &mut PagingTables,
+    (subject, raised): (&Subject, &Raised),
     now: UnixMillis,
 ) -> Result<Ticket, StoreError> {
+    let paging = tables.of(tx, subject.contract).await?;
+    let context = TicketContext {
+        now,
+        paging: &paging,
+    };
     let key = open_key(subject.contract, Some(subject.host), &raised.check);
     let existing = rows::by_key(tx, &key).await?;
     let decision = on_alert_raised(existing.as_ref(), raised, now);
     let applied = match (decision, &existing) {
-        (RaiseDecision::Attach, Some(ticket)) => tickets::attach(ticket, raised, now),
-        (RaiseDecision::Reopen, Some(ticket)) => tickets::reopen(ticket, raised, now),
+        (RaiseDecision::Attach, Some(ticket)) => tickets::attach(ticket, raised, context),
+        (RaiseDecision::Reopen, Some(ticket)) => tickets::reopen(ticket, raised, context),
         (decision, _) => {
             let previous = match decision {
                 RaiseDecision::OpenLinked { previous } => Some(previous),
@@ -166,7 +174,7 @@ async fn raise(
                 host_name: subject.name.clone(),
                 previous,
             };
-            tickets::open(new, raised, now)
+            tickets::open(new, raised, context)
         }
     };
     crate::tickets::write(app, tx, &applied, now).await?;
@@ -183,8 +191,7 @@ pub(super) fn new_alert(
     ticket: TicketId,
     now: UnixMillis,
 ) -> Result<record::NewAlert<'_>, StoreError> {
-    let evidence = serde_json::to_string(&raised.evidence)
-        .map_err(|error| StoreError::corrupt("alert", "evidence", raised.alert, error))?;
+    let evidence = evidence_json(raised.alert, &raised.evidence)?;
     Ok(record::NewAlert {
         id: raised.alert,
         host,
@@ -200,24 +207,56 @@ pub(super) fn new_alert(
     })
 }
 
-async fn clear(
+fn evidence_json(alert: AlertId, evidence: &AlertEvidence) -> Result<String, StoreError> {
+    serde_json::to_string(evidence)
+        .map_err(|error| StoreError::corrupt("alert", "evidence", alert, error))
+}
+
+async fn update(
     app: &App,
     tx: &mut Tx,
-    cleared: &Cleared,
+    tables: &mut PagingTables,
+    updated: &Updated,
     now: UnixMillis,
 ) -> Result<Option<TicketId>, StoreError> {
-    let ended = record::clear_alert(tx, cleared.alert, cleared.at, &cleared.reason).await?;
-    let Some((id, firing)) = ended else {
+    let evidence = evidence_json(updated.alert, &updated.evidence)?;
+    let Some(id) = record::update_alert(tx, updated.alert, &updated.summary, &evidence).await?
+    else {
         return Ok(None);
     };
     let Some(ticket) = rows::by_id(tx, id).await? else {
         return Ok(None);
     };
-    let applied = match on_alert_cleared(&ticket, firing, now) {
-        ClearDecision::Resolve => tickets::auto_resolve(&ticket, cleared, now),
-        ClearDecision::HandBack => tickets::hand_back(&ticket, cleared, now),
-        ClearDecision::Nothing => tickets::detach(&ticket, cleared, now),
+    let paging = tables.of(tx, ticket.contract).await?;
+    let context = TicketContext {
+        now,
+        paging: &paging,
     };
+    let applied = tickets::update(&ticket, updated, context);
+    crate::tickets::write(app, tx, &applied, now).await?;
+    Ok(Some(id))
+}
+
+async fn clear(
+    app: &App,
+    tx: &mut Tx,
+    tables: &mut PagingTables,
+    cleared: &Cleared,
+    now: UnixMillis,
+) -> Result<Option<TicketId>, StoreError> {
+    let ended = record::clear_alert(tx, cleared.alert, cleared.at, &cleared.reason).await?;
+    let Some((id, still)) = ended else {
+        return Ok(None);
+    };
+    let Some(ticket) = rows::by_id(tx, id).await? else {
+        return Ok(None);
+    };
+    let paging = tables.of(tx, ticket.contract).await?;
+    let context = TicketContext {
+        now,
+        paging: &paging,
+    };
+    let applied = tickets::clear(&ticket, cleared, still, context);
     crate::tickets::write(app, tx, &applied, now).await?;
     Ok(Some(id))
 }

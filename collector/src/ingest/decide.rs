@@ -3,7 +3,7 @@
 
 use watchkeep_core::{
     alerts::{
-        self, AlertChange, Condition, LogMatches, NewAlertId, Reboot, Sample, ServiceBeat, Silence,
+        self, AlertChange, Condition, ConditionReport, LogMatches, NewAlertId, Reboot, Sample, ServiceBeat, Silence,
         Skew,
     },
     evidence::{Evidence, EvidenceKind},
@@ -97,9 +97,13 @@ pub(super) fn admit(
         }
     };
     decision.durable = true;
-    let told = (Condition::ClonedIdentity, at, detail.as_deref());
+    let report = ConditionReport {
+        condition: Condition::ClonedIdentity,
+        at,
+        problems: detail.as_slice(),
+    };
     decision.changes =
-        alerts::set_condition(&mut entry.alerts, context.rules, told, context.alert_id);
+        alerts::set_condition(&mut entry.alerts, context.rules, report, context.alert_id);
     let Some(detail) = detail else {
         return (decision, None);
     };
@@ -145,16 +149,17 @@ pub(super) fn decide(
     let names = |frame: &Frame| schemas.get(frame.schema).map(|schema| schema.names.len());
     let taken = take_batch(&mut entry.state, entry.id, batch, at, &names);
     decision.durable = taken.durable || batch.frames.len() >= BACKLOG_FRAMES;
-    if taken.back {
-        decision
-            .changes
-            .extend(alerts::clear_silent(&mut entry.alerts, at));
-    }
+    let no_longer_silent = match taken.back {
+        true => alerts::clear_silent(&mut entry.alerts, at),
+        false => Vec::new(),
+    };
     clocks(entry, &taken, at, context, &mut decision);
     decision.evidence = taken.evidence;
     if !context.is_in_incident {
         reboot(entry, at, context, &mut decision);
     }
+    // After the reboot, which belongs to the same ticket: it is not over between the two.
+    decision.changes.extend(no_longer_silent);
     troubles(entry, at, context, &mut decision);
     for (frame, outcome) in batch.frames.iter().zip(&taken.frames) {
         match outcome.outcome {
@@ -195,7 +200,7 @@ fn wanted(changes: &[AlertChange]) -> Vec<Want> {
         AlertChange::Raised(raised) => FAMILIES_OF_PROCESSES
             .iter()
             .any(|family| raised.check.0.starts_with(family)),
-        AlertChange::Cleared(_) => false,
+        AlertChange::Updated(_) | AlertChange::Cleared(_) => false,
     });
     by_processes
         .then_some(Want::Processes)
@@ -272,9 +277,12 @@ fn troubles(
         .iter()
         .map(|one| format!("{}: {}", one.item, one.detail))
         .collect();
-    let detail = (!all.is_empty()).then(|| all.join("; "));
-    let told = (Condition::AgentTrouble, at, detail.as_deref());
-    let changes = alerts::set_condition(&mut entry.alerts, context.rules, told, context.alert_id);
+    let report = ConditionReport {
+        condition: Condition::AgentTrouble,
+        at,
+        problems: &all,
+    };
+    let changes = alerts::set_condition(&mut entry.alerts, context.rules, report, context.alert_id);
     decision.changes.extend(changes);
 }
 

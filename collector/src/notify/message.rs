@@ -9,8 +9,8 @@ use crate::{config::Config, ids::RowIds, store::outbox::NewMessage};
 /// What a message says; also the body of the webhook.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Body {
-    /// `opened`, `reopened`, `worse`, `escalated`, `assigned`, `resolved`, `handed_back` or
-    /// `alert_attached`.
+    /// `opened`, `reopened`, `worse`, `fires_again`, `still_firing`, `hours_began`, `escalated`,
+    /// `assigned`, `resolved`, `handed_back`, `alert_attached` or `alert_updated`.
     pub event: String,
     /// The ticket's identifier.
     pub ticket_id: String,
@@ -91,6 +91,9 @@ fn evidence(applied: &Applied) -> Vec<String> {
         match &event.kind {
             TicketEventKind::AlertAttached {
                 summary, evidence, ..
+            }
+            | TicketEventKind::AlertUpdated {
+                summary, evidence, ..
             } => {
                 lines.push(summary.clone());
                 lines.extend(evidence.detail.clone());
@@ -108,15 +111,20 @@ const fn page_name(reason: PageReason) -> &'static str {
         PageReason::Opened => "opened",
         PageReason::Reopened => "reopened",
         PageReason::Worse => "worse",
+        PageReason::FiresAgain => "fires_again",
+        PageReason::StillFiring => "still_firing",
+        PageReason::HoursBegan => "hours_began",
         PageReason::Escalated => "escalated",
     }
 }
 
 const fn news_name(news: News) -> &'static str {
     match news {
+        News::Call { reason } => page_name(reason),
         News::Assigned => "assigned",
         News::Resolved => "resolved",
         News::HandedBack => "handed_back",
         News::AlertAttached => "alert_attached",
+        News::AlertUpdated => "alert_updated",
     }
 }

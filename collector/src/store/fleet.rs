@@ -39,12 +39,14 @@ const UPSERT_CLIENT: &str = "INSERT INTO client (id, name, created_at) VALUES ($
     ON CONFLICT (name) DO NOTHING";
 const CLIENT_BY_NAME: &str = "SELECT id FROM client WHERE name = $1";
 const UPSERT_CONTRACT: &str = "INSERT INTO contract \
-    (id, client_id, name, kind, zone, service_hours, unknown_rule, target_pct, created_at) \
-    VALUES ($1, $2, $3, $4, $5, '24x7', $6, $7, $8) ON CONFLICT (name) DO UPDATE SET \
+    (id, client_id, name, kind, zone, service_hours, unknown_rule, target_pct, paging, created_at) \
+    VALUES ($1, $2, $3, $4, $5, '24x7', $6, $7, $8, $9) ON CONFLICT (name) DO UPDATE SET \
     client_id = excluded.client_id, kind = excluded.kind, zone = excluded.zone, \
-    unknown_rule = excluded.unknown_rule, target_pct = excluded.target_pct";
+    unknown_rule = excluded.unknown_rule, target_pct = excluded.target_pct, \
+    paging = excluded.paging";
+const CONTRACT_PAGING: &str = "SELECT zone, paging FROM contract WHERE id = $1";
 const CONTRACTS: &str = "SELECT contract.id, client_id, contract.name, kind, zone, \
-    unknown_rule, target_pct, client.name AS client_name \
+    unknown_rule, target_pct, paging, client.name AS client_name \
     FROM contract JOIN client ON client.id = contract.client_id ORDER BY contract.name";
 const UPSERT_SITE: &str = "INSERT INTO site (id, client_id, contract_id, name, created_at) \
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE SET \
@@ -138,8 +140,21 @@ row! {
         pub unknown_rule: String,
         /// Promised availability, 0 to 100.
         pub target_pct: f64,
+        /// What it changes of the table of priorities, JSON.
+        pub paging: Option<String>,
         /// Whose it is, by name.
         pub client_name: String,
+    }
+}
+
+row! {
+    /// What decides whom a contract's tickets wake.
+    #[derive(Clone, Debug)]
+    pub struct ContractPaging {
+        /// IANA time zone.
+        pub zone: String,
+        /// What the contract changes of the table of priorities, JSON.
+        pub paging: Option<String>,
     }
 }
 
@@ -175,6 +190,8 @@ pub struct NewContract {
     pub unknown_rule: String,
     /// Promised availability, 0 to 100.
     pub target_pct: f64,
+    /// What it changes of the table of priorities, JSON.
+    pub paging: Option<String>,
 }
 
 /// The partition of a host.
@@ -322,6 +339,7 @@ pub async fn put_contract(
         .bind(&new.zone)
         .bind(&new.unknown_rule)
         .bind(new.target_pct)
+        .bind(&new.paging)
         .bind(now.0)
         .execute(c).await.map(drop))?;
     Ok(())
@@ -350,6 +368,15 @@ pub async fn site_in(tx: &mut Tx, name: &str) -> Result<Option<SiteId>, StoreErr
     let row: Option<(Uuid,)> =
         on_tx!(tx, c => sqlx::query_as(SITE_BY_NAME).bind(name).fetch_optional(c).await)?;
     Ok(row.map(|(id,)| SiteId(id)))
+}
+
+/// What decides whom a contract's tickets wake; `None` if there is no such contract.
+pub async fn contract_paging(
+    tx: &mut Tx,
+    contract: ContractId,
+) -> Result<Option<ContractPaging>, StoreError> {
+    Ok(on_tx!(tx, c => sqlx::query_as(CONTRACT_PAGING).bind(contract.uuid())
+        .fetch_optional(c).await)?)
 }
 
 /// All contracts, by name.

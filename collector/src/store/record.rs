@@ -4,6 +4,8 @@ use uuid::Uuid;
 use watchkeep_core::{
     evidence::{Evidence, EvidenceKind},
     ids::{AlertId, TicketId},
+    rules::Priority,
+    tickets::Firing,
 };
 use watchkeep_shared::{HostId, UnixMillis};
 
@@ -29,7 +31,10 @@ const INSERT_ALERT: &str = "INSERT INTO alert (id, host_id, rule_id, check_key, 
     priority, summary, evidence, raised_at, recorded_at, ticket_id)";
 const CLEAR_ALERT: &str = "UPDATE alert SET cleared_at = $2, clear_reason = $3 \
     WHERE id = $1 AND cleared_at IS NULL RETURNING ticket_id";
-const STILL_FIRING: &str = "SELECT COUNT(*) FROM alert WHERE ticket_id = $1 AND cleared_at IS NULL";
+const STILL_FIRING: &str = "SELECT COUNT(*), MIN(priority) FROM alert \
+    WHERE ticket_id = $1 AND cleared_at IS NULL";
+const UPDATE_ALERT: &str = "UPDATE alert SET summary = $2, evidence = $3 \
+    WHERE id = $1 AND cleared_at IS NULL RETURNING ticket_id";
 
 row! {
     /// Evidence as stored.
@@ -190,20 +195,36 @@ pub async fn end_alert(
     Ok(row.and_then(|(ticket,)| ticket.map(TicketId)))
 }
 
-/// Ends an alert. Returns its ticket and how many of that ticket's alerts still fire; `None` if it
+/// Stores what more a firing alert has found. Returns its ticket; `None` if it has ended.
+pub async fn update_alert(
+    tx: &mut Tx,
+    alert: AlertId,
+    summary: &str,
+    evidence: &str,
+) -> Result<Option<TicketId>, StoreError> {
+    let row: Option<(Option<Uuid>,)> = on_tx!(tx, c => sqlx::query_as(UPDATE_ALERT)
+        .bind(alert.uuid()).bind(summary).bind(evidence).fetch_optional(c).await)?;
+    Ok(row.and_then(|(ticket,)| ticket.map(TicketId)))
+}
+
+/// Ends an alert. Returns its ticket and those of that ticket's alerts that still fire; `None` if it
 /// had ended before.
 pub async fn clear_alert(
     tx: &mut Tx,
     alert: AlertId,
     at: UnixMillis,
     reason: &str,
-) -> Result<Option<(TicketId, usize)>, StoreError> {
+) -> Result<Option<(TicketId, Firing)>, StoreError> {
     let Some(ticket) = end_alert(tx, alert, at, reason).await? else {
         return Ok(None);
     };
-    let (firing,): (i64,) =
-        on_tx!(tx, c => sqlx::query_as(STILL_FIRING).bind(ticket.uuid()).fetch_one(c).await)?;
-    Ok(Some((ticket, firing as usize)))
+    let (count, priority): (i64, Option<String>) = on_tx!(tx, c => sqlx::query_as(STILL_FIRING)
+        .bind(ticket.uuid()).fetch_one(c).await)?;
+    let priority = priority.as_deref().map(str::parse::<Priority>).transpose();
+    let priority =
+        priority.map_err(|error| StoreError::corrupt("alert", "priority", ticket, error))?;
+    let firing = Firing::new(u32::try_from(count).unwrap_or(u32::MAX), priority);
+    Ok(Some((ticket, firing)))
 }
 
 const fn kind_name(kind: &EvidenceKind) -> &'static str {

@@ -4,8 +4,8 @@
 use uuid::Uuid;
 use watchkeep_core::{
     ids::{ClientId, ContractId, TicketId, UserId},
-    rules::CheckKey,
-    tickets::{Ticket, TicketEvent, escalation_due_at, open_key},
+    rules::{CheckKey, Priority},
+    tickets::{Episode, Firing, Phase, Ticket, TicketEvent, open_key},
 };
 use watchkeep_shared::{HostId, UnixMillis};
 
@@ -17,8 +17,9 @@ use super::{
 
 macro_rules! ticket_columns {
     () => {
-        "id, number, client_id, contract_id, host_id, check_key, title, priority, severity, \
-         state, opened_at, episode_at, acknowledged_at, first_response_at, resolved_at, \
+        "id, number, client_id, contract_id, host_id, check_key, title, priority, \
+         alert_priority, severity, state, firing, firing_priority, opened_at, episode_at, \
+         paged_at, acknowledged_at, over_at, recheck_at, first_response_at, resolved_at, \
          touched_by_human, assignee, tier, previous_id"
     };
 }
@@ -43,11 +44,13 @@ const BY_KEY_LOCKED: &str = concat!(
     " FROM ticket WHERE dedup_key = $1 ORDER BY \
      CASE WHEN state IN ('resolved', 'closed') THEN 1 ELSE 0 END, opened_at DESC LIMIT 1 FOR UPDATE"
 );
-const DUE: &str = concat!(
-    "SELECT ",
-    ticket_columns!(),
-    " FROM ticket WHERE escalate_at IS NOT NULL AND escalate_at <= $1 ORDER BY escalate_at LIMIT 100"
-);
+const ESCALATION_DUE: &str = "SELECT id FROM ticket \
+    WHERE escalate_at IS NOT NULL AND escalate_at <= $1 ORDER BY escalate_at LIMIT 100";
+const RECHECK_DUE: &str = "SELECT id FROM ticket \
+    WHERE recheck_at IS NOT NULL AND recheck_at <= $1 ORDER BY recheck_at LIMIT 100";
+const POSTPONE: &str = "UPDATE ticket SET \
+    escalate_at = CASE WHEN escalate_at IS NULL THEN NULL ELSE $2 END, \
+    recheck_at = CASE WHEN recheck_at IS NULL THEN NULL ELSE $2 END WHERE id = $1";
 const OPEN: &str = concat!(
     "SELECT ",
     ticket_columns!(),
@@ -62,13 +65,20 @@ const WITHOUT_EVIDENCE: &str = concat!(
 );
 const NEXT_NUMBER: &str =
     "UPDATE counter SET value = value + 1 WHERE name = 'ticket' RETURNING value";
+const SET_FIRING: &str = "UPDATE ticket SET firing = $2, firing_priority = $3, \
+    recheck_at = CASE WHEN $3 IS NULL THEN NULL ELSE recheck_at END WHERE id = $1";
 const PUT: &str = "INSERT INTO ticket (id, number, client_id, contract_id, host_id, check_key, \
-    title, priority, severity, state, opened_at, episode_at, acknowledged_at, first_response_at, \
-    resolved_at, touched_by_human, assignee, tier, previous_id, dedup_key, escalate_at, updated_at) \
+    title, priority, alert_priority, severity, state, firing, firing_priority, opened_at, \
+    episode_at, paged_at, acknowledged_at, over_at, recheck_at, first_response_at, resolved_at, \
+    touched_by_human, assignee, tier, previous_id, dedup_key, escalate_at, updated_at) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-    $20, $21, $22) ON CONFLICT (id) DO UPDATE SET title = excluded.title, \
-    priority = excluded.priority, severity = excluded.severity, state = excluded.state, \
-    episode_at = excluded.episode_at, acknowledged_at = excluded.acknowledged_at, \
+    $20, $21, $22, $23, $24, $25, $26, $27, $28) ON CONFLICT (id) DO UPDATE SET \
+    title = excluded.title, priority = excluded.priority, \
+    alert_priority = excluded.alert_priority, severity = excluded.severity, \
+    state = excluded.state, firing = excluded.firing, \
+    firing_priority = excluded.firing_priority, episode_at = excluded.episode_at, \
+    paged_at = excluded.paged_at, acknowledged_at = excluded.acknowledged_at, \
+    over_at = excluded.over_at, recheck_at = excluded.recheck_at, \
     first_response_at = excluded.first_response_at, resolved_at = excluded.resolved_at, \
     touched_by_human = excluded.touched_by_human, assignee = excluded.assignee, \
     tier = excluded.tier, escalate_at = excluded.escalate_at, updated_at = excluded.updated_at";
@@ -87,11 +97,17 @@ row! {
         check_key: Option<String>,
         title: String,
         priority: String,
+        alert_priority: String,
         severity: String,
         state: String,
+        firing: i32,
+        firing_priority: Option<String>,
         opened_at: i64,
         episode_at: i64,
+        paged_at: Option<i64>,
         acknowledged_at: Option<i64>,
+        over_at: Option<i64>,
+        recheck_at: Option<i64>,
         first_response_at: Option<i64>,
         resolved_at: Option<i64>,
         touched_by_human: bool,
@@ -108,11 +124,23 @@ impl TryFrom<TicketRow> for Ticket {
         let word = |column: &'static str, error: &dyn std::fmt::Display| {
             StoreError::corrupt("ticket", column, row.id, error)
         };
+        let most_urgent = row.firing_priority.as_deref().map(str::parse).transpose();
+        let most_urgent = most_urgent.map_err(|e| word("firing_priority", &e))?;
+        let count = u32::try_from(row.firing).map_err(|e| word("firing", &e))?;
         Ok(Self {
             priority: row.priority.parse().map_err(|e| word("priority", &e))?,
+            alert_priority: row
+                .alert_priority
+                .parse()
+                .map_err(|e| word("alert_priority", &e))?,
             severity: row.severity.parse().map_err(|e| word("severity", &e))?,
             state: row.state.parse().map_err(|e| word("state", &e))?,
             tier: u8::try_from(row.tier).map_err(|e| word("tier", &e))?,
+            firing: Firing::new(count, most_urgent),
+            episode: Episode {
+                since: UnixMillis(row.episode_at),
+                phase: phase_of(&row),
+            },
             id: TicketId(row.id),
             number: row.number,
             client: ClientId(row.client_id),
@@ -121,14 +149,34 @@ impl TryFrom<TicketRow> for Ticket {
             check: row.check_key.map(CheckKey),
             title: row.title,
             opened_at: UnixMillis(row.opened_at),
-            episode_at: UnixMillis(row.episode_at),
-            acknowledged_at: row.acknowledged_at.map(UnixMillis),
             first_response_at: row.first_response_at.map(UnixMillis),
             resolved_at: row.resolved_at.map(UnixMillis),
             touched_by_human: row.touched_by_human,
             assignee: row.assignee.map(UserId),
             previous: row.previous_id.map(TicketId),
         })
+    }
+}
+
+const fn instant(ms: Option<i64>) -> Option<UnixMillis> {
+    match ms {
+        Some(ms) => Some(UnixMillis(ms)),
+        None => None,
+    }
+}
+
+/// The phase as its columns say: `over_at` is set in the last, `acknowledged_at` from the second on.
+const fn phase_of(row: &TicketRow) -> Phase {
+    match (row.over_at, row.acknowledged_at) {
+        (Some(at), taken_at) => Phase::Over {
+            at: UnixMillis(at),
+            taken_at: instant(taken_at),
+            recheck_at: instant(row.recheck_at),
+        },
+        (None, Some(at)) => Phase::Taken { at: UnixMillis(at) },
+        (None, None) => Phase::Unanswered {
+            paged_at: instant(row.paged_at),
+        },
     }
 }
 
@@ -161,11 +209,22 @@ pub async fn by_key(tx: &mut Tx, key: &str) -> Result<Option<Ticket>, StoreError
     row.map(Ticket::try_from).transpose()
 }
 
-/// Tickets whose escalation is due.
-pub async fn due(store: &Store, now: UnixMillis) -> Result<Vec<Ticket>, StoreError> {
-    let rows: Vec<TicketRow> =
-        on_read!(store, c => sqlx::query_as(DUE).bind(now.0).fetch_all(c).await)?;
-    rows.into_iter().map(Ticket::try_from).collect()
+/// Up to 100 tickets whose escalation is due, and up to 100 that are to be checked again.
+pub async fn due(store: &Store, now: UnixMillis) -> Result<Vec<TicketId>, StoreError> {
+    let mut ids = Vec::new();
+    for sql in [ESCALATION_DUE, RECHECK_DUE] {
+        let rows: Vec<(Uuid,)> =
+            on_read!(store, c => sqlx::query_as(sql).bind(now.0).fetch_all(c).await)?;
+        ids.extend(rows.into_iter().map(|(id,)| TicketId(id)));
+    }
+    Ok(ids)
+}
+
+/// Puts off what is due on a ticket, for one that can't be dealt with now.
+pub async fn postpone(tx: &mut Tx, id: TicketId, until: UnixMillis) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(POSTPONE).bind(id.uuid()).bind(until.0)
+        .execute(c).await.map(drop))?;
+    Ok(())
 }
 
 /// All open tickets, oldest first.
@@ -187,8 +246,20 @@ pub async fn next_number(tx: &mut Tx) -> Result<i64, StoreError> {
     Ok(number)
 }
 
-/// Writes a ticket. A second open automatic ticket of one key is refused by the database.
-pub async fn put(tx: &mut Tx, ticket: &Ticket, now: UnixMillis) -> Result<(), StoreError> {
+/// Writes a ticket, and when it escalates. A second open automatic ticket of one key is refused by
+/// the database.
+pub async fn put(
+    tx: &mut Tx,
+    ticket: &Ticket,
+    escalate_at: Option<UnixMillis>,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let (paged_at, over_at, recheck_at) = match ticket.episode.phase {
+        Phase::Unanswered { paged_at } => (paged_at, None, None),
+        Phase::Taken { .. } => (None, None, None),
+        Phase::Over { at, recheck_at, .. } => (None, Some(at), recheck_at),
+    };
+    let ms = |at: Option<UnixMillis>| at.map(|at| at.0);
     let key = ticket
         .check
         .as_ref()
@@ -202,20 +273,37 @@ pub async fn put(tx: &mut Tx, ticket: &Ticket, now: UnixMillis) -> Result<(), St
         .bind(ticket.check.as_ref().map(CheckKey::as_str))
         .bind(&ticket.title)
         .bind(ticket.priority.as_str())
+        .bind(ticket.alert_priority.as_str())
         .bind(ticket.severity.as_str())
         .bind(ticket.state.as_str())
+        .bind(i32::try_from(ticket.firing.count()).unwrap_or(i32::MAX))
+        .bind(ticket.firing.most_urgent().map(Priority::as_str))
         .bind(ticket.opened_at.0)
-        .bind(ticket.episode_at.0)
-        .bind(ticket.acknowledged_at.map(|at| at.0))
-        .bind(ticket.first_response_at.map(|at| at.0))
-        .bind(ticket.resolved_at.map(|at| at.0))
+        .bind(ticket.episode.since.0)
+        .bind(ms(paged_at))
+        .bind(ms(ticket.episode.taken_at()))
+        .bind(ms(over_at))
+        .bind(ms(recheck_at))
+        .bind(ms(ticket.first_response_at))
+        .bind(ms(ticket.resolved_at))
         .bind(ticket.touched_by_human)
         .bind(ticket.assignee.map(UserId::uuid))
         .bind(i32::from(ticket.tier))
         .bind(ticket.previous.map(TicketId::uuid))
         .bind(key)
-        .bind(escalation_due_at(ticket).map(|at| at.0))
+        .bind(ms(escalate_at))
         .bind(now.0)
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Notes which of a ticket's alerts fire, for alerts that are written many at a time. If none does,
+/// there is nothing to check again.
+pub async fn set_firing(tx: &mut Tx, id: TicketId, firing: Firing) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(SET_FIRING)
+        .bind(id.uuid())
+        .bind(i32::try_from(firing.count()).unwrap_or(i32::MAX))
+        .bind(firing.most_urgent().map(Priority::as_str))
         .execute(c).await.map(drop))?;
     Ok(())
 }

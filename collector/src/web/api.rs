@@ -305,6 +305,10 @@ pub(super) struct Ticket {
     assignee: Option<String>,
     opened_at: i64,
     acknowledged_at: Option<i64>,
+    /// How many of its alerts fire, also after it was resolved.
+    firing: i32,
+    /// It is open and all its alerts have recovered.
+    recovered: bool,
     first_response_at: Option<i64>,
     resolved_at: Option<i64>,
 }
@@ -312,6 +316,8 @@ pub(super) struct Ticket {
 impl Ticket {
     fn of(ticket: views::TicketView) -> Self {
         Self {
+            firing: ticket.firing,
+            recovered: ticket.is_recovered(),
             id: ticket.id.to_string(),
             number: ticket.number,
             title: ticket.title,

@@ -171,6 +171,7 @@ pub(crate) async fn place(app: &App) -> Place {
         zone: "Europe/Paris".to_owned(),
         unknown_rule: "exclude".to_owned(),
         target_pct: 99.5,
+        paging: None,
     };
     fleet::put_contract(&mut tx, &contract, NOW).await.unwrap();
     let contract = ContractId(fleet::contracts_in(&mut tx).await.unwrap()[0].id);

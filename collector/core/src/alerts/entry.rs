@@ -1,7 +1,10 @@
 //! One rule on one check: the state machine that every kind of rule shares.
 
 use serde::{Deserialize, Serialize};
-use watchkeep_shared::{DurationMs, UnixMillis};
+use watchkeep_shared::{
+    DurationMs, UnixMillis,
+    wire::heartbeat::{Service, ServiceStatus},
+};
 
 use super::{AlertChange, Beat, Cleared};
 use crate::{
@@ -81,6 +84,23 @@ pub(super) struct Matched {
     pub(super) count: u64,
 }
 
+/// What an agent reported last about a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LastReport {
+    pub(super) status: ServiceStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) detail: Option<String>,
+}
+
+impl From<&Service> for LastReport {
+    fn from(service: &Service) -> Self {
+        Self {
+            status: service.status,
+            detail: service.detail.clone(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) kind: EntryKind,
@@ -96,6 +116,12 @@ pub(super) struct Entry {
     /// Log lines that still count, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) matched: Vec<Matched>,
+    /// A service's last report, for an alert that is raised later than it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_report: Option<LastReport>,
+    /// The problems of a condition that its alert has named, each cut to a bounded length.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) named: Vec<String>,
     /// Which resolved entry it belongs to; [`UNBOUND`] if none.
     #[serde(skip, default = "unbound")]
     pub(super) slot: Transient<usize>,
@@ -159,6 +185,8 @@ impl Entry {
             is_frozen: false,
             ends_at: None,
             matched: Vec::new(),
+            last_report: None,
+            named: Vec::new(),
             slot: unbound(),
         }
     }
@@ -244,6 +272,7 @@ impl Entry {
         let alert = self.alert();
         self.state = AlertState::Ok;
         self.ends_at = None;
+        self.named.clear();
         Some(AlertChange::Cleared(Cleared {
             alert: alert?,
             rule: self.rule.clone(),

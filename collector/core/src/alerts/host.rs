@@ -6,7 +6,7 @@ use std::sync::Arc;
 use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{
-    AlertChange, AlertEvidence, AlertState, Beat, HostAlerts, NewAlertId,
+    AlertChange, AlertEvidence, AlertState, Beat, Finding, HostAlerts, NewAlertId, Updated,
     entry::{EntryKind, Holds, Turn, Verdict},
     raised, text,
 };
@@ -63,12 +63,14 @@ pub fn set_silent(
         return Vec::new();
     }
     let quiet = text::duration(silence.at.since(silence.since));
-    let told = format!("{}: no heartbeat for {quiet}", rule.name);
-    let evidence = AlertEvidence {
-        detail: Some(format!("the last heartbeat came {quiet} before")),
-        ..AlertEvidence::default()
+    let finding = Finding {
+        summary: format!("{}: no heartbeat for {quiet}", rule.name),
+        evidence: AlertEvidence {
+            detail: Some(format!("the last heartbeat came {quiet} before")),
+            ..AlertEvidence::default()
+        },
     };
-    vec![raised(&rule, entry, silence.at, (told, evidence), new_id)]
+    vec![raised(&rule, entry, silence.at, finding, new_id)]
 }
 
 /// Heartbeats come again. Nothing if the host was not silent.
@@ -187,13 +189,8 @@ fn raise_for_a_while(
     host.changed.0 = true;
     let mut changes = Vec::new();
     if entry.alert().is_none() {
-        let told = format!("{}: {}", rule.name, passing.detail);
-        let evidence = AlertEvidence {
-            detail: Some(passing.detail.to_owned()),
-            ..AlertEvidence::default()
-        };
-        let told = (told, evidence);
-        changes.push(raised(rule, entry, passing.at, told, new_id));
+        let finding = named(rule, passing.detail);
+        changes.push(raised(rule, entry, passing.at, finding, new_id));
     }
     if let AlertState::Firing { clearing_since, .. } = &mut entry.state {
         *clearing_since = Some(passing.at);
@@ -211,20 +208,41 @@ pub enum Condition {
     ClonedIdentity,
 }
 
-/// Says whether a condition holds: `detail` tells people what is wrong, `None` that all is well.
-/// Nothing follows while it stays as it is.
+/// What is known about a condition.
+#[derive(Clone, Copy, Debug)]
+pub struct ConditionReport<'a> {
+    /// The condition.
+    pub condition: Condition,
+    /// When it was reported.
+    pub at: UnixMillis,
+    /// Every problem there is, in words; empty once the condition no longer holds.
+    pub problems: &'a [String],
+}
+
+/// Most problems of one condition that are named, each once while its alert fires.
+const MAX_NAMED: usize = 16;
+/// By how many bytes problems are told apart.
+const NAMED_BYTES: usize = 200;
+
+/// Notes whether a condition holds. A problem that comes while its alert fires updates the alert,
+/// once; nothing follows while no new one comes.
 pub fn set_condition(
     host: &mut HostAlerts,
     rules: &RulePack,
-    (condition, at, detail): (Condition, UnixMillis, Option<&str>),
+    report: ConditionReport<'_>,
     new_id: NewAlertId<'_>,
 ) -> Vec<AlertChange> {
+    let ConditionReport {
+        condition,
+        at,
+        problems,
+    } = report;
     let (kind, check) = match condition {
         Condition::AgentTrouble => (EntryKind::AgentTrouble, CheckKey::agent()),
         Condition::ClonedIdentity => (EntryKind::ClonedIdentity, CheckKey::identity()),
     };
     let known = host.others.iter().position(|entry| entry.kind == kind);
-    let Some(detail) = detail else {
+    if problems.is_empty() {
         let Some(i) = known else {
             return Vec::new();
         };
@@ -236,22 +254,46 @@ pub fn set_condition(
         host.changed.0 = true;
         host.drop_well();
         return change.into_iter().collect();
-    };
-    if known.is_some() {
-        return Vec::new();
     }
     let Some(rule) = single(rules, |rule| kind.judges(rule)) else {
         return Vec::new();
     };
-    let i = host.other(kind, &rule.id, &check);
-    host.changed.0 = true;
-    let told = format!("{}: {detail}", rule.name);
-    let evidence = AlertEvidence {
-        detail: Some(detail.to_owned()),
-        ..AlertEvidence::default()
-    };
+    let i = known.unwrap_or_else(|| host.other(kind, &rule.id, &check));
     let entry = &mut host.others[i];
-    vec![raised(&rule, entry, at, (told, evidence), new_id)]
+    let mut has_more = false;
+    for problem in problems {
+        let name = &problem[..problem.floor_char_boundary(NAMED_BYTES)];
+        if entry.named.len() < MAX_NAMED && !entry.named.iter().any(|one| one == name) {
+            entry.named.push(name.to_owned());
+            has_more = true;
+        }
+    }
+    let finding = named(&rule, &problems.join("; "));
+    let change = match entry.alert() {
+        None => raised(&rule, entry, at, finding, new_id),
+        Some(alert) if has_more => AlertChange::Updated(Updated {
+            alert,
+            rule: rule.id.clone(),
+            check,
+            at,
+            summary: finding.summary,
+            evidence: finding.evidence,
+        }),
+        Some(_) => return Vec::new(),
+    };
+    host.changed.0 = true;
+    vec![change]
+}
+
+/// The rule's name with a detail, which is also the evidence.
+fn named(rule: &Rule, detail: &str) -> Finding {
+    Finding {
+        summary: format!("{}: {detail}", rule.name),
+        evidence: AlertEvidence {
+            detail: Some(detail.to_owned()),
+            ..AlertEvidence::default()
+        },
+    }
 }
 
 /// Judges the machine's clock. A measurement not later than the last one changes nothing.
@@ -303,13 +345,15 @@ pub fn evaluate_skew(
     let change = match turn {
         Turn::Same | Turn::Moved => None,
         Turn::Raise => {
-            let told = text::skew(&rule.name, measured.skew, above);
-            let evidence = AlertEvidence {
-                value,
-                threshold: Some(above.0 as f64),
-                ..AlertEvidence::default()
+            let finding = Finding {
+                summary: text::skew(&rule.name, measured.skew, above),
+                evidence: AlertEvidence {
+                    value,
+                    threshold: Some(above.0 as f64),
+                    ..AlertEvidence::default()
+                },
             };
-            Some(raised(&rule, entry, beat.at, (told, evidence), new_id))
+            Some(raised(&rule, entry, beat.at, finding, new_id))
         }
         Turn::Clear => entry.clear(beat.at, value, "the clock is right again"),
     };

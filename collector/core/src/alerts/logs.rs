@@ -3,7 +3,7 @@
 use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{
-    AlertChange, AlertEvidence, AlertState, HostAlerts, NewAlertId,
+    AlertChange, AlertEvidence, AlertState, Finding, HostAlerts, NewAlertId,
     entry::{EntryKind, Matched},
     raised, text,
 };
@@ -90,14 +90,16 @@ fn record(
         return None;
     }
     entry.matched.clear();
-    let evidence = AlertEvidence {
-        value: Some(total as f64),
-        threshold: Some(count as f64),
-        detail: Some(format!("in {}", matches.path)),
-        lines: matches.lines.to_vec(),
+    let finding = Finding {
+        summary: text::log(&rule.name, matches.rule, total, window),
+        evidence: AlertEvidence {
+            value: Some(total as f64),
+            threshold: Some(count as f64),
+            detail: Some(format!("in {}", matches.path)),
+            lines: matches.lines.to_vec(),
+        },
     };
-    let told = text::log(&rule.name, matches.rule, total, window);
-    let change = raised(rule, entry, at, (told, evidence), new_id);
+    let change = raised(rule, entry, at, finding, new_id);
     if let AlertState::Firing { clearing_since, .. } = &mut entry.state {
         *clearing_since = Some(at);
     }

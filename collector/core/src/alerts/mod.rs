@@ -32,8 +32,8 @@ pub use self::{
     ending::{Unwatched, end_all},
     entry::AlertState,
     host::{
-        Condition, Reboot, Silence, Skew, clear_silent, evaluate_skew, raise_clock_step,
-        raise_reboot, set_condition, set_silent,
+        Condition, ConditionReport, Reboot, Silence, Skew, clear_silent, evaluate_skew,
+        raise_clock_step, raise_reboot, set_condition, set_silent,
     },
     logs::{LogMatches, record_log_matches},
     services::{ServiceBeat, evaluate_services},
@@ -49,6 +49,8 @@ pub type NewAlertId<'a> = &'a mut dyn FnMut() -> AlertId;
 pub enum AlertChange {
     /// It began to fire.
     Raised(Raised),
+    /// It fires and has found more.
+    Updated(Updated),
     /// It stopped.
     Cleared(Cleared),
 }
@@ -69,6 +71,23 @@ pub struct Raised {
     /// When it fired.
     pub at: UnixMillis,
     /// One line for people, as in `Disk almost full: disk.used_pct:/var is 91.2 % (above 85 %)`.
+    pub summary: String,
+    /// What was observed.
+    pub evidence: AlertEvidence,
+}
+
+/// A firing alert that has found more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Updated {
+    /// The alert.
+    pub alert: AlertId,
+    /// Its rule.
+    pub rule: RuleId,
+    /// Its check.
+    pub check: CheckKey,
+    /// When it was found.
+    pub at: UnixMillis,
+    /// One line with all that is known now.
     pub summary: String,
     /// What was observed.
     pub evidence: AlertEvidence,
@@ -287,12 +306,18 @@ pub fn drop_removed_rules(
     changes
 }
 
-/// A change that tells of a new alert.
+/// What an alert says when it is raised.
+struct Finding {
+    summary: String,
+    evidence: AlertEvidence,
+}
+
+/// Makes the entry fire, as a new alert.
 fn raised(
     rule: &Rule,
     entry: &mut Entry,
     at: UnixMillis,
-    told: (String, AlertEvidence),
+    finding: Finding,
     new_id: NewAlertId<'_>,
 ) -> AlertChange {
     let alert = new_id();
@@ -301,7 +326,6 @@ fn raised(
         since: at,
         clearing_since: None,
     };
-    let (summary, evidence) = told;
     AlertChange::Raised(Raised {
         alert,
         rule: rule.id.clone(),
@@ -309,8 +333,8 @@ fn raised(
         severity: rule.severity,
         priority: rule.priority,
         at,
-        summary,
-        evidence,
+        summary: finding.summary,
+        evidence: finding.evidence,
     })
 }
 

@@ -6,8 +6,8 @@ use watchkeep_shared::{
 };
 
 use super::{
-    AlertChange, AlertEvidence, AlertState, Beat, HostAlerts, NewAlertId,
-    entry::{EntryKind, Holds, Turn, Verdict},
+    AlertChange, AlertEvidence, AlertState, Beat, Finding, HostAlerts, NewAlertId,
+    entry::{Entry, EntryKind, Holds, LastReport, Turn, Verdict},
     raised, text,
 };
 use crate::rules::{CheckKey, Rule, RuleKind, RulePack};
@@ -62,26 +62,35 @@ fn carry_on(
         if entry.kind != EntryKind::Service {
             continue;
         }
-        let status = match entry.state {
-            _ if entry.is_frozen => ServiceStatus::Unknown,
-            AlertState::Firing {
-                clearing_since: Some(_),
-                ..
-            } => ServiceStatus::Running,
-            AlertState::Ok | AlertState::Pending { .. } | AlertState::Firing { .. } => {
-                ServiceStatus::Stopped
-            }
-        };
         let Some(rule) = rules.rule(&entry.rule) else {
             continue;
         };
         let key = entry.check.as_str();
+        let last = entry.last_report.clone().unwrap_or_else(|| assumed(entry));
         let service = Service {
             key: key.strip_prefix("service:").unwrap_or(key).to_owned(),
-            status,
-            detail: None,
+            status: last.status,
+            detail: last.detail,
         };
         changes.extend(judge(host, rule, i, (beat, &service), new_id));
+    }
+}
+
+/// The report behind an entry that was written before reports were kept.
+const fn assumed(entry: &Entry) -> LastReport {
+    let status = match entry.state {
+        _ if entry.is_frozen => ServiceStatus::Unknown,
+        AlertState::Firing {
+            clearing_since: Some(_),
+            ..
+        } => ServiceStatus::Running,
+        AlertState::Ok | AlertState::Pending { .. } | AlertState::Firing { .. } => {
+            ServiceStatus::Stopped
+        }
+    };
+    LastReport {
+        status,
+        detail: None,
     }
 }
 
@@ -155,7 +164,9 @@ fn judge(
             clear_for,
         },
     );
-    host.changed.0 |= turn != Turn::Same;
+    let report = Some(LastReport::from(service));
+    host.changed.0 |= turn != Turn::Same || entry.last_report != report;
+    entry.last_report = report;
     match turn {
         Turn::Same | Turn::Moved => None,
         Turn::Raise if suppresses => {
@@ -165,12 +176,14 @@ fn judge(
             None
         }
         Turn::Raise => {
-            let evidence = AlertEvidence {
-                detail: service.detail.clone(),
-                ..AlertEvidence::default()
+            let finding = Finding {
+                summary: text::service(&rule.name, service),
+                evidence: AlertEvidence {
+                    detail: service.detail.clone(),
+                    ..AlertEvidence::default()
+                },
             };
-            let told = text::service(&rule.name, service);
-            Some(raised(rule, entry, beat.at, (told, evidence), new_id))
+            Some(raised(rule, entry, beat.at, finding, new_id))
         }
         Turn::Clear => entry.clear(beat.at, None, "it runs again"),
     }

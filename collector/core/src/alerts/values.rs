@@ -4,7 +4,7 @@
 use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{
-    AlertChange, AlertEvidence, AlertState, Beat, HostAlerts, NewAlertId,
+    AlertChange, AlertEvidence, AlertState, Beat, Finding, HostAlerts, NewAlertId,
     entry::{Entry, EntryKind, Holds, Turn, UNBOUND, Verdict},
     raised, text,
 };
@@ -138,21 +138,18 @@ fn report(
         Turn::Same | Turn::Moved => None,
         Turn::Raise => {
             let name = watched.check.as_str();
-            let told = text::threshold(&watched.rule.name, name, value.unwrap_or_default(), *raise);
-            let evidence = AlertEvidence {
-                value,
-                threshold: Some(raise.value()),
-                detail: (raise_for.0 > 0)
-                    .then(|| format!("it was so for at least {}", text::duration(*raise_for))),
-                lines: Vec::new(),
+            let seen = value.unwrap_or_default();
+            let finding = Finding {
+                summary: text::threshold(&watched.rule.name, name, seen, *raise),
+                evidence: AlertEvidence {
+                    value,
+                    threshold: Some(raise.value()),
+                    detail: (raise_for.0 > 0)
+                        .then(|| format!("it was so for at least {}", text::duration(*raise_for))),
+                    lines: Vec::new(),
+                },
             };
-            Some(raised(
-                &watched.rule,
-                entry,
-                beat.at,
-                (told, evidence),
-                new_id,
-            ))
+            Some(raised(&watched.rule, entry, beat.at, finding, new_id))
         }
         Turn::Clear => {
             let name = watched.check.as_str();

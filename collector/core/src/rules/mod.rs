@@ -13,7 +13,7 @@ mod resolve;
 use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use watchkeep_shared::DurationMs;
+use watchkeep_shared::{DurationMs, metric};
 
 pub use parse::{Problem, RuleError};
 pub use resolve::{Resolved, ResolvedEntry};
@@ -98,6 +98,22 @@ impl CheckKey {
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The service's key, of a check of a service.
+    pub fn as_service(&self) -> Option<&str> {
+        self.0.strip_prefix("service:")
+    }
+
+    /// The log rule's name, of a check of a log rule.
+    pub fn as_log(&self) -> Option<&str> {
+        self.0.strip_prefix("log:")
+    }
+
+    /// The metric's name, of a check of a metric: its family has a dot, which no other check has.
+    pub fn as_metric(&self) -> Option<&str> {
+        let (family, _) = metric::split(&self.0);
+        family.contains('.').then_some(self.as_str())
     }
 }
 

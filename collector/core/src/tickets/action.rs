@@ -2,20 +2,23 @@
 
 use watchkeep_shared::UnixMillis;
 
-use super::{Actor, Applied, Intent, News, Step, Ticket, TicketEventKind, TicketState};
+use super::{
+    Actor, Applied, Episode, Intent, News, Phase, Step, Ticket, TicketContext, TicketEventKind,
+    TicketState,
+};
 use crate::{ids::UserId, rules::Priority};
 
 /// Longest note, bytes.
 pub const MAX_NOTE_BYTES: usize = 64 * 1024;
 
-/// What someone wants done with a ticket.
+/// What a person wants done with a ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Take it on: the first human response, after which no page goes out.
+    /// Take it on: the first response, which ends the paging.
     Acknowledge,
-    /// Give it to someone, or to nobody.
+    /// Give it to a person, or to nobody.
     Assign {
-        /// Who, with their name.
+        /// The person, with their name.
         to: Option<(UserId, String)>,
     },
     /// Write something.
@@ -25,89 +28,156 @@ pub enum Action {
         /// The text.
         text: String,
     },
-    /// Set it open or waiting; resolved and closed do as [`Action::Resolve`] and [`Action::Close`].
+    /// Set it open or waiting; resolved and closed do as [`Action::Resolve`] and [`Action::Close`],
+    /// refused while something fires.
     SetState(TicketState),
-    /// The trouble is gone.
-    Resolve,
-    /// Done with.
-    Close,
-    /// It is not done with after all.
+    /// The cause is gone.
+    Resolve(IfFiring),
+    /// It is finished.
+    Close(IfFiring),
+    /// Open it again.
     Reopen,
-    /// Act sooner or later than was thought.
+    /// Change its priority.
     SetPriority(Priority),
+}
+
+/// What resolving and closing do while alerts of the ticket fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfFiring {
+    /// They are refused.
+    Refuse,
+    /// They are done all the same; if something still fires after [`super::REOPEN_WINDOW`], the
+    /// ticket opens again.
+    Anyway,
 }
 
 /// A ticket's state does not allow an action.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("ticket is {state}: {reason}")]
+#[error("the ticket is {}: {reason}", state.text())]
 pub struct InvalidTransition {
-    /// Where the ticket stands.
+    /// The ticket's state.
     pub state: TicketState,
-    /// Why the action is refused, for people.
-    pub reason: &'static str,
+    /// Why the action is refused.
+    pub reason: Refusal,
 }
 
-/// Applies an action. What is so already gives no events and is no error, so that a second click
-/// does no harm. By a human, every action touches the ticket; acknowledging, setting a state,
-/// resolving, closing and a public note are a response as well.
+/// Why an action is refused, with what to do instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Watchkeep itself may not do it.
+    #[error("only a person can do this")]
+    OnlyPeople,
+    /// Watchkeep itself may not resolve what a person has worked on.
+    #[error("a person has worked on it, so a person has to resolve it")]
+    PersonResolves,
+    /// It is resolved or closed.
+    #[error("reopen it first")]
+    ReopenFirst,
+    /// It is open.
+    #[error("it does not need to be reopened")]
+    AlreadyOpen,
+    /// There is no way back to new.
+    #[error("it cannot become new again; set it to open")]
+    NeverNew,
+    /// A note without text.
+    #[error("the note is empty; write some text")]
+    EmptyNote,
+    /// A note that is too long.
+    #[error("the note is too long; shorten it to {MAX_NOTE_BYTES} bytes")]
+    LongNote,
+    /// Alerts fire.
+    #[error(
+        "{} still firing; wait until {} recovered, or resolve it anyway",
+        alerts(*count),
+        if *count == 1 { "it has" } else { "they have" }
+    )]
+    StillFiring {
+        /// How many.
+        count: u32,
+    },
+    /// Another ticket about the same is open.
+    #[error("ticket #{number} about the same check is open; continue there")]
+    NewerOpen {
+        /// Its number.
+        number: i64,
+    },
+}
+
+fn alerts(count: u32) -> String {
+    match count {
+        1 => "1 alert is".to_owned(),
+        count => format!("{count} alerts are"),
+    }
+}
+
+/// Applies an action. One that changes nothing gives no events and is no error, so that a second
+/// click does no harm. By a person, every action touches the ticket. Acknowledging, assigning it to
+/// oneself, setting a state, resolving, closing and a public note are a response as well.
+///
+/// # Errors
+/// The ticket's state does not allow it.
 pub fn apply(
     ticket: &Ticket,
     action: Action,
     actor: Actor,
-    now: UnixMillis,
+    context: TicketContext<'_>,
 ) -> Result<Applied, InvalidTransition> {
-    let mut step = Step::new(ticket, actor, now);
+    let mut step = Step::new(ticket, actor, context);
     match action {
-        Action::Acknowledge => acknowledge(&mut step)?,
-        Action::Assign { to } => assign(&mut step, to)?,
-        Action::Note { internal, text } => note(&mut step, internal, text)?,
-        Action::SetState(TicketState::Resolved) | Action::Resolve => resolve(&mut step)?,
-        Action::SetState(TicketState::Closed) | Action::Close => close(&mut step)?,
-        Action::SetState(to) => set_state(&mut step, to)?,
-        Action::Reopen => reopen(&mut step)?,
-        Action::SetPriority(to) => set_priority(&mut step, to)?,
+        Action::Acknowledge => acknowledge(&mut step),
+        Action::Assign { to } => assign(&mut step, to),
+        Action::Note { internal, text } => note(&mut step, internal, text),
+        Action::SetState(TicketState::Resolved) => resolve(&mut step, IfFiring::Refuse),
+        Action::Resolve(if_firing) => resolve(&mut step, if_firing),
+        Action::SetState(TicketState::Closed) => close(&mut step, IfFiring::Refuse),
+        Action::Close(if_firing) => close(&mut step, if_firing),
+        Action::SetState(to) => set_state(&mut step, to),
+        Action::Reopen => reopen(&mut step),
+        Action::SetPriority(to) => set_priority(&mut step, to),
     }
+    .map_err(|reason| InvalidTransition {
+        state: ticket.state,
+        reason,
+    })?;
     if step.actor.is_human() && !step.applied.events.is_empty() {
         step.applied.ticket.touched_by_human = true;
     }
-    Ok(step.applied)
+    Ok(step.done())
 }
 
-fn refuse(step: &Step, reason: &'static str) -> InvalidTransition {
-    InvalidTransition {
-        state: step.applied.ticket.state,
-        reason,
-    }
-}
-
-/// Marks a human's response: stops the paging, and is the first response if there was none.
-fn respond(step: &mut Step) {
-    let now = step.now;
+/// Ends the paging of this episode.
+fn take(step: &mut Step<'_>) {
+    let at = step.context.now;
     let ticket = &mut step.applied.ticket;
-    if !step.actor.is_human() || ticket.acknowledged_at.is_some() {
-        return;
+    if step.actor.is_human() && ticket.episode.is_unanswered() {
+        ticket.episode.phase = Phase::Taken { at };
+        step.send(Intent::CancelPages);
     }
-    ticket.acknowledged_at = Some(now);
-    ticket.first_response_at.get_or_insert(now);
-    step.send(Intent::CancelPages);
 }
 
-fn acknowledge(step: &mut Step) -> Result<(), InvalidTransition> {
-    let state = step.applied.ticket.state;
+/// Counts as a person's response, the first if there was none, and ends the paging.
+fn respond(step: &mut Step<'_>) {
+    if step.actor.is_human() {
+        let now = step.context.now;
+        step.applied.ticket.first_response_at.get_or_insert(now);
+        take(step);
+    }
+}
+
+fn acknowledge(step: &mut Step<'_>) -> Result<(), Refusal> {
+    let ticket = &step.applied.ticket;
     if !step.actor.is_human() {
-        return Err(refuse(step, "only a person can acknowledge it"));
+        return Err(Refusal::OnlyPeople);
     }
-    if !state.is_open() {
-        return Err(refuse(
-            step,
-            "there is nothing to acknowledge; reopen it first",
-        ));
+    if !ticket.state.is_open() {
+        return Err(Refusal::ReopenFirst);
     }
-    if step.applied.ticket.acknowledged_at.is_some() {
+    let is_recovered_and_known = ticket.episode.is_over() && ticket.state != TicketState::New;
+    if ticket.episode.taken_at().is_some() && !ticket.episode.is_over() || is_recovered_and_known {
         return Ok(());
     }
     respond(step);
-    if state == TicketState::New {
+    if step.applied.ticket.state == TicketState::New {
         step.applied.ticket.state = TicketState::Open;
     }
     step.event(TicketEventKind::Acknowledged);
@@ -122,17 +192,29 @@ fn acknowledge(step: &mut Step) -> Result<(), InvalidTransition> {
     Ok(())
 }
 
-fn assign(step: &mut Step, to: Option<(UserId, String)>) -> Result<(), InvalidTransition> {
+/// To oneself it is a response. To somebody else it ends the paging, since the ticket has an owner
+/// whom a message reaches, and is no response yet. Taking the owner away resumes nothing.
+fn assign(step: &mut Step<'_>, to: Option<(UserId, String)>) -> Result<(), Refusal> {
     if step.applied.ticket.state == TicketState::Closed {
-        return Err(refuse(step, "reopen it before assigning it"));
+        return Err(Refusal::ReopenFirst);
     }
     let (id, name) = to.unzip();
-    if step.applied.ticket.assignee == id {
+    let is_self = matches!(&step.actor, Actor::User { id: by, .. } if Some(*by) == id);
+    let is_answer = id.is_some() && step.applied.ticket.episode.is_unanswered();
+    if step.applied.ticket.assignee == id && !is_answer {
         return Ok(());
+    }
+    let is_open = step.applied.ticket.state.is_open();
+    if is_open && is_self {
+        respond(step);
+    } else if is_open && id.is_some() {
+        take(step);
+    }
+    if step.actor.is_human() && id.is_some() && step.applied.ticket.state == TicketState::New {
+        step.applied.ticket.state = TicketState::Open;
     }
     step.applied.ticket.assignee = id;
     step.event(TicketEventKind::Assigned { to: id, name });
-    let is_self = matches!(&step.actor, Actor::User { id: by, .. } if Some(*by) == id);
     if id.is_some() && !is_self {
         step.send(Intent::Notify {
             news: News::Assigned,
@@ -141,12 +223,12 @@ fn assign(step: &mut Step, to: Option<(UserId, String)>) -> Result<(), InvalidTr
     Ok(())
 }
 
-fn note(step: &mut Step, internal: bool, text: String) -> Result<(), InvalidTransition> {
+fn note(step: &mut Step<'_>, internal: bool, text: String) -> Result<(), Refusal> {
     if text.trim().is_empty() {
-        return Err(refuse(step, "a note needs some text"));
+        return Err(Refusal::EmptyNote);
     }
     if text.len() > MAX_NOTE_BYTES {
-        return Err(refuse(step, "a note has at most 65536 bytes"));
+        return Err(Refusal::LongNote);
     }
     if !internal && step.applied.ticket.state.is_open() {
         respond(step);
@@ -155,16 +237,16 @@ fn note(step: &mut Step, internal: bool, text: String) -> Result<(), InvalidTran
     Ok(())
 }
 
-fn set_state(step: &mut Step, to: TicketState) -> Result<(), InvalidTransition> {
+fn set_state(step: &mut Step<'_>, to: TicketState) -> Result<(), Refusal> {
     let from = step.applied.ticket.state;
     if to == from {
         return Ok(());
     }
     if to == TicketState::New {
-        return Err(refuse(step, "it can't become new again; set it open"));
+        return Err(Refusal::NeverNew);
     }
     if !from.is_open() {
-        return Err(refuse(step, "reopen it first"));
+        return Err(Refusal::ReopenFirst);
     }
     respond(step);
     step.applied.ticket.state = to;
@@ -172,69 +254,89 @@ fn set_state(step: &mut Step, to: TicketState) -> Result<(), InvalidTransition> 
     Ok(())
 }
 
-fn resolve(step: &mut Step) -> Result<(), InvalidTransition> {
+fn resolve(step: &mut Step<'_>, if_firing: IfFiring) -> Result<(), Refusal> {
     let auto = !step.actor.is_human();
-    match step.applied.ticket.state {
+    let ticket = &step.applied.ticket;
+    match ticket.state {
         TicketState::Resolved => return Ok(()),
-        TicketState::Closed => return Err(refuse(step, "it is done with; reopen it first")),
-        _ if auto && step.applied.ticket.touched_by_human => {
-            return Err(refuse(
-                step,
-                "a person has worked on it and has to resolve it",
-            ));
-        }
+        TicketState::Closed => return Err(Refusal::ReopenFirst),
+        _ if auto && ticket.touched_by_human => return Err(Refusal::PersonResolves),
         _ => {}
     }
+    refuse_if_firing(ticket, if_firing)?;
     respond(step);
     finish(step, TicketState::Resolved);
-    step.event(TicketEventKind::Resolved { auto });
-    step.send(Intent::Notify {
-        news: News::Resolved,
+    step.event(TicketEventKind::Resolved {
+        auto,
+        still_firing: step.applied.ticket.firing.count(),
     });
+    step.notify(News::Resolved);
     Ok(())
 }
 
-fn close(step: &mut Step) -> Result<(), InvalidTransition> {
-    let state = step.applied.ticket.state;
-    if state == TicketState::Closed {
+fn close(step: &mut Step<'_>, if_firing: IfFiring) -> Result<(), Refusal> {
+    let ticket = &step.applied.ticket;
+    if ticket.state == TicketState::Closed {
         return Ok(());
     }
-    if state.is_open() {
-        resolve(step)?;
+    refuse_if_firing(ticket, if_firing)?;
+    if ticket.state.is_open() {
+        resolve(step, if_firing)?;
     }
     finish(step, TicketState::Closed);
     step.event(TicketEventKind::Closed);
     Ok(())
 }
 
-fn finish(step: &mut Step, to: TicketState) {
-    let now = step.now;
+const fn refuse_if_firing(ticket: &Ticket, if_firing: IfFiring) -> Result<(), Refusal> {
+    match if_firing {
+        IfFiring::Refuse if !ticket.firing.is_none() => Err(Refusal::StillFiring {
+            count: ticket.firing.count(),
+        }),
+        IfFiring::Refuse | IfFiring::Anyway => Ok(()),
+    }
+}
+
+fn finish(step: &mut Step<'_>, to: TicketState) {
+    let now = step.context.now;
     let ticket = &mut step.applied.ticket;
     ticket.state = to;
     ticket.resolved_at.get_or_insert(now);
-    step.send(Intent::CancelPages);
+    step.end_episode();
 }
 
-/// By a person's hand: they have it, so nobody is paged.
-fn reopen(step: &mut Step) -> Result<(), InvalidTransition> {
+/// By a person, who has it then: nobody is called.
+fn reopen(step: &mut Step<'_>) -> Result<(), Refusal> {
     if step.applied.ticket.state.is_open() {
-        return Err(refuse(step, "it is open already"));
+        return Err(Refusal::AlreadyOpen);
     }
-    respond(step);
-    step.applied.ticket.state = TicketState::Open;
-    step.applied.ticket.resolved_at = None;
-    step.event(TicketEventKind::Reopened);
+    if !step.actor.is_human() {
+        return Err(Refusal::OnlyPeople);
+    }
+    let now: UnixMillis = step.context.now;
+    let ticket = &mut step.applied.ticket;
+    ticket.state = TicketState::Open;
+    ticket.resolved_at = None;
+    ticket.first_response_at.get_or_insert(now);
+    let phase = if ticket.firing.is_none() {
+        Phase::Over {
+            at: now,
+            taken_at: Some(now),
+            recheck_at: None,
+        }
+    } else {
+        Phase::Taken { at: now }
+    };
+    ticket.episode = Episode { since: now, phase };
+    step.event(TicketEventKind::Reopened { still_firing: 0 });
     Ok(())
 }
 
-fn set_priority(step: &mut Step, to: Priority) -> Result<(), InvalidTransition> {
-    let from = step.applied.ticket.priority;
+fn set_priority(step: &mut Step<'_>, to: Priority) -> Result<(), Refusal> {
     if step.applied.ticket.state == TicketState::Closed {
-        return Err(refuse(step, "reopen it before changing its priority"));
+        return Err(Refusal::ReopenFirst);
     }
-    if from != to {
-        step.applied.ticket.priority = to;
-        step.event(TicketEventKind::PriorityChanged { from, to });
-    }
+    step.change_priority(to);
+    step.cancel_pages_below_page();
     Ok(())
 }

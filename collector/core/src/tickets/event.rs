@@ -25,7 +25,7 @@ pub enum Actor {
     },
     /// A person who holds the acknowledgement link of a page.
     Link {
-        /// To whom the page was sent.
+        /// The recipient of the page.
         sent_to: String,
     },
 }
@@ -73,6 +73,15 @@ pub enum TicketEventKind {
         /// What was observed.
         evidence: AlertEvidence,
     },
+    /// An attached alert that fires has found more.
+    AlertUpdated {
+        /// The alert.
+        alert: AlertId,
+        /// One line: all that is known now.
+        summary: String,
+        /// What was observed.
+        evidence: AlertEvidence,
+    },
     /// An attached alert no longer fires.
     AlertCleared {
         /// The alert.
@@ -113,21 +122,38 @@ pub enum TicketEventKind {
         /// To.
         to: Priority,
     },
+    /// A new episode began while the ticket was open; an earlier answer no longer counts.
+    EpisodeStarted {
+        /// Why.
+        reason: EpisodeReason,
+    },
+    /// A page that waited for its hours went out.
+    Paged {
+        /// The line of support, 1 to 3.
+        tier: u8,
+    },
     /// It went to another line of support.
     Escalated {
         /// Which one, 1 to 3.
         tier: u8,
     },
     /// It is open again.
-    Reopened,
-    /// The trouble is gone.
+    Reopened {
+        /// How many alerts still fired, if it opened again because of that.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        still_firing: u32,
+    },
+    /// It was resolved.
     Resolved {
         /// Whether Watchkeep resolved it by itself.
         auto: bool,
+        /// How many alerts fired all the same.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        still_firing: u32,
     },
-    /// It is done with.
+    /// It was closed.
     Closed,
-    /// All is well again, but a human has touched it: it is theirs to resolve.
+    /// All its alerts recovered, but a person has worked on it: a person resolves it.
     HandedBack,
     /// A notification or page was delivered, or given up.
     NotificationSent {
@@ -138,6 +164,24 @@ pub enum TicketEventKind {
         /// How it ended, for people.
         outcome: String,
     },
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// Why an episode began on an open ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EpisodeReason {
+    /// An alert is worse than what a person had answered.
+    Worse,
+    /// An alert fired after all had recovered.
+    FiresAgain,
 }
 
 /// What should be sent because of a change, or no longer be sent.
@@ -151,16 +195,16 @@ pub enum Intent {
         /// Why.
         reason: PageReason,
     },
-    /// Tell those concerned, without waking anyone.
+    /// Send a message that wakes nobody.
     Notify {
-        /// Of what.
+        /// Its subject.
         news: News,
     },
     /// Cancel every page of this ticket that has not gone out.
     CancelPages,
 }
 
-/// Why a page goes out.
+/// Why people are called: by a page, or by a notice where the table of priorities says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PageReason {
@@ -168,22 +212,35 @@ pub enum PageReason {
     Opened,
     /// It was opened again by the same breach.
     Reopened,
-    /// A worse alert was attached, and nobody has acknowledged it yet.
+    /// An alert is worse than those before, or than what a person had answered.
     Worse,
-    /// Nobody acknowledged it in time.
+    /// It fires again after everything had recovered and it waited for a person.
+    FiresAgain,
+    /// It was resolved while it fired, and still fires.
+    StillFiring,
+    /// It waited for the hours in which it pages.
+    HoursBegan,
+    /// Nobody answered in time.
     Escalated,
 }
 
-/// What a notification tells.
+/// The subject of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum News {
+    /// What would page if its priority were higher.
+    Call {
+        /// Why.
+        reason: PageReason,
+    },
     /// It has an assignee, who should know.
     Assigned,
     /// It was resolved.
     Resolved,
-    /// All is well again; a human has to resolve it.
+    /// All its alerts recovered; a person has to resolve it.
     HandedBack,
-    /// An alert fires again, or another one does, on an acknowledged ticket.
+    /// One more alert, no worse than those before, on a ticket that a person has.
     AlertAttached,
+    /// A firing alert has found more.
+    AlertUpdated,
 }

@@ -1,43 +1,76 @@
 //! Tickets: the work for people that alerts open, and what people do with it. Every function takes
-//! a ticket and gives back the next one with the events of its timeline and what should be sent
+//! a ticket and returns the next one with the events of its timeline and what to send
 //! ([`Intent`]); the caller stores and sends all of it in one transaction.
 //!
-//! An *episode* of a ticket runs from its opening, or from a reopening by an alert, until it is
-//! resolved. An acknowledgement ends all paging for the episode; the first response, which the SLA
-//! counts, happens once in a ticket's life. A ticket that a human touched is never resolved by
-//! itself: it is handed back.
+//! An *episode* ([`Episode`]) runs from an opening until everything recovered or a person resolved
+//! the ticket. One answer of a person ends the paging of one episode; the first response, which the
+//! SLA counts, happens once in a ticket's life. Who is called how is up to the table of priorities
+//! ([`Paging`]): *calls* below means a page, a notice or nothing by that table. Only what pages
+//! escalates. A ticket that a person touched is never resolved by itself: it is handed back.
 //!
-//! Not here yet: SLA clocks, impact and urgency, links beyond the ticket before, merging, time
-//! entries; escalation knows one step (tier 1 to 2). What a ticket's state does not allow is
-//! refused ([`InvalidTransition`]) and changes nothing.
+//! | what happens | episode | people | time |
+//! |---|---|---|---|
+//! | an alert opens the ticket | begins, unanswered | calls tier 1 | escalates if unanswered |
+//! | one more alert, unanswered | goes on | calls only if it is worse | as before |
+//! | one more alert, taken | goes on | a notice | never escalates |
+//! | a worse alert, taken | a new one, unanswered | calls the ticket's tier | escalates if unanswered |
+//! | an alert after all recovered (handed back) | a new one, unanswered | calls the ticket's tier | escalates if unanswered |
+//! | an alert recovers, others fire | goes on | queued pages go if what fires would not page | escalates by what fires |
+//! | the last alert recovers, untouched: resolved | over | queued pages go; a notice | never |
+//! | the last alert recovers, touched: handed back | over | queued pages go; a notice | never |
+//! | an alert on a ticket resolved up to 30 min ago | a new one, unanswered | calls the ticket's tier | escalates if unanswered |
+//! | an alert on a ticket closed, or resolved longer ago | another ticket | as an opening | as an opening |
+//! | acknowledge; assign to oneself; set a state; a public note | taken | queued pages go | never escalates |
+//! | assign to somebody else | taken | queued pages go; a notice to the assignee | never escalates |
+//! | an internal note; priority; unassign | as before | lower priority: queued pages may go | escalates by the priority |
+//! | resolve or close, nothing fires | over | queued pages go; a notice | never |
+//! | resolve or close, something fires | refused, or over if "anyway" | queued pages go; a notice | checked again after 30 min |
+//! | checked again, still fires | a new one, unanswered | calls the ticket's tier | escalates if unanswered |
+//! | the last alert recovers on a resolved ticket | over | nobody | no more check |
+//! | reopened by a person | taken; over if nothing fires | nobody | never escalates |
+//! | unanswered in time | goes on | pages tier 2 | once |
+//! | hours begin in which it pages | goes on | pages the ticket's tier | escalates if unanswered |
+//!
+//! *Worse* is an alert that is more urgent, or more severe, than every other one of the episode. It
+//! raises the ticket's priority, also if a person had chosen a lower one.
+//!
+//! Not here yet: SLA clocks, impact and urgency, links beyond the previous ticket, merging, time
+//! entries, holidays; escalation has one step (tier 1 to 2). What a ticket's state does not allow
+//! is refused ([`InvalidTransition`]) and changes nothing.
 
 mod action;
 mod automatic;
+mod episode;
 mod escalation;
 mod event;
-
-use std::{fmt, str::FromStr};
+mod hours;
+mod paging;
+mod state;
 
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::{DurationMs, HostId, UnixMillis};
 
 use crate::{
     ids::{ClientId, ContractId, TicketId, UserId},
-    rules::{CheckKey, ParseWordError, Priority, Severity},
+    rules::{CheckKey, Priority, Severity},
 };
 
 pub use self::{
-    action::{Action, InvalidTransition, MAX_NOTE_BYTES, apply},
+    action::{Action, IfFiring, InvalidTransition, MAX_NOTE_BYTES, Refusal, apply},
     automatic::{
-        ClearDecision, NewTicket, RaiseDecision, attach, auto_resolve, detach, hand_back,
-        on_alert_cleared, on_alert_raised, open, reopen,
+        ClearDecision, NewTicket, RaiseDecision, attach, call_again, clear, comment,
+        on_alert_cleared, on_alert_raised, open, reopen, update,
     },
-    escalation::{escalate, escalation_due_at},
-    event::{Actor, Intent, News, PageReason, TicketEvent, TicketEventKind},
+    episode::{Episode, Firing, Phase},
+    escalation::{escalate, escalation_due_at, recheck},
+    event::{Actor, EpisodeReason, Intent, News, PageReason, TicketEvent, TicketEventKind},
+    hours::{ParseHoursError, WeeklyHours},
+    paging::{Paging, PagingRule, PagingSettings, UnknownZone, Urgency},
+    state::{TicketState, WaitingOn},
 };
 
-/// How long after its resolution a ticket is opened again by the same breach, rather than a new
-/// one.
+/// For this long after its resolution a ticket is opened again by the same breach, rather than a
+/// new one; and after this long one that was resolved while it fired is checked again.
 pub const REOPEN_WINDOW: DurationMs = DurationMs::from_mins(30);
 
 /// One piece of work for people.
@@ -57,23 +90,25 @@ pub struct Ticket {
     pub check: Option<CheckKey>,
     /// One line.
     pub title: String,
-    /// How soon people should act.
+    /// How soon people should act: that of its alerts, unless a person chose another.
     pub priority: Priority,
-    /// The worst alert attached to it.
+    /// The most urgent priority of the alerts of this episode.
+    pub alert_priority: Priority,
+    /// The worst severity of the alerts of this episode.
     pub severity: Severity,
-    /// Where it stands.
+    /// See [`TicketState`].
     pub state: TicketState,
+    /// Its alerts that fire, also after a person resolved it.
+    pub firing: Firing,
     /// When it was opened.
     pub opened_at: UnixMillis,
-    /// When this episode began: the opening, or the last reopening by an alert.
-    pub episode_at: UnixMillis,
-    /// When a human took this episode on; no page goes out after it.
-    pub acknowledged_at: Option<UnixMillis>,
-    /// When a human first responded, in the ticket's whole life.
+    /// Whether people are still being called.
+    pub episode: Episode,
+    /// When a person first responded, in the ticket's whole life.
     pub first_response_at: Option<UnixMillis>,
     /// When it was resolved; `None` unless it is resolved or closed.
     pub resolved_at: Option<UnixMillis>,
-    /// Whether a human ever did anything with it.
+    /// Whether a person ever did anything with it.
     pub touched_by_human: bool,
     /// Who works on it.
     pub assignee: Option<UserId>,
@@ -89,6 +124,29 @@ impl Ticket {
         let check = self.check.as_ref().filter(|_| self.state.is_open())?;
         Some(open_key(self.contract, self.host, check))
     }
+
+    /// Whether it is open and all its alerts have recovered.
+    pub const fn is_recovered(&self) -> bool {
+        self.state.is_open() && self.episode.is_over()
+    }
+
+    /// Whether it is resolved or closed and something still fires.
+    pub const fn is_resolved_while_firing(&self) -> bool {
+        !self.state.is_open() && !self.firing.is_none()
+    }
+
+    /// The priority by which people are called: what a person chose, else that of what fires.
+    pub fn paging_priority(&self) -> Priority {
+        match self.firing.most_urgent() {
+            Some(priority) if !self.is_priority_chosen() => priority,
+            _ => self.priority,
+        }
+    }
+
+    /// Whether a person chose another priority than that of the alerts.
+    fn is_priority_chosen(&self) -> bool {
+        self.priority != self.alert_priority
+    }
 }
 
 /// The key under which at most one automatic ticket may be open: contract, host, check.
@@ -98,113 +156,13 @@ pub fn open_key(contract: Option<ContractId>, host: Option<HostId>, check: &Chec
     format!("{contract}/{host}/{check}")
 }
 
-/// Where a ticket stands. Stored and written as one word ([`TicketState::as_str`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "&'static str", try_from = "String")]
-pub enum TicketState {
-    /// Nobody has looked at it.
-    New,
-    /// Someone has it.
-    Open,
-    /// It can't go on before something else happens.
-    Waiting {
-        /// What it waits for.
-        on: WaitingOn,
-    },
-    /// The trouble is gone.
-    Resolved,
-    /// Done with; only a human opens it again.
-    Closed,
-}
-
-/// What a waiting ticket waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WaitingOn {
-    /// An answer of the customer.
-    Customer,
-    /// A supplier or another third party.
-    Supplier,
-    /// An agreed time.
-    Scheduled,
-}
-
-impl TicketState {
-    /// Every state, in the order of a ticket's life.
-    pub const ALL: [Self; 7] = [
-        Self::New,
-        Self::Open,
-        Self::Waiting {
-            on: WaitingOn::Customer,
-        },
-        Self::Waiting {
-            on: WaitingOn::Supplier,
-        },
-        Self::Waiting {
-            on: WaitingOn::Scheduled,
-        },
-        Self::Resolved,
-        Self::Closed,
-    ];
-
-    /// The state as one word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Open => "open",
-            Self::Waiting {
-                on: WaitingOn::Customer,
-            } => "waiting_customer",
-            Self::Waiting {
-                on: WaitingOn::Supplier,
-            } => "waiting_supplier",
-            Self::Waiting {
-                on: WaitingOn::Scheduled,
-            } => "waiting_scheduled",
-            Self::Resolved => "resolved",
-            Self::Closed => "closed",
-        }
-    }
-
-    /// Whether work is left.
-    pub const fn is_open(self) -> bool {
-        matches!(self, Self::New | Self::Open | Self::Waiting { .. })
-    }
-}
-
-impl FromStr for TicketState {
-    type Err = ParseWordError;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.as_str() == s)
-            .ok_or_else(|| ParseWordError {
-                found: s.to_owned(),
-                expected: "new, open, waiting_customer, waiting_supplier, waiting_scheduled, \
-                           resolved, closed",
-            })
-    }
-}
-
-impl TryFrom<String> for TicketState {
-    type Error = ParseWordError;
-
-    fn try_from(word: String) -> Result<Self, Self::Error> {
-        word.parse()
-    }
-}
-
-impl From<TicketState> for &'static str {
-    fn from(state: TicketState) -> Self {
-        state.as_str()
-    }
-}
-
-impl fmt::Display for TicketState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+/// What every step of a ticket depends on beside the ticket.
+#[derive(Clone, Copy, Debug)]
+pub struct TicketContext<'a> {
+    /// The present.
+    pub now: UnixMillis,
+    /// The table of the ticket's contract.
+    pub paging: &'a Paging,
 }
 
 /// What follows from one step of a ticket: store all of it together.
@@ -216,32 +174,45 @@ pub struct Applied {
     pub events: Vec<TicketEvent>,
     /// What to send.
     pub notify: Vec<Intent>,
+    /// When to call [`escalate`].
+    pub escalate_at: Option<UnixMillis>,
 }
 
 /// A step in the making.
-struct Step {
+struct Step<'a> {
     applied: Applied,
     actor: Actor,
-    now: UnixMillis,
+    context: TicketContext<'a>,
 }
 
-impl Step {
-    fn new(ticket: &Ticket, actor: Actor, now: UnixMillis) -> Self {
+impl<'a> Step<'a> {
+    fn new(ticket: &Ticket, actor: Actor, context: TicketContext<'a>) -> Self {
         let applied = Applied {
             ticket: ticket.clone(),
             events: Vec::new(),
             notify: Vec::new(),
+            escalate_at: None,
         };
         Self {
             applied,
             actor,
-            now,
+            context,
         }
+    }
+
+    fn by_system(ticket: &Ticket, context: TicketContext<'a>) -> Self {
+        Self::new(ticket, Actor::System, context)
+    }
+
+    fn done(mut self) -> Applied {
+        let TicketContext { now, paging } = self.context;
+        self.applied.escalate_at = escalation_due_at(&self.applied.ticket, paging, now);
+        self.applied
     }
 
     fn event(&mut self, kind: TicketEventKind) {
         self.applied.events.push(TicketEvent {
-            at: self.now,
+            at: self.context.now,
             actor: self.actor.clone(),
             kind,
         });
@@ -250,6 +221,64 @@ impl Step {
     fn send(&mut self, intent: Intent) {
         if !self.applied.notify.contains(&intent) {
             self.applied.notify.push(intent);
+        }
+    }
+
+    /// How far the ticket's news reaches now.
+    fn urgency(&self) -> Urgency {
+        let TicketContext { now, paging } = self.context;
+        paging.urgency(self.applied.ticket.paging_priority(), now)
+    }
+
+    /// Sends a notice, unless the ticket only appears in the queue.
+    fn notify(&mut self, news: News) {
+        if self.urgency() != Urgency::Queue {
+            self.send(Intent::Notify { news });
+        }
+    }
+
+    /// Calls people: pages the ticket's tier, or sends a notice, or nothing.
+    fn call(&mut self, reason: PageReason) {
+        if self.urgency() != Urgency::Page {
+            self.notify(News::Call { reason });
+            return;
+        }
+        let now = self.context.now;
+        let ticket = &mut self.applied.ticket;
+        let tier = ticket.tier;
+        if let Phase::Unanswered { paged_at } = &mut ticket.episode.phase {
+            paged_at.get_or_insert(now);
+        }
+        self.send(Intent::Page { tier, reason });
+    }
+
+    /// Ends the episode; a ticket that fires all the same is checked again later.
+    fn end_episode(&mut self) {
+        let at = self.context.now;
+        let ticket = &mut self.applied.ticket;
+        if !ticket.episode.is_over() {
+            let recheck_at = (!ticket.firing.is_none()).then(|| at + REOPEN_WINDOW);
+            ticket.episode.phase = Phase::Over {
+                at,
+                taken_at: ticket.episode.taken_at(),
+                recheck_at,
+            };
+        }
+        self.send(Intent::CancelPages);
+    }
+
+    /// Pages that wait are of no use once what fires would not page.
+    fn cancel_pages_below_page(&mut self) {
+        if self.applied.ticket.episode.is_unanswered() && self.urgency() != Urgency::Page {
+            self.send(Intent::CancelPages);
+        }
+    }
+
+    fn change_priority(&mut self, to: Priority) {
+        let from = self.applied.ticket.priority;
+        if from != to {
+            self.applied.ticket.priority = to;
+            self.event(TicketEventKind::PriorityChanged { from, to });
         }
     }
 }

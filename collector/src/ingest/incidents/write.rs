@@ -5,7 +5,10 @@ use watchkeep_core::{
     ids::{AlertId, SiteId, TicketId},
     incidents::{Scope, Tally, steps, text, text::Names},
     rules::{Priority, RuleId, Severity},
-    tickets::{Applied, NewTicket, RaiseDecision, Ticket, on_alert_raised, open_key},
+    tickets::{
+        Applied, Firing, NewTicket, RaiseDecision, Ticket, TicketContext, call_again, comment,
+        on_alert_raised, open_key,
+    },
 };
 use watchkeep_shared::UnixMillis;
 
@@ -13,6 +16,7 @@ use super::{Beginning, IncidentWrites, Joined, Step};
 use crate::{
     app::App,
     ingest::commit::new_alert,
+    paging::PagingTables,
     store::{StoreError, Tx, fleet, incidents as rows, record, tickets},
 };
 
@@ -55,6 +59,9 @@ pub(in crate::ingest) async fn write(
     if let Some(applied) = later_step(app, tx, ticket, one, now).await? {
         crate::tickets::write(app, tx, &applied, now).await?;
     }
+    let first = one.joined.first().map(|host| host.raised.priority);
+    let firing = Firing::new(one.incident.away, Some(first.unwrap_or(Priority::P1)));
+    tickets::set_firing(tx, ticket, firing).await?;
     Ok(ticket)
 }
 
@@ -93,6 +100,7 @@ async fn ticket_of(
     let begun = begin(app, tx, one, &beginning, now).await?;
     if let Some(before) = one.ticket.filter(|before| *before != begun) {
         rows::move_to(tx, before, begun, now).await?;
+        tickets::set_firing(tx, before, Firing::NONE).await?;
     }
     Ok(begun)
 }
@@ -162,7 +170,12 @@ async fn begin(
         host_name: String::new(),
         previous: None,
     };
-    let applied = steps::begin(existing.as_ref(), new, &raised, now);
+    let paging = PagingTables::new(app).of(tx, owner.site.contract).await?;
+    let context = TicketContext {
+        now,
+        paging: &paging,
+    };
+    let applied = steps::begin(existing.as_ref(), new, &raised, context);
     crate::tickets::write(app, tx, &applied, now).await?;
     Ok(applied.ticket.id)
 }
@@ -196,10 +209,15 @@ async fn later_step(
     let Some(ticket) = tickets::by_id(tx, id).await? else {
         return Ok(None);
     };
+    let paging = PagingTables::new(app).of(tx, ticket.contract).await?;
+    let context = TicketContext {
+        now,
+        paging: &paging,
+    };
     Ok(match &one.step {
         Step::Silent | Step::Begin(_) => None,
-        Step::Note(text) => Some(steps::note(&ticket, Some(text.clone()), now)),
-        Step::ReportMissing => report_missing(app, tx, &ticket, one, now).await?,
+        Step::Note(text) => Some(comment(&ticket, text.clone(), context)),
+        Step::ReportMissing => report_missing(app, tx, &ticket, one, context).await?,
         Step::End => {
             let cleared = Cleared {
                 alert: AlertId(app.ids.uuid(now)),
@@ -209,7 +227,7 @@ async fn later_step(
                 value: None,
                 reason: text::over(&one.incident, now),
             };
-            Some(steps::end(&ticket, &cleared, now))
+            Some(steps::end(&ticket, &cleared, context))
         }
     })
 }
@@ -220,8 +238,9 @@ async fn report_missing(
     tx: &mut Tx,
     ticket: &Ticket,
     one: &IncidentWrites,
-    now: UnixMillis,
+    context: TicketContext<'_>,
 ) -> Result<Option<Applied>, StoreError> {
+    let now = context.now;
     if !ticket.state.is_open() {
         return Ok(None);
     }
@@ -238,5 +257,5 @@ async fn report_missing(
         summary: text::missing(one.scope, &owner.site.name, &one.incident, &names),
         evidence: AlertEvidence::default(),
     };
-    Ok(Some(steps::page_again(ticket, &raised, now)))
+    Ok(Some(call_again(ticket, &raised, context)))
 }

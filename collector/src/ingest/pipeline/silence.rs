@@ -159,7 +159,7 @@ fn take_raised(decision: &mut Decision) -> Option<Raised> {
     let at = decision.changes.iter().position(is_raised)?;
     match decision.changes.remove(at) {
         AlertChange::Raised(raised) => Some(raised),
-        AlertChange::Cleared(_) => None,
+        AlertChange::Updated(_) | AlertChange::Cleared(_) => None,
     }
 }
 

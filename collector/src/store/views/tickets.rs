@@ -16,7 +16,8 @@ macro_rules! tickets {
     ($rest:literal) => {
         concat!(
             "SELECT t.id, t.number, t.title, t.priority, t.severity, t.state, t.tier, t.opened_at, t.episode_at, \
-             t.acknowledged_at, t.first_response_at, t.resolved_at, t.escalate_at, \
+             t.acknowledged_at, t.over_at, t.recheck_at, t.first_response_at, t.resolved_at, \
+             t.escalate_at, t.firing, \
              t.touched_by_human, t.check_key, t.previous_id, t.client_id, c.name AS client, \
              t.contract_id, k.name AS contract, t.host_id, h.name AS host, h.site_id, \
              s.name AS site, t.assignee, u.name AS assignee_name FROM ticket t JOIN client c ON c.id = t.client_id \
@@ -78,12 +79,18 @@ row! {
         pub episode_at: i64,
         /// When a person took it on.
         pub acknowledged_at: Option<i64>,
+        /// When everything recovered, or a person resolved it.
+        pub over_at: Option<i64>,
+        /// When it is checked again, having been resolved while it fired.
+        pub recheck_at: Option<i64>,
         /// When a person first answered it.
         pub first_response_at: Option<i64>,
         /// When it was resolved.
         pub resolved_at: Option<i64>,
         /// When it escalates.
         pub escalate_at: Option<i64>,
+        /// How many of its alerts fire.
+        pub firing: i32,
         /// A person has acted on it.
         pub touched_by_human: bool,
         /// What it is about.
@@ -163,6 +170,23 @@ row! {
         pub host_id: Option<Uuid>,
         /// When it was opened.
         pub opened_at: i64,
+    }
+}
+
+impl TicketView {
+    /// Whether work is left.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.state.as_str(), "resolved" | "closed")
+    }
+
+    /// Whether it is open and all its alerts have recovered.
+    pub fn is_recovered(&self) -> bool {
+        self.is_open() && self.over_at.is_some()
+    }
+
+    /// Whether it is resolved or closed and something still fires.
+    pub fn is_resolved_while_firing(&self) -> bool {
+        !self.is_open() && self.firing > 0
     }
 }
 

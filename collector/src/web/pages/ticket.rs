@@ -12,7 +12,7 @@ use watchkeep_core::{
     alerts::AlertEvidence,
     ids::TicketId,
     rules::Priority,
-    tickets::{Action, TicketState, WaitingOn},
+    tickets::{Action, IfFiring, TicketState, WaitingOn},
 };
 
 use crate::{
@@ -158,25 +158,31 @@ fn acts(ticket: &TicketView, viewer: Uuid) -> Vec<Act> {
     };
     if !is_open(ticket) {
         let mut acts = vec![act("reopen", "Reopen", "bell", "")];
-        if ticket.state == "resolved" {
-            acts.push(act("close", "Close", "check", ""));
+        match (ticket.state.as_str(), ticket.firing) {
+            ("resolved", 0) => acts.push(act("close", "Close", "check", "")),
+            ("resolved", _) => acts.push(act(
+                "close_anyway",
+                "Still firing: close anyway",
+                "check",
+                "",
+            )),
+            _ => {}
         }
         return acts;
     }
     let mut acts = Vec::new();
     let acknowledged = ticket.acknowledged_at.is_some();
-    if !acknowledged {
+    if !acknowledged && !ticket.is_recovered() {
         acts.push(act("acknowledge", "Acknowledge", "check", "primary"));
     }
     if ticket.assignee != Some(viewer) {
         acts.push(act("assign_me", "Assign to me", "user", ""));
     }
-    acts.push(act(
-        "resolve",
-        "Resolve",
-        "check",
-        if acknowledged { "primary" } else { "" },
-    ));
+    acts.push(if ticket.firing > 0 {
+        act("resolve_anyway", "Still firing: resolve anyway", "check", "")
+    } else {
+        act("resolve", "Resolve", "check", "primary")
+    });
     if ticket.state.starts_with("waiting") {
         acts.push(act("open", "Resume", "play", ""));
     }
@@ -354,9 +360,11 @@ fn action(ctx: &Ctx, form: &Wanted) -> Result<Action, WebError> {
         "wait_supplier" => waiting(WaitingOn::Supplier),
         "wait_scheduled" => waiting(WaitingOn::Scheduled),
         "open" => Action::SetState(TicketState::Open),
-        "resolve" => Action::Resolve,
+        "resolve" => Action::Resolve(IfFiring::Refuse),
+        "resolve_anyway" => Action::Resolve(IfFiring::Anyway),
         "reopen" => Action::Reopen,
-        "close" => Action::Close,
+        "close" => Action::Close(IfFiring::Refuse),
+        "close_anyway" => Action::Close(IfFiring::Anyway),
         "priority" => {
             let priority = form.priority.parse::<Priority>();
             Action::SetPriority(priority.map_err(|e| WebError::Bad(format!("priority: {e}")))?)

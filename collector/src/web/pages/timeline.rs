@@ -1,6 +1,6 @@
 //! A ticket's timeline and its messages as text.
 
-use watchkeep_core::tickets::{Actor, TicketEventKind, TicketState};
+use watchkeep_core::tickets::{Actor, EpisodeReason, TicketEventKind, TicketState};
 
 use crate::{
     store::views::{DeliveryView, TicketEventView},
@@ -73,8 +73,11 @@ fn described(kind: TicketEventKind, actor: &Actor) -> (&'static str, &'static st
             let (tone, icon) = severity(level.as_str());
             (tone, icon, format!("alert: {summary}"))
         }
+        TicketEventKind::AlertUpdated { summary, .. } => {
+            ("warn", "warn", format!("alert, with more: {summary}"))
+        }
         TicketEventKind::AlertCleared { reason, .. } => {
-            ("ok", "up", format!("alert cleared: {reason}"))
+            ("ok", "up", format!("alert recovered: {reason}"))
         }
         TicketEventKind::Acknowledged => {
             ("info", "check", "acknowledged; paging stopped".to_owned())
@@ -101,16 +104,13 @@ fn described(kind: TicketEventKind, actor: &Actor) -> (&'static str, &'static st
             "bell",
             format!("changed the priority from {from} to {to}"),
         ),
-        TicketEventKind::Escalated { tier } => (
-            "warn",
-            "warn",
-            format!("escalated it to tier {tier}: nobody had acknowledged it"),
-        ),
-        TicketEventKind::Reopened => ("warn", "bell", "reopened it".to_owned()),
-        TicketEventKind::Resolved { auto: true } => {
-            ("ok", "check", "resolved it: recovered".to_owned())
+        TicketEventKind::EpisodeStarted { .. }
+        | TicketEventKind::Paged { .. }
+        | TicketEventKind::Escalated { .. }
+        | TicketEventKind::Reopened { .. } => ("warn", "bell", called(&kind)),
+        TicketEventKind::Resolved { auto, still_firing } => {
+            ("ok", "check", resolved(auto, still_firing))
         }
-        TicketEventKind::Resolved { auto: false } => ("ok", "check", "resolved it".to_owned()),
         TicketEventKind::Closed => ("", "check", "closed it".to_owned()),
         TicketEventKind::HandedBack => (
             "ok",
@@ -122,6 +122,43 @@ fn described(kind: TicketEventKind, actor: &Actor) -> (&'static str, &'static st
             to,
             outcome,
         } => ("", "mail", format!("sent {channel} to {to}: {outcome}")),
+    }
+}
+
+/// Why people were called, or may be from now on.
+fn called(kind: &TicketEventKind) -> String {
+    match kind {
+        TicketEventKind::EpisodeStarted {
+            reason: EpisodeReason::Worse,
+        } => "worse than what was acknowledged; needs a new answer".to_owned(),
+        TicketEventKind::EpisodeStarted {
+            reason: EpisodeReason::FiresAgain,
+        } => "fires again after it had recovered; needs a new answer".to_owned(),
+        TicketEventKind::Paged { tier } => {
+            format!("paged tier {tier}: still unanswered as its hours begin")
+        }
+        TicketEventKind::Escalated { tier } => {
+            format!("escalated it to tier {tier}: nobody had acknowledged it")
+        }
+        TicketEventKind::Reopened { still_firing } if *still_firing > 0 => {
+            format!("reopened it: {}", still(*still_firing))
+        }
+        _ => "reopened it".to_owned(),
+    }
+}
+
+fn resolved(auto: bool, still_firing: u32) -> String {
+    match (auto, still_firing) {
+        (true, _) => "resolved it: recovered".to_owned(),
+        (false, 0) => "resolved it".to_owned(),
+        (false, count) => format!("resolved it although {}", still(count)),
+    }
+}
+
+fn still(count: u32) -> String {
+    match count {
+        1 => "1 alert is still firing".to_owned(),
+        count => format!("{count} alerts are still firing"),
     }
 }
 

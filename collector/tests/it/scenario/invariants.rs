@@ -50,10 +50,10 @@ const IS_STRICT: bool = false;
 pub(super) async fn check(world: &mut World) -> Broken {
     one_open_ticket_a_key(world).await?;
     acknowledged_is_stored_once(world).await?;
+    firing_has_an_open_ticket(world).await?;
+    no_page_after_an_answer(world).await?;
     if IS_STRICT {
         silent_only_after_silence(world).await?;
-        firing_has_an_open_ticket(world).await?;
-        no_page_after_an_answer(world).await?;
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ async fn firing_has_an_open_ticket(world: &mut World) -> Broken {
             "SELECT alert.rule_id, alert.check_key, COALESCE(ticket.state, 'no ticket') FROM alert \
              LEFT JOIN ticket ON ticket.id = alert.ticket_id \
              WHERE alert.cleared_at IS NULL AND (ticket.id IS NULL \
-             OR ticket.state IN ('resolved', 'closed'))",
+             OR (ticket.state IN ('resolved', 'closed') AND ticket.recheck_at IS NULL))",
         )
         .await;
     none(&orphans, "an alert fires and no ticket is open")
@@ -122,13 +122,13 @@ async fn no_page_after_an_answer(world: &mut World) -> Broken {
         world.witness.last_event = event.id;
         let answered = &mut world.witness.answered;
         match event.kind.as_str() {
-            "acknowledged" | "resolved" | "closed" | "handed_back" => {
+            "acknowledged" | "assigned" | "resolved" | "closed" | "handed_back" => {
                 answered.insert(event.number);
             }
-            "opened" | "reopened" => {
+            "opened" | "reopened" | "episode_started" => {
                 answered.remove(&event.number);
             }
-            "escalated" if answered.contains(&event.number) => return Err(escalated(event)),
+            "escalated" | "paged" if answered.contains(&event.number) => return Err(escalated(event)),
             _ => {}
         }
     }
@@ -137,15 +137,15 @@ async fn no_page_after_an_answer(world: &mut World) -> Broken {
         .rows(
             "SELECT outbox.id, ticket.number FROM outbox JOIN ticket ON ticket.id = outbox.ticket_id \
              WHERE outbox.kind = 'page' AND outbox.state = 'pending' \
-             AND ticket.state IN ('resolved', 'closed')",
+             AND (ticket.acknowledged_at IS NOT NULL OR ticket.over_at IS NOT NULL)",
         )
         .await;
-    none(&pages, "a page waits that is about something that is over")
+    none(&pages, "a page waits about something that a person has, or that is over")
 }
 
 fn escalated(event: &Happened) -> String {
     format!(
-        "ticket #{} was escalated after a person had it or it was over",
+        "ticket #{} was escalated though a person had it or it was over",
         event.number
     )
 }

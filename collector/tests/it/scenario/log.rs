@@ -116,8 +116,14 @@ impl Happened {
         let what = match self.kind.as_str() {
             "opened" => format!("{} opened: {}", self.priority, self.title),
             "alert_attached" => format!("alert: {}", text("summary")),
+            "alert_updated" => format!("alert, with more: {}", text("summary")),
             "alert_cleared" => format!("alert over: {}", text("reason")),
             "resolved" if self.detail["auto"] == true => "resolved by itself".to_owned(),
+            "resolved" | "reopened" if self.detail["still_firing"].is_u64() => {
+                format!("{}{by}, {} still firing", self.kind, self.detail["still_firing"])
+            }
+            "episode_started" => format!("needs a new answer: {}", text("reason").replace('_', " ")),
+            "paged" => format!("tier {} paged as hours begin", self.detail["tier"]),
             "state_changed" => format!("{} -> {}{by}", text("from"), text("to")),
             "priority_changed" => format!("priority {} -> {}{by}", text("from"), text("to")),
             "escalated" => format!("escalated to tier {}", self.detail["tier"]),

@@ -24,6 +24,7 @@ mod random;
 mod stories;
 mod world;
 
+pub(crate) use probe::Probe;
 pub(crate) use world::World;
 
 /// Settings under which scenarios run: two channels, so that pages have somewhere to go.

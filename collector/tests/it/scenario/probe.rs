@@ -4,13 +4,13 @@ use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection, SqliteConnecti
 
 /// A connection of the test's own.
 #[derive(Debug)]
-pub(super) enum Probe {
+pub(crate) enum Probe {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
 impl Probe {
-    pub(super) async fn connect(url: &str) -> Self {
+    pub(crate) async fn connect(url: &str) -> Self {
         match url.strip_prefix("sqlite:") {
             Some(path) => Self::Sqlite(
                 SqliteConnection::connect(&format!("sqlite://{path}"))
@@ -22,7 +22,7 @@ impl Probe {
     }
 
     /// All rows of a query without parameters.
-    pub(super) async fn rows<T>(&mut self, sql: impl Into<String>) -> Vec<T>
+    pub(crate) async fn rows<T>(&mut self, sql: impl Into<String>) -> Vec<T>
     where
         T: for<'r> FromRow<'r, sqlx::sqlite::SqliteRow>
             + for<'r> FromRow<'r, sqlx::postgres::PgRow>

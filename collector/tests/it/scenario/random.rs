@@ -6,7 +6,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestCaseError, TestRunner},
 };
-use watchkeep_core::tickets::{Action, TicketState, WaitingOn};
+use watchkeep_core::tickets::{Action, IfFiring, TicketState, WaitingOn};
 use watchkeep_shared::{DurationMs, wire::heartbeat::ServiceStatus};
 
 use super::{SETTINGS, World, world::Host};
@@ -38,8 +38,8 @@ enum Operation {
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     Acknowledge,
-    Resolve,
-    Close,
+    Resolve(IfFiring),
+    Close(IfFiring),
     Note,
     Wait,
 }
@@ -54,8 +54,9 @@ fn operation() -> impl Strategy<Value = Operation> {
     ];
     let deed = prop_oneof![
         Just(Deed::Acknowledge),
-        Just(Deed::Resolve),
-        Just(Deed::Close),
+        Just(Deed::Resolve(IfFiring::Refuse)),
+        Just(Deed::Resolve(IfFiring::Anyway)),
+        Just(Deed::Close(IfFiring::Anyway)),
         Just(Deed::Note),
         Just(Deed::Wait)
     ];
@@ -124,8 +125,8 @@ async fn perform(world: &mut World, hosts: &[Host], operation: Operation) {
 fn action(deed: Deed) -> Action {
     match deed {
         Deed::Acknowledge => Action::Acknowledge,
-        Deed::Resolve => Action::Resolve,
-        Deed::Close => Action::Close,
+        Deed::Resolve(if_firing) => Action::Resolve(if_firing),
+        Deed::Close(if_firing) => Action::Close(if_firing),
         Deed::Note => Action::Note {
             internal: true,
             text: "looking".to_owned(),

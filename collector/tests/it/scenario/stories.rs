@@ -1,7 +1,7 @@
 //! Scenarios that were written down: each says in its name what people should notice, and its
 //! snapshot is read before it is accepted.
 
-use watchkeep_core::tickets::Action;
+use watchkeep_core::tickets::{Action, IfFiring};
 use watchkeep_shared::{DurationMs, wire::heartbeat::ServiceStatus};
 
 use super::{World, scenarios, world::Host};
@@ -14,6 +14,8 @@ scenarios!(
     a_ticket_resolved_too_early_comes_back,
     a_worse_breach_after_an_acknowledgement_pages_again,
     a_handed_back_ticket_does_not_escalate,
+    an_assigned_ticket_neither_pages_nor_escalates,
+    a_notice_wakes_nobody_until_something_pages,
     a_retired_host_pages_nobody,
     a_host_retired_while_the_collector_is_down_leaves_nothing_behind,
     a_revoked_host_is_not_silent,
@@ -87,10 +89,19 @@ async fn a_ticket_resolved_too_early_comes_back(mut world: World) -> World {
     world.disk(web, 98.0);
     world.pass(mins(10)).await;
     world.act(1, Action::Acknowledge, "Anna").await;
-    world.act(1, Action::Resolve, "Anna").await;
-    world.pass(mins(60)).await;
+    world
+        .act(1, Action::Resolve(IfFiring::Refuse), "Anna")
+        .await;
+    world
+        .act(1, Action::Resolve(IfFiring::Anyway), "Anna")
+        .await;
+    world.pass(mins(35)).await;
+    world.act(1, Action::Acknowledge, "Ben").await;
+    world.pass(mins(10)).await;
+    world.act(1, Action::Close(IfFiring::Anyway), "Ben").await;
+    world.pass(mins(10)).await;
     world.disk(web, 40.0);
-    world.pass(mins(20)).await;
+    world.pass(mins(60)).await;
     world
 }
 
@@ -101,6 +112,13 @@ async fn a_worse_breach_after_an_acknowledgement_pages_again(mut world: World) -
     world.pass(mins(15)).await;
     world.act(1, Action::Acknowledge, "Anna").await;
     world.pass(mins(60)).await;
+    world.disk(web, 98.0);
+    world.pass(mins(10)).await;
+    world.act(1, Action::Acknowledge, "Anna").await;
+    world.pass(mins(10)).await;
+    // It goes down and up again: the same, not something worse.
+    world.disk(web, 90.0);
+    world.pass(mins(10)).await;
     world.disk(web, 98.0);
     world.pass(mins(30)).await;
     world
@@ -119,6 +137,34 @@ async fn a_handed_back_ticket_does_not_escalate(mut world: World) -> World {
     world.pass(mins(2)).await;
     world.service(web, ServiceStatus::Running);
     world.pass(mins(60)).await;
+    world.service(web, ServiceStatus::Failed);
+    world.pass(mins(20)).await;
+    world
+}
+
+async fn an_assigned_ticket_neither_pages_nor_escalates(mut world: World) -> World {
+    let web = world.host("web1").await;
+    let db = world.host("db1").await;
+    world.pass(mins(1)).await;
+    world.service(web, ServiceStatus::Failed);
+    world.service(db, ServiceStatus::Failed);
+    world.pass(mins(1)).await;
+    world.assign(1, "Anna", "Anna").await;
+    world.assign(2, "Ben", "Anna").await;
+    world.pass(mins(60)).await;
+    world
+}
+
+async fn a_notice_wakes_nobody_until_something_pages(mut world: World) -> World {
+    let web = world.host("web1").await;
+    world.pass(mins(1)).await;
+    world.disk(web, 92.0);
+    world.pass(mins(120)).await;
+    world.disk(web, 98.0);
+    world.pass(mins(20)).await;
+    // What pages is over; what is left is a notice.
+    world.disk(web, 90.0);
+    world.pass(mins(30)).await;
     world
 }
 

@@ -56,6 +56,12 @@ pub(crate) struct World {
     is_checked: bool,
 }
 
+/// People are known by their names.
+fn user_id(name: &str) -> UserId {
+    let number = name.bytes().fold(0, |n, byte| n * 256 + u128::from(byte));
+    UserId(Uuid::from_u128(number))
+}
+
 impl World {
     /// A collector that has just started, without machines.
     pub(crate) async fn start(bench: Bench) -> Self {
@@ -269,6 +275,12 @@ impl World {
         self.log.collect(&mut self.probe, self.now).await;
     }
 
+    /// A person gives a ticket to a person.
+    pub(crate) async fn assign(&mut self, number: i64, to: &str, who: &str) {
+        let to = Some((user_id(to), to.to_owned()));
+        self.act(number, Action::Assign { to }, who).await;
+    }
+
     pub(super) async fn try_act(
         &mut self,
         number: i64,
@@ -286,9 +298,7 @@ impl World {
             return Err(tickets::ActError::NotFound);
         };
         let actor = Actor::User {
-            id: UserId(Uuid::from_u128(
-                who.bytes().fold(0, |n, byte| n * 256 + u128::from(byte)),
-            )),
+            id: user_id(who),
             name: who.to_owned(),
         };
         tickets::act(&self.app, id.into(), action, actor).await
@@ -369,7 +379,7 @@ impl World {
 
     /// The workers' ticks: escalation, evidence, delivery.
     async fn work(&mut self) {
-        tickets::escalate_due(&self.app, self.now).await.unwrap();
+        tickets::carry_out_due(&self.app, self.now).await.unwrap();
         tickets::keep_evidence(&self.app, self.now).await.unwrap();
         self.log.collect(&mut self.probe, self.now).await;
         self.deliver().await;

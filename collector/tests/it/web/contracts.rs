@@ -6,7 +6,7 @@ use watchkeep_core::{
     evidence::{Evidence, EvidenceKind, FrameMark},
     ids::TicketId,
     rules::CheckKey,
-    tickets::{Ticket, TicketState},
+    tickets::{Episode, Firing, Phase, Ticket, TicketState},
 };
 use watchkeep_shared::{BootId, DurationMs, HostId, InstanceId, UnixMillis};
 
@@ -150,11 +150,19 @@ async fn reboot_ticket(bench: &Bench, place: &Place) -> i64 {
         check: Some(CheckKey::host()),
         state: TicketState::Resolved,
         opened_at,
-        episode_at: opened_at,
+        firing: Firing::NONE,
+        episode: Episode {
+            since: opened_at,
+            phase: Phase::Over {
+                at: opened_at + DurationMs::from_mins(5),
+                taken_at: None,
+                recheck_at: None,
+            },
+        },
         resolved_at: Some(opened_at + DurationMs::from_mins(5)),
         ..model
     };
-    rows::put(&mut tx, &ticket, NOW).await.unwrap();
+    rows::put(&mut tx, &ticket, None, NOW).await.unwrap();
     tx.commit().await.unwrap();
     ticket.number
 }
@@ -225,6 +233,7 @@ async fn targets_are_shown_as_they_were_agreed(bench: Bench) {
             zone: "Europe/Paris".to_owned(),
             unknown_rule: "exclude".to_owned(),
             target_pct,
+            paging: None,
         };
         let mut tx = bench.app.store.begin().await.unwrap();
         fleet::put_contract(&mut tx, &terms, NOW).await.unwrap();

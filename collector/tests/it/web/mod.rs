@@ -23,7 +23,7 @@ use watchkeep_core::{
     alerts::{AlertEvidence, Raised},
     ids::{AlertId, TicketId, UserId},
     rules::{CheckKey, Priority, RuleId, Severity},
-    tickets::{NewTicket, open},
+    tickets::{NewTicket, TicketContext, open},
 };
 
 use crate::support::{Bench, NOW, Place};
@@ -177,7 +177,14 @@ async fn ticket(bench: &Bench, place: &Place, check: &str, priority: Priority) -
         host_name: "web1".to_owned(),
         previous: None,
     };
-    let applied = open(new, &raised, NOW);
+    let applied = open(
+        new,
+        &raised,
+        TicketContext {
+            now: NOW,
+            paging: &bench.app.config.paging,
+        },
+    );
     service::write(&bench.app, &mut tx, &applied, NOW)
         .await
         .unwrap();

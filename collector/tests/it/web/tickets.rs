@@ -32,10 +32,10 @@ async fn people_act_on_tickets_and_it_is_written_down(bench: Bench) {
         ),
         ("act=unassign", "open"),
         ("act=assign_me", "open"),
-        ("act=resolve", "resolved"),
+        ("act=resolve_anyway", "resolved"),
         ("act=reopen", "open"),
-        ("act=resolve", "resolved"),
-        ("act=close", "closed"),
+        ("act=resolve_anyway", "resolved"),
+        ("act=close_anyway", "closed"),
     ] {
         let answer = browser.post(path, fields).await;
         assert_eq!(
@@ -83,7 +83,14 @@ async fn what_a_ticket_does_not_allow_is_refused(bench: Bench) {
     let place = place(&bench.app).await;
     ticket(&bench, &place, "cpu.busy_pct", Priority::P2).await;
     let path = "/tickets/1001/act";
-    browser.post(path, "act=close").await;
+    let refused = browser.post(path, "act=resolve").await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert!(
+        refused.text.contains("1 alert is still firing"),
+        "{}",
+        refused.text
+    );
+    browser.post(path, "act=close_anyway").await;
     for (fields, status) in [
         ("act=acknowledge", StatusCode::CONFLICT),
         ("act=note&text=+", StatusCode::CONFLICT),

@@ -155,26 +155,63 @@ fn a_condition_fires_once_and_ends_when_it_is_taken_back() {
     let rules = pack(PACK);
     let mut ids = ids();
     let mut host = HostAlerts::default();
-    let mut say = |secs, detail| {
-        let told = (Condition::AgentTrouble, at(secs), detail);
-        let changes = set_condition(&mut host, &rules, told, &mut ids);
+    let mut say = |secs, problems: &[&str]| {
+        let problems: Vec<String> = problems.iter().map(|one| (*one).to_owned()).collect();
+        let report = ConditionReport {
+            condition: Condition::AgentTrouble,
+            at: at(secs),
+            problems: &problems,
+        };
+        let changes = set_condition(&mut host, &rules, report, &mut ids);
         host = stored(&host);
         changes
     };
-    assert_eq!(say(0, None), []);
-    let changes = say(1, Some("spool: the disk refuses"));
+    let (disk, config) = ("spool: the disk refuses", "config: wrong");
+    assert_eq!(say(0, &[]), []);
+    let changes = say(1, &[disk]);
     let [AlertChange::Raised(raised)] = &changes[..] else {
         panic!("not one alert raised: {changes:?}");
     };
     assert_eq!(raised.summary, "Agent degraded: spool: the disk refuses");
-    assert_eq!(say(2, Some("spool: the disk refuses")), []);
-    assert_eq!(say(3, Some("config: wrong")), [], "the same condition");
-    assert_eq!(brief(&say(4, None)), ["cleared agent agent"]);
-    assert_eq!(say(5, None), []);
-    assert_eq!(brief(&say(6, Some("again"))), ["raised agent agent"]);
+    assert_eq!(say(2, &[disk]), []);
+    let changes = say(3, &[disk, config]);
+    let [AlertChange::Updated(updated)] = &changes[..] else {
+        panic!("a second problem updates the alert: {changes:?}");
+    };
+    assert_eq!(updated.alert, raised.alert);
+    assert_eq!(
+        updated.summary,
+        "Agent degraded: spool: the disk refuses; config: wrong"
+    );
+    assert_eq!(say(4, &[config]), [], "one that is over changes nothing");
+    assert_eq!(say(5, &[disk, config]), [], "each is named once");
+    assert_eq!(brief(&say(6, &[])), ["cleared agent agent"]);
+    assert_eq!(say(7, &[]), []);
+    assert_eq!(brief(&say(8, &[disk])), ["raised agent agent"]);
     // A pack without such a rule raises nothing.
-    let told = (Condition::ClonedIdentity, at(7), Some("two machines"));
-    assert_eq!(set_condition(&mut host, &rules, told, &mut ids), []);
+    let report = ConditionReport {
+        condition: Condition::ClonedIdentity,
+        at: at(9),
+        problems: &["two machines".to_owned()],
+    };
+    assert_eq!(set_condition(&mut host, &rules, report, &mut ids), []);
+}
+
+#[test]
+fn an_agent_can_name_only_so_many_problems() {
+    let rules = pack(PACK);
+    let mut ids = ids();
+    let mut host = HostAlerts::default();
+    let mut updates = 0;
+    for n in 0..1_000 {
+        let report = ConditionReport {
+            condition: Condition::AgentTrouble,
+            at: at(n),
+            problems: &[format!("config: attempt {n}")],
+        };
+        updates += set_condition(&mut host, &rules, report, &mut ids).len();
+    }
+    assert_eq!(updates, 16, "one raise and fifteen updates");
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn brief(changes: &[AlertChange]) -> Vec<String> {
         .iter()
         .map(|change| match change {
             AlertChange::Raised(raised) => format!("raised {} {}", raised.rule, raised.check),
+            AlertChange::Updated(updated) => format!("updated {} {}", updated.rule, updated.check),
             AlertChange::Cleared(cleared) => format!("cleared {} {}", cleared.rule, cleared.check),
         })
         .collect()
@@ -55,6 +56,10 @@ fn assert_alternating(changes: &[AlertChange]) {
                 let key = (raised.rule.clone(), raised.check.clone());
                 let before = firing.insert(key, raised.alert);
                 assert_eq!(before, None, "raised twice: {raised:?}");
+            }
+            AlertChange::Updated(updated) => {
+                let key = (updated.rule.clone(), updated.check.clone());
+                assert_eq!(firing.get(&key), Some(&updated.alert), "{updated:?}");
             }
             AlertChange::Cleared(cleared) => {
                 let key = (cleared.rule.clone(), cleared.check.clone());

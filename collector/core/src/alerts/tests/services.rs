@@ -174,3 +174,36 @@ fn while_the_host_is_silent_services_clear_but_are_not_raised() {
     // It waited, and is raised now that the host speaks for itself.
     assert_eq!(bench.said(61, None), ["raised down service:process:y"]);
 }
+
+/// What was reported is in the alert, however much later it is raised.
+#[test]
+fn an_alert_that_is_raised_later_says_what_was_reported() {
+    let mut bench = Bench::new();
+    bench.beat(0, Some(&[("tcp:db", Failed)]));
+    assert!(bench.host.take_changed());
+    bench.host = stored(&bench.host);
+    assert_eq!(bench.said(30, None), NONE);
+    let changes = bench.beat(60, None);
+    let [AlertChange::Raised(raised)] = &changes[..] else {
+        panic!("not one alert raised: {changes:?}");
+    };
+    assert_eq!(raised.summary, "Database down: tcp:db is failed (seen)");
+    assert_eq!(raised.evidence.detail.as_deref(), Some("seen"));
+
+    let mut bench = Bench::new();
+    let silence = Silence {
+        since: at(0),
+        at: at(25),
+    };
+    set_silent(&mut bench.host, &bench.pack, silence, &mut *bench.ids);
+    assert_eq!(bench.said(26, Some(&[("process:y", RestartLoop)])), NONE);
+    clear_silent(&mut bench.host, at(40));
+    let changes = bench.beat(41, None);
+    let [AlertChange::Raised(raised)] = &changes[..] else {
+        panic!("not one alert raised: {changes:?}");
+    };
+    assert_eq!(
+        raised.summary,
+        "Service down: process:y is in a restart loop (seen)"
+    );
+}
