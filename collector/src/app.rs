@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    clock::Clock, config::Config, ids::RowIds, live::Live, policies::Policies, process::Process,
-    store::Store,
+    clock::Clock, config::Config, ids::RowIds, live::Live, notify::Delivery, policies::Policies,
+    process::Process, store::Store,
 };
 
 /// The running collector.
@@ -18,6 +18,8 @@ pub struct App {
     pub live: Arc<Live>,
     /// What each host's agent is asked to do.
     pub policies: Arc<Policies>,
+    /// How the delivery of messages fares.
+    pub delivery: Arc<Delivery>,
     /// Identifiers of rows.
     pub ids: Arc<RowIds>,
     /// The settings.

@@ -24,7 +24,7 @@ use crate::{
     ids::RowIds,
     ingest::{Pipeline, http, metrics::Metrics, seal},
     live::Live,
-    notify::{self, Channels},
+    notify::{self, Channels, Delivery},
     policies::Policies,
     process::Process,
     repeat::every,
@@ -43,7 +43,7 @@ const POLICIES_EVERY: Duration = Duration::from_secs(1);
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How often a wall clock that was set is logged.
 const CLOCK_LOGGED_EVERY: DurationMs = DurationMs::from_hours(1);
-/// How often the outbox, escalations and evidence are looked at when nothing tells of work.
+/// How often escalations and evidence are looked at.
 const WORKER_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked whether an hour can be sealed.
 const SEAL_EVERY: Duration = Duration::from_mins(1);
@@ -112,6 +112,7 @@ async fn opened(config: Config, clock: Clock, cas: Cas) -> anyhow::Result<Opened
         clock,
         live: Arc::new(Live::default()),
         policies: Arc::new(Policies::new(config.policy.clone())),
+        delivery: Arc::new(Delivery::default()),
         ids: Arc::new(RowIds::for_command()),
         config: Arc::new(config),
         process: Process::new(),
@@ -143,9 +144,11 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     let node = node_id(&app.config.data_dir)?;
     app.ids = Arc::new(RowIds::new(node.as_bytes()[15]));
     let metrics = Arc::new(Metrics::default());
+    metrics.register_more(|registry| app.delivery.register(registry));
     let revoked = Arc::new(Revoked::default());
     read_revoked(&app, &revoked).await?;
     app.policies.refresh(&app.store).await?;
+    app.config.check_files()?;
     let channels = Channels::new(&app.config)?;
     let agents = bind(app.config.agents.listen, "agents.listen").await?;
     let web_listener = bind(app.config.web.listen, "web.listen").await?;
@@ -168,7 +171,9 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     serve_web(&app, tls.web(), web_listener, &metrics)?;
     refresh_port_tls(&app, tls);
     watch_clock(&app, metrics);
-    spawn_workers(&app, revoked, channels);
+    notify::begin(&app).await?;
+    notify::start(&app, &channels);
+    spawn_workers(&app, revoked);
     Ok(Running {
         app,
         authority,
@@ -324,7 +329,7 @@ fn serve_web(
     Ok(())
 }
 
-fn spawn_workers(app: &App, revoked: Arc<Revoked>, channels: Channels) {
+fn spawn_workers(app: &App, revoked: Arc<Revoked>) {
     let here = app.clone();
     every(app, "revocations", REVOKED_EVERY, move || {
         let (app, revoked) = (here.clone(), Arc::clone(&revoked));
@@ -334,16 +339,6 @@ fn spawn_workers(app: &App, revoked: Arc<Revoked>, channels: Channels) {
     every(app, "policies", POLICIES_EVERY, move || {
         let app = here.clone();
         async move { app.policies.refresh(&app.store).await }
-    });
-    let (here, channels) = (app.clone(), Arc::new(channels));
-    every(app, "outbox", WORKER_EVERY, move || {
-        let (app, channels) = (here.clone(), Arc::clone(&channels));
-        async move {
-            match crate::store::outbox::next_due(&app.store).await? {
-                Some(at) if at <= app.clock.now() => notify::tick(&app, &channels).await.map(drop),
-                _ => Ok(()),
-            }
-        }
     });
     let here = app.clone();
     every(app, "escalation", WORKER_EVERY, move || {

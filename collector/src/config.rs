@@ -1,6 +1,7 @@
 //! The collector's settings, as written (`Raw…`) and as checked. All problems are told at once,
 //! with their key. `check-config` and `serve` use the same code.
 
+mod channels;
 mod policy;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use watchkeep_core::{
     policy::Layer,
     rules::RulePack,
@@ -21,6 +22,7 @@ use watchkeep_shared::{
 };
 
 use crate::store::StoreUrl;
+pub use channels::{Mail, MailTls, Webhook};
 pub use policy::PolicySection;
 
 /// Days that raw history is kept by default.
@@ -155,50 +157,6 @@ pub struct Silence {
 pub struct History {
     /// Raw samples, days.
     pub raw_days: u32,
-}
-
-/// Mail by SMTP.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mail {
-    /// Host name of the server.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// How the connection is protected.
-    #[serde(default)]
-    pub tls: MailTls,
-    /// Login name, if the server wants one.
-    pub user: Option<String>,
-    /// A file that holds the password.
-    pub password_file: Option<PathBuf>,
-    /// Sender.
-    pub from: String,
-    /// Receivers.
-    pub to: Vec<String>,
-}
-
-/// How a mail connection is protected.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MailTls {
-    /// STARTTLS, refused if the server has none (RFC 3207).
-    #[default]
-    StartTls,
-    /// TLS from the first byte (RFC 8314).
-    Implicit,
-    /// None: only for a relay on this machine.
-    None,
-}
-
-/// A signed webhook.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Webhook {
-    /// Where to `POST`.
-    pub url: String,
-    /// A file that holds the key of the HMAC-SHA-256 signature.
-    pub secret_file: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -368,6 +326,26 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Checks the files that the settings name, as `serve` will read them. All problems are reported
+    /// at once.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        let mut problems = crate::notify::problems(self);
+        if let (Some(chain), Some(key)) = (&self.web.certificate, &self.web.key)
+            && let Err(error) = crate::identity::check_certificate(chain, key)
+        {
+            problems.push(format!("web.certificate, web.key: {error}"));
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::Values {
+            origin: "the configuration".to_owned(),
+            problems,
+        })
+    }
+}
+
 fn check_store(raw: &RawConfig, problems: &mut Vec<String>) -> Option<StoreUrl> {
     match &raw.store.url {
         None => Some(StoreUrl::Sqlite(raw.data_dir.join("watchkeep.db"))),
@@ -449,11 +427,8 @@ fn check_ranges(raw: &RawConfig, problems: &mut Vec<String>) {
     if raw.history.raw_days == 0 {
         problems.push("history.raw_days: at least 1 day".to_owned());
     }
-    if let Some(mail) = &raw.mail
-        && mail.to.is_empty()
-    {
-        problems.push("mail.to: at least one address".to_owned());
-    }
+    problems.extend(raw.mail.iter().flat_map(Mail::problems));
+    problems.extend(raw.webhook.iter().flat_map(Webhook::problems));
 }
 
 impl Silence {

@@ -15,7 +15,7 @@ use watchkeep_shared::{DurationMs, HostId, UnixMillis};
 use crate::{
     app::App,
     live::Hint,
-    notify::messages,
+    notify,
     paging::PagingTables,
     series,
     store::{StoreError, Tx, outbox, people, tickets as rows},
@@ -127,9 +127,7 @@ pub async fn write(
                 outbox::cancel_pages(tx, ticket.id, now).await?;
             }
             Intent::Page { .. } | Intent::Notify { .. } => {
-                for message in messages(&app.config, &app.ids, applied, *intent, now) {
-                    outbox::insert(tx, &message, now).await?;
-                }
+                notify::queue(app, tx, applied, *intent, now).await?;
             }
         }
     }
@@ -176,7 +174,10 @@ async fn carry_out(app: &App, id: TicketId, now: UnixMillis) -> Result<bool, Sto
                 && !ticket.state.is_open()
                 && newer_open(&mut tx, &ticket).await?.is_some() =>
         {
-            tracing::warn!(ticket.number = ticket.number, "a ticket still fires beside an open one of its key");
+            tracing::warn!(
+                ticket.number = ticket.number,
+                "a ticket still fires beside an open one of its key"
+            );
             rows::postpone(&mut tx, id, now + RETRY_CORRUPT).await?;
         }
         Some(applied) => write(app, &mut tx, &applied, now).await?,

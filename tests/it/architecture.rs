@@ -97,6 +97,7 @@ const CORE_ORDER: &[&str] = &[
     "alerts",
     "tickets",
     "incidents",
+    "delivery",
     "ledger",
 ];
 

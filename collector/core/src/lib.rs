@@ -5,10 +5,12 @@
 //! Modules, each using only those before it: [`ids`], [`timeline`] (the collector's clock), [`text`]
 //! (text from agents), [`authority`] (replacing the CA), [`policy`]
 //! (what a host is asked for), [`evidence`], [`host`] (frames to evidence), [`series`] (the history
-//! codec), [`rules`], [`alerts`], [`tickets`], [`incidents`] (storms), [`ledger`].
+//! codec), [`rules`], [`alerts`], [`tickets`], [`incidents`] (storms), [`delivery`] (messages to
+//! people), [`ledger`].
 
 pub mod alerts;
 pub mod authority;
+pub mod delivery;
 pub mod evidence;
 #[cfg(test)]
 #[path = "../../../tests/fuzz/check.rs"]

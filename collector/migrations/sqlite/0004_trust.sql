@@ -2,6 +2,40 @@
 CREATE INDEX ticket_by_contract ON ticket (contract_id, opened_at);
 
 -- Delivery: recipients, tiers, attempts.
+-- mail: the address; webhook: tier1 or tier2.
+ALTER TABLE outbox ADD COLUMN recipient TEXT NOT NULL DEFAULT '';
+-- The line of support that this copy goes to.
+ALTER TABLE outbox ADD COLUMN tier INTEGER NOT NULL DEFAULT 1;
+-- The id of the first copy: all copies of one message have it.
+ALTER TABLE outbox ADD COLUMN message_id BIGINT;
+ALTER TABLE outbox ADD COLUMN first_failed_at BIGINT;
+-- Pages: when it was decided that other recipients get it too, or need not.
+ALTER TABLE outbox ADD COLUMN handed_over_at BIGINT;
+-- Pages: when it was reported that this copy is not delivered.
+ALTER TABLE outbox ADD COLUMN reported_at BIGINT;
+UPDATE outbox SET message_id = id;
+-- What was given up before this version is not reported now.
+UPDATE outbox SET handed_over_at = created_at, reported_at = created_at WHERE state <> 'pending';
+DROP INDEX outbox_due;
+CREATE INDEX outbox_due ON outbox (channel, kind, next_at, created_at) WHERE state = 'pending';
+CREATE INDEX outbox_by_message ON outbox (message_id);
+CREATE INDEX outbox_dead ON outbox (done_at) WHERE state = 'dead';
+CREATE INDEX outbox_to_hand_over ON outbox (created_at)
+    WHERE kind = 'page' AND state IN ('pending', 'dead') AND handed_over_at IS NULL;
+CREATE INDEX outbox_to_report ON outbox (created_at)
+    WHERE kind = 'page' AND state IN ('pending', 'dead') AND reported_at IS NULL;
+-- How each recipient fares; written with each attempt.
+CREATE TABLE recipient (
+    channel         TEXT NOT NULL,
+    address         TEXT NOT NULL,  -- as outbox.recipient
+    last_sent_at    BIGINT,
+    failing_since   BIGINT,         -- first failure since the last delivery
+    last_failed_at  BIGINT,
+    failures        BIGINT NOT NULL, -- failures since the last delivery
+    last_error      TEXT,
+    reported_at     BIGINT,         -- when this run of failures got into a ticket
+    PRIMARY KEY (channel, address)
+);
 
 -- Tickets: what still fires, when a resolved one is checked again.
 -- The most urgent priority of the alerts of this episode; `priority` differs if a person chose it.

@@ -3,6 +3,7 @@
 mod admin;
 mod apply;
 mod ca;
+mod channel;
 mod manual;
 mod policy;
 mod quickstart;
@@ -63,6 +64,11 @@ enum Command {
     Ca {
         #[command(subcommand)]
         command: ca::CaCommand,
+    },
+    /// Channels by which messages reach people.
+    Channel {
+        #[command(subcommand)]
+        command: channel::ChannelCommand,
     },
     /// Hosts, open tickets and the pipeline, as the store has them.
     Status(status::Args),
@@ -131,7 +137,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             let running = boot::start(boot::open(config).await?).await?;
             running.until_stopped().await
         }
-        Command::CheckConfig => say(&format!("{} is fine", cli.config.display())),
+        Command::CheckConfig => {
+            config.check_files()?;
+            say(&format!("{} is fine", cli.config.display()))
+        }
         Command::Apply(args) => apply::run(config, args).await,
         Command::Token { command } => admin::token(config, command).await,
         Command::User { command } => admin::user(config, command).await,
@@ -148,6 +157,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             command: HostCommand::Retire { host, yes },
         } => admin::retire(config, host, yes).await,
         Command::Ca { command } => ca::run(config, command).await,
+        Command::Channel { command } => channel::run(config, command).await,
         Command::Status(args) => status::run(config, args).await,
         Command::Report(args) => report::run(config, args).await,
     }

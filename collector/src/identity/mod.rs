@@ -18,7 +18,7 @@ pub use enroll::{EnrollError, Renewal, create_token, enroll, rekey, renew};
 pub use port_tls::{PortNames, PortTls, SharedTls};
 pub use revoked::Revoked;
 pub use rotate::{Overview, OverviewHost, RotateError, RotateStep, overview, rotate};
-pub use tls::{TlsError, WebTls, agent_server, web_server};
+pub use tls::{TlsError, WebTls, agent_server, check_certificate, web_server};
 
 /// Where the CAs lie within the data directory.
 pub const CA_DIR: &str = "ca";

@@ -7,6 +7,7 @@ use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     server::WebPkiClientVerifier,
+    sign::CertifiedKey,
     time_provider::TimeProvider,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
@@ -115,6 +116,17 @@ pub fn web_server(
         )?;
     finish(&mut config)?;
     Ok(Arc::new(config))
+}
+
+/// Checks a certificate chain and its key as [`web_server`] reads them: both can be read and belong
+/// together.
+pub fn check_certificate(chain: &Path, key: &Path) -> Result<(), TlsError> {
+    let chain_pem = read(chain)?;
+    let key_pem = read(key)?;
+    let certificates = certificates(&chain.display().to_string(), &chain_pem)?;
+    let key = private_key(&key.display().to_string(), &key_pem)?;
+    let both = CertifiedKey::from_der(certificates, key, &aws_lc_rs::default_provider())?;
+    Ok(both.keys_match()?)
 }
 
 fn finish(config: &mut ServerConfig) -> Result<(), TlsError> {

@@ -3,8 +3,8 @@
 
 use watchkeep_core::{
     alerts::{
-        self, AlertChange, Condition, ConditionReport, LogMatches, NewAlertId, Reboot, Sample, ServiceBeat, Silence,
-        Skew,
+        self, AlertChange, Condition, ConditionReport, LogMatches, NewAlertId, Reboot, Sample,
+        ServiceBeat, Silence, Skew,
     },
     evidence::{Evidence, EvidenceKind},
     host::{Admission, BatchTaken, Origin, Outcome, Placed, take_batch, take_silence, unbroken_ms},

@@ -120,6 +120,12 @@ impl Metrics {
         );
     }
 
+    /// Registers figures of other parts, under the same prefix.
+    pub fn register_more(&self, register: impl FnOnce(&mut Registry)) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        register(registry.sub_registry_with_prefix("watchkeep"));
+    }
+
     /// Whether the pipeline committed lately; it does every few seconds.
     pub fn is_alive(&self, now: UnixMillis) -> bool {
         now.since(UnixMillis(self.alive_at.get())) <= ALIVE_WITHIN

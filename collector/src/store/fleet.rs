@@ -375,8 +375,10 @@ pub async fn contract_paging(
     tx: &mut Tx,
     contract: ContractId,
 ) -> Result<Option<ContractPaging>, StoreError> {
-    Ok(on_tx!(tx, c => sqlx::query_as(CONTRACT_PAGING).bind(contract.uuid())
-        .fetch_optional(c).await)?)
+    Ok(
+        on_tx!(tx, c => sqlx::query_as(CONTRACT_PAGING).bind(contract.uuid())
+        .fetch_optional(c).await)?,
+    )
 }
 
 /// All contracts, by name.

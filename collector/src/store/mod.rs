@@ -7,6 +7,7 @@
 //! [`StoreError::Corrupt`], with its table, column and row.
 
 mod connect;
+pub mod delivery;
 mod dialect;
 mod error;
 pub mod faults;

@@ -12,6 +12,7 @@ use watchkeep_shared::UnixMillis;
 use super::{
     Web,
     error::WebError,
+    health::{self, Banner},
     parts::Time,
     session::{Theme, Viewer},
 };
@@ -39,6 +40,8 @@ pub(crate) struct Layout {
     pub(crate) name: String,
     pub(crate) csrf: String,
     pub(crate) open_tickets: i64,
+    /// Messages do not reach people.
+    pub(crate) banner: Option<Banner>,
     pub(crate) now: i64,
 }
 
@@ -57,6 +60,7 @@ impl Ctx {
             name: self.viewer.name.clone(),
             csrf: self.viewer.csrf.clone(),
             open_tickets,
+            banner: health::banner(&self.web.app),
             now: self.now.0,
         })
     }

@@ -13,6 +13,7 @@ mod context;
 mod error;
 mod events;
 mod format;
+mod health;
 mod limit;
 mod pages;
 mod parts;
@@ -146,6 +147,9 @@ fn routes() -> Router<Web> {
         .route("/contracts/{id}/report.csv", get(pages::contract::csv))
         .route("/login", get(pages::login::page).post(pages::login::submit))
         .route("/logout", post(pages::login::logout))
+        .route("/health", get(pages::health::page))
+        .route("/health/test", post(pages::health::test))
+        .route("/health/send-again", post(pages::health::send_again))
         .route("/account", get(pages::account::page))
         .route(
             "/account/password",
@@ -200,6 +204,7 @@ async fn readyz(
     let details = Json(serde_json::json!({
         "store": store,
         "pipeline": if pipeline { "ok" } else { "starting" },
+        "channels": health::readiness(&web.app),
         "clock": web.app.clock.problem().unwrap_or_else(|| "ok".to_owned()),
     }));
     let status = if store == "ok" && pipeline {

@@ -255,7 +255,7 @@ async fn workers_go_on_after_a_failed_commit(bench: Bench) {
     for point in [Point::Begin, Point::Statement, Point::Commit] {
         app.store.faults().arm(point, Failure::DiskError, 4);
         tickets::keep_evidence(app, at).await.unwrap_err();
-        tickets::escalate_due(app, at + DurationMs::from_hours(1))
+        tickets::carry_out_due(app, at + DurationMs::from_hours(1))
             .await
             .unwrap_err();
         policies::watch(app, place.host, &check, ada)
@@ -268,7 +268,7 @@ async fn workers_go_on_after_a_failed_commit(bench: Bench) {
     }
     assert_eq!(tickets::keep_evidence(app, at).await.unwrap(), 1);
     let later = at + DurationMs::from_hours(1);
-    assert_eq!(tickets::escalate_due(app, later).await.unwrap(), 1);
+    assert_eq!(tickets::carry_out_due(app, later).await.unwrap(), 1);
     assert!(policies::watch(app, place.host, &check, ada).await.unwrap());
     watchkeep_collector::ingest::seal::seal(app, later)
         .await

@@ -4,8 +4,8 @@
 use watchkeep_shared::{HostId, UnixMillis};
 
 use super::{
-    Applied, Episode, EpisodeReason, Firing, News, PageReason, Phase, REOPEN_WINDOW, Step,
-    Ticket, TicketContext, TicketEventKind, TicketState,
+    Applied, Episode, EpisodeReason, Firing, News, PageReason, Phase, REOPEN_WINDOW, Step, Ticket,
+    TicketContext, TicketEventKind, TicketState,
 };
 use crate::{
     alerts::{Cleared, Raised, Updated},

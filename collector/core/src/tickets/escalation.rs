@@ -24,11 +24,7 @@ const fn patience(priority: Priority) -> Option<DurationMs> {
 
 /// When [`escalate`] has something to do, at `now` at the earliest, if nothing happens before;
 /// `None` for never.
-pub fn escalation_due_at(
-    ticket: &Ticket,
-    paging: &Paging,
-    now: UnixMillis,
-) -> Option<UnixMillis> {
+pub fn escalation_due_at(ticket: &Ticket, paging: &Paging, now: UnixMillis) -> Option<UnixMillis> {
     let Phase::Unanswered { paged_at } = ticket.episode.phase else {
         return None;
     };

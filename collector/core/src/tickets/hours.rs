@@ -133,12 +133,7 @@ enum Boundary {
 }
 
 /// The instant of a wall time; `None` outside the calendar's range.
-fn instant_of(
-    day: Date,
-    minutes: u16,
-    zone: &TimeZone,
-    boundary: Boundary,
-) -> Option<UnixMillis> {
+fn instant_of(day: Date, minutes: u16, zone: &TimeZone, boundary: Boundary) -> Option<UnixMillis> {
     let local = wall_time(day, minutes)?;
     let instant = match zone.to_ambiguous_timestamp(local).offset() {
         AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(local).ok()?,
@@ -331,8 +326,14 @@ mod tests {
     #[test]
     fn what_is_no_service_hours_is_refused_by_part() {
         for text in [
-            "", "8-18", "mon-fri", "mon-fri 8:00-18:00", "mon 08:00-25:00", "mon 24:00-25:00",
-            "monday 08:00-18:00", "mon 08:60-18:00",
+            "",
+            "8-18",
+            "mon-fri",
+            "mon-fri 8:00-18:00",
+            "mon 08:00-25:00",
+            "mon 24:00-25:00",
+            "monday 08:00-18:00",
+            "mon 08:60-18:00",
         ] {
             assert!(text.parse::<WeeklyHours>().is_err(), "{text}");
         }

@@ -266,7 +266,7 @@ fn take_cleared(changes: &mut Vec<AlertChange>, alert: AlertId) -> Option<Cleare
     let at = changes.iter().position(ends)?;
     match changes.remove(at) {
         AlertChange::Cleared(cleared) => Some(cleared),
-        AlertChange::Raised(_) => None,
+        AlertChange::Raised(_) | AlertChange::Updated(_) => None,
     }
 }
 

@@ -52,8 +52,8 @@ const NUMBER_OF: &str = "SELECT number FROM ticket WHERE id = $1";
 const TICKET_EVENTS: &str = "SELECT id, at, actor, kind, detail FROM ticket_event \
     WHERE ticket_id = $1 ORDER BY id LIMIT $2";
 const TICKET_EVIDENCE: &str = "SELECT body FROM ticket_evidence WHERE ticket_id = $1";
-const DELIVERIES: &str = "SELECT id, channel, kind, state, attempts, created_at, done_at, \
-    last_error FROM outbox WHERE ticket_id = $1 ORDER BY id LIMIT $2";
+const DELIVERIES: &str = "SELECT id, channel, recipient, kind, state, attempts, created_at, \
+    done_at, last_error FROM outbox WHERE ticket_id = $1 ORDER BY id LIMIT $2";
 
 row! {
     /// A ticket with the names of what it belongs to.
@@ -145,6 +145,8 @@ row! {
         pub id: i64,
         /// `mail` or `webhook`.
         pub channel: String,
+        /// The channel's name of the recipient.
+        pub recipient: String,
         /// `page` or `notice`.
         pub kind: String,
         /// `pending`, `sent`, `cancelled` or `dead`.

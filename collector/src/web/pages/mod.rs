@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod contract;
 pub(crate) mod contracts;
 pub(crate) mod fleet;
+pub(crate) mod health;
 pub(crate) mod host;
 pub(crate) mod login;
 mod machine;

@@ -179,7 +179,12 @@ fn acts(ticket: &TicketView, viewer: Uuid) -> Vec<Act> {
         acts.push(act("assign_me", "Assign to me", "user", ""));
     }
     acts.push(if ticket.firing > 0 {
-        act("resolve_anyway", "Still firing: resolve anyway", "check", "")
+        act(
+            "resolve_anyway",
+            "Still firing: resolve anyway",
+            "check",
+            "",
+        )
     } else {
         act("resolve", "Resolve", "check", "primary")
     });

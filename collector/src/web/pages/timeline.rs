@@ -3,6 +3,7 @@
 use watchkeep_core::tickets::{Actor, EpisodeReason, TicketEventKind, TicketState};
 
 use crate::{
+    notify::endpoint::name_of,
     store::views::{DeliveryView, TicketEventView},
     web::{
         context::Ctx,
@@ -121,7 +122,14 @@ fn described(kind: TicketEventKind, actor: &Actor) -> (&'static str, &'static st
             channel,
             to,
             outcome,
-        } => ("", "mail", format!("sent {channel} to {to}: {outcome}")),
+        } => {
+            let tone = if outcome.contains("not delivered") {
+                "warn"
+            } else {
+                ""
+            };
+            (tone, "mail", format!("{channel} to {to}: {outcome}"))
+        }
     }
 }
 
@@ -177,7 +185,11 @@ pub(crate) fn delivery_row(ctx: &Ctx, one: &DeliveryView) -> DeliveryRow {
         } else {
             "Notice"
         },
-        channel: one.channel.clone(),
+        channel: format!(
+            "{} to {}",
+            one.channel,
+            name_of(&one.channel, &one.recipient)
+        ),
         state: match one.state.as_str() {
             "sent" => pill("ok", "check", "Delivered"),
             "pending" if one.attempts > 0 => {

@@ -128,7 +128,9 @@ async fn no_page_after_an_answer(world: &mut World) -> Broken {
             "opened" | "reopened" | "episode_started" => {
                 answered.remove(&event.number);
             }
-            "escalated" | "paged" if answered.contains(&event.number) => return Err(escalated(event)),
+            "escalated" | "paged" if answered.contains(&event.number) => {
+                return Err(escalated(event));
+            }
             _ => {}
         }
     }
@@ -140,7 +142,10 @@ async fn no_page_after_an_answer(world: &mut World) -> Broken {
              AND (ticket.acknowledged_at IS NOT NULL OR ticket.over_at IS NOT NULL)",
         )
         .await;
-    none(&pages, "a page waits about something that a person has, or that is over")
+    none(
+        &pages,
+        "a page waits about something that a person has, or that is over",
+    )
 }
 
 fn escalated(event: &Happened) -> String {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use watchkeep_shared::{DurationMs, UnixMillis};
 
-use super::probe::Probe;
+use super::{channels::Delivered, probe::Probe};
 use crate::support::NOW;
 
 /// Tickets are numbered from here on; the log shows #1, #2, ...
@@ -39,19 +39,20 @@ impl Log {
     }
 
     /// A message that a channel was given.
-    pub(super) fn message(
-        &mut self,
-        now: UnixMillis,
-        (channel, kind): (&str, &str),
-        payload: &str,
-    ) {
-        let body: Value = serde_json::from_str(payload).unwrap();
+    pub(super) fn message(&mut self, now: UnixMillis, delivered: &Delivered) {
+        let (kind, channel) = (delivered.kind, delivered.channel);
+        let body: Value = serde_json::from_str(&delivered.payload).unwrap();
         let tier = body["tier"].as_u64().map(|tier| format!(" tier {tier}"));
         let number = body["number"]
             .as_i64()
             .map(|n| format!("#{}", n - FIRST_NUMBER));
+        // The one recipient that most scenarios have is not named, nor is the webhook's.
+        let to = match delivered.recipient.as_str() {
+            "on-call@example.org" | "tier1" => String::new(),
+            other => format!(" to {other}"),
+        };
         let text = format!(
-            "{kind} {channel}{}: {} {}",
+            "{kind} {channel}{to}{}: {} {}",
             tier.unwrap_or_default(),
             number.unwrap_or_default(),
             body["event"].as_str().unwrap_or_default()
@@ -120,9 +121,14 @@ impl Happened {
             "alert_cleared" => format!("alert over: {}", text("reason")),
             "resolved" if self.detail["auto"] == true => "resolved by itself".to_owned(),
             "resolved" | "reopened" if self.detail["still_firing"].is_u64() => {
-                format!("{}{by}, {} still firing", self.kind, self.detail["still_firing"])
+                format!(
+                    "{}{by}, {} still firing",
+                    self.kind, self.detail["still_firing"]
+                )
             }
-            "episode_started" => format!("needs a new answer: {}", text("reason").replace('_', " ")),
+            "episode_started" => {
+                format!("needs a new answer: {}", text("reason").replace('_', " "))
+            }
             "paged" => format!("tier {} paged as hours begin", self.detail["tier"]),
             "state_changed" => format!("{} -> {}{by}", text("from"), text("to")),
             "priority_changed" => format!("priority {} -> {}{by}", text("from"), text("to")),
@@ -131,6 +137,10 @@ impl Happened {
                 "assigned to {}{by}",
                 self.detail["name"].as_str().unwrap_or("nobody")
             ),
+            "notification_sent" => {
+                let (channel, to) = (text("channel"), text("to"));
+                format!("{channel} to {to}: {}", text("outcome"))
+            }
             other => format!("{}{by}", other.replace('_', " ")),
         };
         format!("ticket #{} {what}", self.number)

@@ -16,6 +16,8 @@
 //! - [`random`]: drawn ones, shrunk when they break an invariant; each sequence that ever did is
 //!   kept there as a plain test.
 
+mod channels;
+mod delivery;
 mod invariants;
 mod log;
 mod machine;
@@ -28,7 +30,7 @@ pub(crate) use probe::Probe;
 pub(crate) use world::World;
 
 /// Settings under which scenarios run: two channels, so that pages have somewhere to go.
-const SETTINGS: &str = r#"
+pub(crate) const SETTINGS: &str = r#"
 [mail]
 host = "127.0.0.1"
 port = 9
@@ -37,19 +39,25 @@ from = "Watchkeep <watchkeep@example.org>"
 to = ["on-call@example.org"]
 "#;
 
-/// Makes two tests of one scenario, one a database, that compare with the same snapshot.
+/// Makes two tests of one scenario, one a database, that compare with the same snapshot. Settings of
+/// their own come before the names, as in `SETTINGS; name, name`.
 macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {
+        crate::scenario::scenarios!(crate::scenario::SETTINGS; $($name),+);
+    };
+    ($settings:expr; $($name:ident),+ $(,)?) => {
         mod sqlite {
             $(#[test]
             fn $name() {
-                crate::scenario::play(crate::support::Kind::Sqlite, stringify!($name), super::$name);
+                let kind = crate::support::Kind::Sqlite;
+                crate::scenario::play(kind, $settings, stringify!($name), super::$name);
             })+
         }
         mod postgres {
             $(#[test]
             fn $name() {
-                crate::scenario::play(crate::support::Kind::Postgres, stringify!($name), super::$name);
+                let kind = crate::support::Kind::Postgres;
+                crate::scenario::play(kind, $settings, stringify!($name), super::$name);
             })+
         }
     };
@@ -61,10 +69,11 @@ use crate::support::{Kind, run_with};
 /// Plays a scenario and compares its log with the snapshot of its name.
 pub(crate) fn play<F: Future<Output = World>>(
     kind: Kind,
+    settings: &str,
     name: &str,
     scenario: impl FnOnce(World) -> F,
 ) {
-    run_with(kind, SETTINGS, async |bench| {
+    run_with(kind, settings, async |bench| {
         let world = scenario(World::start(bench).await).await;
         let log = world.finish().await;
         insta::with_settings!({ snapshot_path => "snapshots", prepend_module_to_snapshot => false, omit_expression => true }, {

@@ -272,7 +272,9 @@ async fn a_resolved_incident_comes_back_with_the_next_host(mut world: World) -> 
     world.connect(&hosts[1..], false);
     world.pass(mins(2)).await;
     world.act(1, Action::Acknowledge, "Anna").await;
-    world.act(1, Action::Resolve, "Anna").await;
+    world
+        .act(1, Action::Resolve(IfFiring::Anyway), "Anna")
+        .await;
     world.pass(mins(5)).await;
     world.connect(&hosts[..1], false);
     world.pass(mins(2)).await;

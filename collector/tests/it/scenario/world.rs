@@ -9,16 +9,14 @@ use uuid::Uuid;
 use watchkeep_collector::{
     app::App,
     ingest::{Arrival, Inbox, NotTaken, Pipeline, metrics::Metrics},
+    notify::{self, Channels},
     process::Process,
-    store::{
-        fleet, identity,
-        outbox::{self, Attempt},
-        tickets as rows,
-    },
+    store::{fleet, identity, tickets as rows},
     tickets,
 };
 use watchkeep_core::{
     authority::HostTrust,
+    delivery::Failure,
     ids::{SiteId, UserId},
     tickets::{Action, Actor},
 };
@@ -27,15 +25,15 @@ use watchkeep_shared::{
     wire::heartbeat::{Ack, Batch, ServiceStatus},
 };
 
-use super::{invariants, invariants::Witness, log::Log, machine::Machine, probe::Probe};
+use super::{
+    channels::Recorders, invariants, invariants::Witness, log::Log, machine::Machine, probe::Probe,
+};
 use crate::support::{Bench, NOW, place};
 
 /// How far the clock moves at a time.
 const STEP: DurationMs = DurationMs::from_secs(1);
 /// The site that [`place`] makes.
 const FIRST_SITE: &str = "Oven";
-/// How long a claimed message is ours.
-const LEASE: DurationMs = DurationMs::from_mins(5);
 
 /// A machine of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +51,8 @@ pub(crate) struct World {
     pub(super) log: Log,
     pub(super) probe: Probe,
     pub(super) witness: Witness,
+    recorders: Recorders,
+    channels: Channels,
     is_checked: bool,
 }
 
@@ -67,6 +67,7 @@ impl World {
     pub(crate) async fn start(bench: Bench) -> Self {
         place(&bench.app).await;
         let probe = Probe::connect(&bench.url).await;
+        let recorders = Recorders::default();
         let mut world = Self {
             app: bench.app.clone(),
             now: NOW,
@@ -76,6 +77,8 @@ impl World {
             log: Log::default(),
             probe,
             witness: Witness::default(),
+            channels: recorders.channels(),
+            recorders,
             is_checked: true,
             bench,
         };
@@ -266,6 +269,17 @@ impl World {
 
     // --- People ---
 
+    /// From now on messages to a recipient fail in this way, or are delivered again.
+    pub(crate) fn refuse(&mut self, recipient: &str, failure: Option<Failure>) {
+        let what = match failure {
+            None => "receives messages again",
+            Some(Failure::Final) => "is refused for good",
+            Some(_) => "can't be reached",
+        };
+        self.say(&format!("{recipient} {what}"));
+        self.recorders.set(recipient, failure);
+    }
+
     /// A person does something with a ticket (`#1` is the first).
     pub(crate) async fn act(&mut self, number: i64, action: Action, who: &str) {
         if let Err(error) = self.try_act(number, action, who).await {
@@ -381,34 +395,16 @@ impl World {
     async fn work(&mut self) {
         tickets::carry_out_due(&self.app, self.now).await.unwrap();
         tickets::keep_evidence(&self.app, self.now).await.unwrap();
+        notify::watch(&self.app, self.now).await.unwrap();
         self.log.collect(&mut self.probe, self.now).await;
         self.deliver().await;
     }
 
-    /// A channel that takes everything and records it.
+    /// Delivers what is due; channels take everything and record it, unless they refuse.
     async fn deliver(&mut self) {
-        let token = Uuid::new_v4();
-        let mut claimed = outbox::claim(&self.app.store, token, self.now, LEASE)
-            .await
-            .unwrap();
-        // A database may return them in any order.
-        claimed.sort_unstable_by_key(|message| message.id);
-        for message in claimed {
-            if !outbox::still_wanted(&self.app.store, message.id, token)
-                .await
-                .unwrap()
-            {
-                continue;
-            }
-            let row = (self.app.ids.next(self.now), self.now);
-            outbox::finish(&self.app.store, &message, token, Attempt::Sent, row)
-                .await
-                .unwrap();
-            self.log.message(
-                self.now,
-                (&message.channel, &message.kind),
-                &message.payload,
-            );
+        while notify::tick(&self.app, &self.channels).await.unwrap() > 0 {}
+        for one in self.recorders.take() {
+            self.log.message(self.now, &one);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The pages and their API in process, as a browser sees them.
 
 mod contracts;
+mod health;
 mod hosts;
 mod pages;
 mod sessions;
@@ -32,7 +33,7 @@ const OLD: &str = "8dp7-4xrw-w8rb-qcqp";
 const NEW: &str = "correct horse battery";
 
 /// Every address that changes something.
-const CHANGES: [&str; 7] = [
+const CHANGES: [&str; 9] = [
     "/logout",
     "/account/password",
     "/account/sessions/revoke",
@@ -40,6 +41,8 @@ const CHANGES: [&str; 7] = [
     "/hosts/HOST/rekey",
     "/hosts/HOST/watch",
     "/hosts/HOST/unwatch",
+    "/health/test",
+    "/health/send-again",
 ];
 
 /// A browser: keeps its session's cookie and the token of its forms.

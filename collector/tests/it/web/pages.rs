@@ -28,6 +28,7 @@ async fn every_page_answers_empty_and_full(bench: Bench) {
         "/tickets",
         "/tickets?state=all",
         "/contracts",
+        "/health",
         "/account",
         "/account/password",
     ];

@@ -73,12 +73,15 @@ fn a_breach_after_the_resolution_begins_an_episode_of_its_own_priority() {
     let ticket = act(&ticket, Action::Resolve(IfFiring::Refuse), 20).ticket;
     let again = reopen(&ticket, &critical(30), context(30));
     assert_eq!(again.notify, [page(1, PageReason::Reopened)]);
-    assert_eq!(again.ticket.episode, Episode {
-        since: at(30),
-        phase: Phase::Unanswered {
-            paged_at: Some(at(30))
+    assert_eq!(
+        again.ticket.episode,
+        Episode {
+            since: at(30),
+            phase: Phase::Unanswered {
+                paged_at: Some(at(30))
+            }
         }
-    });
+    );
     assert_eq!(
         again.ticket.first_response_at,
         Some(at(10)),

@@ -87,9 +87,7 @@ fn step(ticket: &Ticket, truth: &mut Truth, op: &Op, secs: i64) -> Option<Applie
             let still = firing(truth);
             Some(clear(ticket, &cleared(secs), still, context(secs)))
         }
-        Op::Act(action, actor) => {
-            apply(ticket, action.clone(), actor.clone(), context(secs)).ok()
-        }
+        Op::Act(action, actor) => apply(ticket, action.clone(), actor.clone(), context(secs)).ok(),
         Op::Escalate => escalate(ticket, context(secs)),
         Op::Recheck => recheck(ticket, context(secs)),
         Op::Pass(_) => None,
@@ -159,8 +157,9 @@ fn ticket_is_consistent(before: &Ticket, truth: &Truth, applied: &Applied) -> Ch
     }
     if before.touched_by_human {
         prop_assert!(ticket.touched_by_human);
-        let is_auto =
-            |event: &TicketEvent| matches!(event.kind, TicketEventKind::Resolved { auto: true, .. });
+        let is_auto = |event: &TicketEvent| {
+            matches!(event.kind, TicketEventKind::Resolved { auto: true, .. })
+        };
         prop_assert!(!events.iter().any(is_auto), "resolved by itself");
     }
     if before.first_response_at.is_some() {
@@ -193,7 +192,10 @@ fn follow(truth: &mut Truth, applied: &Applied, worst: &mut Option<(Priority, Se
     });
     if is_new {
         truth.answered = None;
-        let fired = truth.firing.iter().map(|(severity, priority)| (*priority, *severity));
+        let fired = truth
+            .firing
+            .iter()
+            .map(|(severity, priority)| (*priority, *severity));
         *worst = fired.reduce(worse);
     }
     for event in events {
