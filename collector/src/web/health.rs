@@ -55,7 +55,7 @@ pub(crate) fn banner(app: &App) -> Option<Banner> {
     })
 }
 
-/// One channel in the body of `/readyz`. Recipients are not named: the address needs no login.
+/// One channel in the body of `/readyz`. Recipients are not named: monitoring stores what it reads.
 #[derive(Debug, Serialize)]
 pub(super) struct ChannelReadiness {
     channel: &'static str,

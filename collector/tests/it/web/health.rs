@@ -1,8 +1,8 @@
 //! How the delivery of messages fares, on its page, in `/readyz` and in the figures.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use axum::http::StatusCode;
+use axum::{body::Body, http::StatusCode};
 use prometheus_client::{encoding::text, registry::Registry};
 use watchkeep_collector::{
     config::Config,
@@ -11,11 +11,12 @@ use watchkeep_collector::{
         delivery,
         outbox::{self, Attempt, Claim, Finished},
     },
+    web::PeerAddr,
 };
 use watchkeep_core::rules::Priority;
 use watchkeep_shared::DurationMs;
 
-use super::{signed_in, ticket};
+use super::{Answer, Browser, signed_in, ticket};
 use crate::support::{Bench, NOW, both, place};
 
 both!(
@@ -36,6 +37,17 @@ fn configure(bench: &mut Bench) {
     let mut config = Config::parse("test", &text, []).unwrap();
     config.store = store;
     bench.app.config = Arc::new(config);
+}
+
+/// `/readyz` as this machine's operator sees it.
+async fn readyz(browser: &Browser) -> Answer {
+    let mut request = browser
+        .request("GET", "/readyz")
+        .body(Body::empty())
+        .unwrap();
+    let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+    request.extensions_mut().insert(PeerAddr(peer));
+    browser.send(request).await
 }
 
 /// A page about a new ticket, given up at once.
@@ -71,7 +83,7 @@ async fn without_a_channel_the_page_says_so(bench: Bench) {
         let page = browser.get(path).await.text;
         assert!(page.contains("nobody is alerted"), "{path}: {page}");
     }
-    let ready = browser.get("/readyz").await;
+    let ready = readyz(&browser).await;
     assert_eq!(ready.status, StatusCode::OK);
     assert!(ready.text.contains("\"channels\":[]"), "{}", ready.text);
 }
@@ -98,8 +110,8 @@ async fn what_fails_is_listed_counted_and_sent_again(mut bench: Bench) {
     bench.clock.set(NOW + DurationMs::from_mins(2));
     let late = browser.get("/tickets").await.text;
     assert!(late.contains(banner), "{late}");
-    // The address needs no login: it names nobody.
-    let ready = browser.get("/readyz").await;
+    // Probes name nobody.
+    let ready = readyz(&browser).await;
     assert_eq!(ready.status, StatusCode::OK);
     let body: serde_json::Value = serde_json::from_str(&ready.text).unwrap();
     assert_eq!(body["channels"][0]["channel"], "mail");
