@@ -149,9 +149,10 @@ pub(super) fn decide(
     let names = |frame: &Frame| schemas.get(frame.schema).map(|schema| schema.names.len());
     let taken = take_batch(&mut entry.state, entry.id, batch, at, &names);
     decision.durable = taken.durable || batch.frames.len() >= BACKLOG_FRAMES;
-    let no_longer_silent = match taken.back {
-        true => alerts::clear_silent(&mut entry.alerts, at),
-        false => Vec::new(),
+    let no_longer_silent = if taken.back {
+        alerts::clear_silent(&mut entry.alerts, at)
+    } else {
+        Vec::new()
     };
     clocks(entry, &taken, at, context, &mut decision);
     decision.evidence = taken.evidence;

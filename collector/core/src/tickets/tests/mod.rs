@@ -164,7 +164,7 @@ const fn called(reason: PageReason) -> Intent {
     }
 }
 
-fn is_page(intent: &Intent) -> bool {
+const fn is_page(intent: Intent) -> bool {
     matches!(intent, Intent::Page { .. })
 }
 

@@ -99,7 +99,7 @@ type Check = Result<(), TestCaseError>;
 /// No page after an answer unless something worse began; none about what is over; none for what is
 /// below P2.
 fn pages_are_right(before: &Ticket, truth: &Truth, op: &Op, applied: &Applied) -> Check {
-    let pages = applied.notify.iter().filter(|one| is_page(one)).count();
+    let pages = applied.notify.iter().filter(|one| is_page(**one)).count();
     prop_assert!(pages <= 1);
     if pages == 0 {
         return Ok(());
