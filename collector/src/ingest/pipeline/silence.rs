@@ -133,7 +133,6 @@ impl Pipeline {
         };
         let mut context = Context {
             rules: &app.config.rules,
-            schemas: &self.schemas,
             is_in_incident: false,
             row_id: &mut || app.ids.next(now),
             alert_id: &mut || AlertId(app.ids.uuid(now)),
