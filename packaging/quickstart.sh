@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # From a fresh Debian or Ubuntu machine and this checkout to a running Watchkeep that watches the
 # machine itself: installs what is missing, builds, and runs `watchkeep-collector quickstart`, to
-# which all arguments are passed on. Asks nothing; run again, it goes on where it ended. Needs root
+# which all arguments are passed on. Asks nothing; run again, it continues. Needs root
 # or sudo, and only if something is missing.
 #
-#   packaging/quickstart.sh [--agent-port PORT] [--web-port PORT] [--reset-password]
+#   packaging/quickstart.sh [--agent-port PORT] [--web-port PORT] [--listen ADDRESS] [--reset-password]
 #
 # Data is kept in $WATCHKEEP_DATA_DIR, by default ~/.local/share/watchkeep.
 set -euo pipefail

@@ -108,11 +108,22 @@ enum ServiceCommand {
 pub fn main() -> ExitCode {
     match dispatch(Args::parse()) {
         Ok(code) => code,
+        // Whoever reads the output has read enough, as in `sample | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "watchkeep-agent: {error:#}");
+            let text = watchkeep_shared::error_text(error.as_ref());
+            let _ = writeln!(io::stderr(), "watchkeep-agent: {text}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
 }
 
 fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
@@ -332,8 +343,9 @@ fn table(status: &Status, running: bool) -> Result<String, std::fmt::Error> {
         status.spool_frames, status.spool_bytes
     );
     line("spool", &spool)?;
+    // As on the host's page: a version is a hash, and is written like one.
     let policy = format!(
-        "version {}, every {} ms",
+        "version {:x}, every {} ms",
         status.policy_version, status.interval_ms
     );
     line("policy", &policy)?;

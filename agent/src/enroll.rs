@@ -53,9 +53,9 @@ pub enum EnrollError {
         cause: String,
     },
     /// The token was refused.
-    #[error("the collector refused the token: {detail}; ask for a new one")]
+    #[error("the collector refused the token: {detail}")]
     TokenRefused {
-        /// Its words.
+        /// Its words, which say what to do.
         detail: String,
     },
     /// The collector can't take it now.

@@ -3,8 +3,17 @@
 use std::sync::Arc;
 
 use crate::{
-    clock::Clock, config::Config, ids::RowIds, live::Live, notify::Delivery, policies::Policies,
-    process::Process, store::Store,
+    clock::Clock,
+    config::Config,
+    ids::RowIds,
+    live::Live,
+    notify::Delivery,
+    policies::Policies,
+    process::Process,
+    store::{
+        Store, StoreError, Tx,
+        people::{self, Act},
+    },
 };
 
 /// The running collector.
@@ -26,4 +35,24 @@ pub struct App {
     pub config: Arc<Config>,
     /// Tasks and shutdown.
     pub process: Process,
+}
+
+impl App {
+    /// Writes a line of the audit log, in the transaction of what was done.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn audit(&self, tx: &mut Tx, act: Act<'_>) -> Result<(), StoreError> {
+        let at = self.clock.now();
+        let line = people::Audit {
+            id: self.ids.next(at),
+            at,
+            actor: act.by,
+            action: act.action,
+            subject: act.subject,
+            detail: act.detail,
+        };
+        people::audit(tx, &line).await
+    }
 }

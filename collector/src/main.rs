@@ -22,11 +22,14 @@ async fn main() -> ExitCode {
         .init();
     match cli::run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output has read enough.
+        Err(error) if cli::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // The terminal may be gone; there is nobody else to tell.
             drop(writeln!(
                 std::io::stderr(),
-                "watchkeep-collector: {error:#}"
+                "watchkeep-collector: {}",
+                watchkeep_shared::error_text(error.as_ref())
             ));
             ExitCode::FAILURE
         }

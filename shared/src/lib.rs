@@ -3,6 +3,7 @@
 //!
 //! Nothing here does I/O, reads a clock or knows TLS; both binaries and `watchkeep-core` build on it.
 
+mod error_text;
 #[cfg(test)]
 #[path = "../../tests/fuzz/check.rs"]
 mod fuzz_check;
@@ -13,5 +14,6 @@ pub mod time;
 pub mod token;
 pub mod wire;
 
+pub use error_text::error_text;
 pub use ids::{BootId, CaId, HostId, InstanceId};
 pub use time::{DurationMs, UnixMillis};

@@ -46,10 +46,8 @@ async fn a_copied_machine_is_quarantined_until_it_has_a_new_key(kind: DatabaseKi
     }
 
     right.stop().await?;
-    let token = collector
-        .run(&["host", "rekey", &right.host().to_string(), "--yes"])
-        .await?;
-    right.enroll_again(token.trim()).await?;
+    let token = collector.rekey(right.host()).await?;
+    right.enroll_again(&token).await?;
     right.start()?;
     let count = right.heartbeats(&store, 0).await;
     right.heartbeats(&store, count + 3).await;

@@ -211,13 +211,9 @@ async fn an_agent_that_slept_past_the_end_says_what_to_do(kind: DatabaseKind) ->
     trusts_one(&awake).await;
     sleeper.start()?;
     cut_off(&sleeper).await;
-    let host = sleeper.host().to_string();
-    let token = world
-        .collector
-        .run(&["host", "rekey", &host, "--yes"])
-        .await?;
+    let token = world.collector.rekey(sleeper.host()).await?;
     sleeper.stop().await?;
-    sleeper.enroll_again(token.trim()).await?;
+    sleeper.enroll_again(&token).await?;
     sleeper.start()?;
     world.goes_on(&sleeper).await;
     world.only_left("dropped", &[]).await;

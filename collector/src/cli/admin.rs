@@ -1,41 +1,41 @@
-//! `init`, `token`, `user`, `host`.
-
-use std::io::Write as _;
+//! `init`, `token`, `user`.
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use watchkeep_core::{
-    evidence::{Evidence, EvidenceKind},
-    ids::{SiteId, UserId},
-};
-use watchkeep_shared::{DurationMs, HostId};
+use watchkeep_core::ids::{SiteId, UserId};
+use watchkeep_shared::DurationMs;
 
-use super::{confirm, say};
+use super::{ACTOR, confirm, say};
 use crate::{
     app::App,
     boot,
     config::Config,
-    identity,
-    store::{fleet, identity as rows, people, record},
+    identity::{self, NewToken},
+    store::{fleet, people},
     web::password,
 };
 
+/// Longest validity of a token.
+const MAX_VALID_DAYS: i64 = 3_650;
 /// Login that `init` makes.
 pub(super) const ADMIN: &str = "admin";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
-    /// Print an enrolment token for a site: one line to paste on the customer's server.
+    /// Create an enrolment token for a site and print the line to run on the customer's server.
     Create {
         /// The site's name, from `apply`.
         #[arg(long)]
         site: String,
-        /// How many machines it takes in.
+        /// How many machines may enrol with it.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..=100_000))]
         uses: i64,
         /// Valid for, as in 30m, 12h, 7d or 2w.
         #[arg(long, default_value = "24h", value_parser = parse_span)]
         expires: DurationMs,
+        /// Print the token alone, for scripts.
+        #[arg(long)]
+        bare: bool,
     },
 }
 
@@ -49,12 +49,20 @@ pub(super) enum UserCommand {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Give a login a new one-time password and end its sessions.
+    /// Give a user a new one-time password and end the sessions.
     Reset {
-        /// Which login.
+        /// What the person signs in with.
         login: String,
     },
-    /// List logins.
+    /// Refuse a user's sign-in from now on and end the sessions.
+    Disable {
+        /// What the person signs in with.
+        login: String,
+        /// Do it without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List users: login, name, and whether they are disabled, separated by tabs.
     List,
 }
 
@@ -79,25 +87,38 @@ pub(super) async fn token(config: Config, command: TokenCommand) -> anyhow::Resu
         site,
         uses,
         expires,
+        bare,
     } = command;
     let opened = boot::open(config).await?;
     let sites = fleet::sites(&opened.app.store).await?;
     let Some(row) = sites.iter().find(|row| row.name == site) else {
-        let known: Vec<&str> = sites.iter().map(|row| row.name.as_str()).collect();
-        if known.is_empty() {
-            bail!("there is no site {site}: make one with `watchkeep-collector apply`");
+        if sites.is_empty() {
+            bail!(
+                "there is no site yet: describe clients and sites in a file, then `watchkeep-collector apply -f FILE`"
+            );
         }
-        bail!("there is no site {site}; there are: {}", known.join(", "));
+        // One a line: names have commas and blanks in them.
+        let known: Vec<String> = sites
+            .iter()
+            .map(|row| format!("  {}\t{}", row.name, row.client_name))
+            .collect();
+        bail!(
+            "there is no site called {site}; there are:\n{}",
+            known.join("\n")
+        );
     };
-    let token = identity::create_token(
-        &opened.app,
-        &opened.authority.current(),
-        SiteId(row.id),
+    let new = NewToken {
+        site: SiteId(row.id),
         uses,
-        expires,
-    )
-    .await?;
-    say(&token.to_string())
+        valid_for: expires,
+        by: ACTOR,
+    };
+    let token = identity::create_token(&opened.app, &opened.authority.current(), &new).await?;
+    if bare {
+        say(&token.to_string())
+    } else {
+        say(&format!("watchkeep-agent enroll {token}"))
+    }
 }
 
 pub(super) async fn user(config: Config, command: UserCommand) -> anyhow::Result<()> {
@@ -116,9 +137,18 @@ pub(super) async fn user(config: Config, command: UserCommand) -> anyhow::Result
                 "Sign in as {login} with the one-time password {password}"
             ))
         }
+        UserCommand::Disable { login, yes } => {
+            confirm(
+                &format!("User {login} will be signed out and can't sign in any more."),
+                yes,
+            )?;
+            disable_user(&app, &login).await?;
+            say(&format!("{login} is disabled."))
+        }
         UserCommand::List => {
             for user in people::users(&app.store).await? {
-                say(&format!("{}\t{}", user.login, user.name))?;
+                let state = user.disabled_at.map_or("", |_| "\tdisabled");
+                say(&format!("{}\t{}{state}", user.login, user.name))?;
             }
             Ok(())
         }
@@ -142,115 +172,90 @@ pub(super) async fn add_user(app: &App, login: &str, name: &str) -> anyhow::Resu
     match people::create_user(&mut tx, &user).await {
         Ok(()) => {}
         Err(error) if error.is_unique_violation() => {
-            bail!("the login {login} exists: `user reset {login}` gives it a new password")
+            bail!("the user {login} exists: `user reset {login}` sets a new one-time password")
         }
         Err(error) => return Err(error.into()),
     }
+    app.audit(&mut tx, act("user_add", login)).await?;
     tx.commit().await?;
     Ok(password)
 }
 
 /// Gives a login a new one-time password, and returns that.
 pub(super) async fn reset_user(app: &App, login: &str) -> anyhow::Result<String> {
-    let user = people::user_by_login(&app.store, login)
-        .await?
-        .with_context(|| format!("there is no login {login}: `user list` shows them"))?;
+    let user = known_user(app, login).await?;
     let password = password::generate_one_time();
     let hash = password::hash(&password)?;
     let mut tx = app.store.begin().await?;
     people::set_password(&mut tx, UserId(user.id), &hash, true).await?;
     people::delete_other_sessions(&mut tx, UserId(user.id), &[]).await?;
+    app.audit(&mut tx, act("user_reset", &user.login)).await?;
     tx.commit().await?;
     Ok(password)
 }
 
-pub(super) async fn revoke(config: Config, host: HostId, yes: bool) -> anyhow::Result<()> {
-    let app = boot::open(config).await?.app;
-    let row = known_host(&app, host).await?;
-    confirm(
-        &format!("{} will be refused until it enrols again.", row.name),
-        yes,
-    )?;
-    let mut tx = app.store.begin().await?;
-    let count = rows::revoke_host(&mut tx, host, app.clock.now()).await?;
-    tx.commit().await?;
-    say(&format!(
-        "{count} certificates of {} are revoked.",
-        row.name
-    ))
-}
-
-pub(super) async fn rekey(config: Config, host: HostId, yes: bool) -> anyhow::Result<()> {
-    let opened = boot::open(config).await?;
-    let row = known_host(&opened.app, host).await?;
-    confirm(
-        &format!(
-            "{} will be refused until one machine enrols again with the token that follows.",
-            row.name
-        ),
-        yes,
-    )?;
-    let token = identity::rekey(&opened.app, &opened.authority.current(), host, super::ACTOR)
-        .await?
-        .with_context(|| format!("{} was retired", row.name))?;
-    writeln!(
-        std::io::stderr(),
-        "On the right machine: stop the agent, `watchkeep-agent enroll --force TOKEN`, start it. The token is good for one machine and 24 hours:"
-    )?;
-    say(&token.to_string())
-}
-
-pub(super) async fn retire(config: Config, host: HostId, yes: bool) -> anyhow::Result<()> {
-    let app = boot::open(config).await?.app;
-    let row = known_host(&app, host).await?;
-    confirm(
-        &format!(
-            "Host {} will be retired: its record ends and its agent is rejected.",
-            row.name
-        ),
-        yes,
-    )?;
-    let now = app.clock.now();
-    let mut tx = app.store.begin().await?;
-    if !fleet::retire_host(&mut tx, host, now).await? {
-        bail!("{} was retired before", row.name);
+async fn disable_user(app: &App, login: &str) -> anyhow::Result<()> {
+    let user = known_user(app, login).await?;
+    let others = people::users(&app.store).await?;
+    let is_other = |one: &people::User| one.id != user.id && one.disabled_at.is_none();
+    if !others.iter().any(is_other) {
+        bail!("{login} is the only user who can sign in: add another first with `user add`");
     }
-    rows::revoke_host(&mut tx, host, now).await?;
-    let ended = Evidence {
-        host: Some(host),
-        kind: EvidenceKind::Retired,
-        valid_from: now,
-        valid_to: now,
-        recorded_at: now,
-    };
-    record::insert_evidence(&mut tx, &[(app.ids.next(now), &ended)]).await?;
+    let mut tx = app.store.begin().await?;
+    people::disable_user(&mut tx, user.id(), app.clock.now()).await?;
+    people::delete_other_sessions(&mut tx, user.id(), &[]).await?;
+    app.audit(&mut tx, act("user_disable", &user.login)).await?;
     tx.commit().await?;
-    say(&format!("{} is retired.", row.name))
+    Ok(())
 }
 
-async fn known_host(app: &App, host: HostId) -> anyhow::Result<fleet::HostRow> {
-    fleet::host(&app.store, host)
-        .await?
-        .with_context(|| format!("there is no host {host}: `status` shows them"))
+async fn known_user(app: &App, login: &str) -> anyhow::Result<people::User> {
+    let user = people::user_by_login(&app.store, login).await?;
+    user.with_context(|| format!("there is no user {login}: `user list` shows them"))
 }
 
-/// Reads a span such as `30m`, `12h`, `7d`.
+const fn act<'a>(action: &'a str, subject: &'a str) -> people::Act<'a> {
+    people::Act {
+        by: ACTOR,
+        action,
+        subject,
+        detail: "",
+    }
+}
+
+/// Reads a span such as `30m`, `12h`, `7d`, `2w`.
 fn parse_span(text: &str) -> Result<DurationMs, String> {
-    let wrong = || format!("`{text}` is not a span such as 30m, 12h or 7d");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
+    let wrong = || {
+        format!("`{text}` is not a span from 1s to {MAX_VALID_DAYS}d, such as 30m, 12h, 7d or 2w")
     };
-    let count: i64 = text
-        .strip_suffix(unit)
-        .and_then(|count| count.parse().ok())
-        .ok_or_else(wrong)?;
-    if !(1..=10_000_000).contains(&count) {
+    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let days_are_24_hours = jiff::SpanRelativeTo::days_are_24_hours();
+    let length = span.to_duration(days_are_24_hours).map_err(|_| wrong())?;
+    let seconds = length.as_secs();
+    if !(1..=MAX_VALID_DAYS * 86_400).contains(&seconds) {
         return Err(wrong());
     }
-    Ok(DurationMs::from_secs(count * seconds))
+    Ok(DurationMs::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_with_their_unit() {
+        for (text, seconds) in [
+            ("30m", 1_800),
+            ("12h", 43_200),
+            ("7d", 604_800),
+            ("2w", 1_209_600),
+            ("1d 12h", 129_600),
+        ] {
+            assert_eq!(parse_span(text), Ok(DurationMs::from_secs(seconds)));
+        }
+        for wrong in ["", "7", "d", "-1h", "0s", "1mo", "10000d", "ever"] {
+            let error = parse_span(wrong).unwrap_err();
+            assert!(error.contains("such as 30m"), "{wrong}: {error}");
+        }
+    }
 }

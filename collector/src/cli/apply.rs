@@ -19,12 +19,12 @@ use watchkeep_core::{
 
 use watchkeep_shared::UnixMillis;
 
-use super::say;
+use super::{ACTOR, say};
 use crate::{
     app::App,
     boot,
     config::{Config, PolicySection},
-    store::{Tx, fleet},
+    store::{Tx, fleet, people, views},
 };
 
 #[derive(Debug, clap::Args)]
@@ -142,7 +142,8 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     let origin = args.file.display().to_string();
     let fleet: Fleet = watchkeep_shared::settings::load(&origin, &text, [])?;
     let app = boot::open(config).await?.app;
-    let plan = apply(&app, &fleet, args.dry_run).await?;
+    let by = (!args.dry_run).then_some(ACTOR);
+    let plan = apply(&app, &fleet, by).await?;
     for line in plan.changes.iter().chain(&plan.kept) {
         say(line)?;
     }
@@ -153,11 +154,13 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
     })
 }
 
-/// Brings the store to what `fleet` says, in one transaction.
-pub(super) async fn apply(app: &App, fleet: &Fleet, dry_run: bool) -> anyhow::Result<Plan> {
+/// Brings the store to what `fleet` says and writes each change into the audit log, in one
+/// transaction. Without `by` nothing is written.
+pub(super) async fn apply(app: &App, fleet: &Fleet, by: Option<&str>) -> anyhow::Result<Plan> {
     check(fleet)?;
     let now = app.clock.now();
     let mut work = Work {
+        clients: views::clients(&app.store).await?,
         contracts: fleet::contracts(&app.store).await?,
         sites: fleet::sites(&app.store).await?,
         policies: policy::Stored::read(&app.store, now).await?,
@@ -173,7 +176,16 @@ pub(super) async fn apply(app: &App, fleet: &Fleet, dry_run: bool) -> anyhow::Re
     let mut plan = work.plan;
     work.policies.name_kept(&hosts, &clients, &mut plan);
     work.policies.finish(&mut tx).await?;
-    if !dry_run {
+    if let Some(by) = by {
+        for change in &plan.changes {
+            let act = people::Act {
+                by,
+                action: "apply",
+                subject: "fleet",
+                detail: change,
+            };
+            app.audit(&mut tx, act).await?;
+        }
         tx.commit().await?;
     }
     Ok(plan)
@@ -182,6 +194,7 @@ pub(super) async fn apply(app: &App, fleet: &Fleet, dry_run: bool) -> anyhow::Re
 /// The store as it was, and the plan as it grows.
 #[derive(Debug)]
 struct Work {
+    clients: Vec<views::Named>,
     contracts: Vec<fleet::ContractRow>,
     sites: Vec<fleet::SiteRow>,
     policies: policy::Stored,
@@ -191,6 +204,11 @@ struct Work {
 
 impl Work {
     async fn client(&mut self, tx: &mut Tx, client: &ClientSpec) -> anyhow::Result<ClientId> {
+        if !self.clients.iter().any(|known| known.name == client.name) {
+            self.plan
+                .changes
+                .push(format!("add client {}", client.name));
+        }
         let id = fleet::ensure_client(tx, &client.name, self.now).await?;
         let owner = (Level::Client, id.uuid(), client.name.as_str());
         let (policies, plan) = (&mut self.policies, &mut self.plan);

@@ -4,6 +4,7 @@ mod admin;
 mod apply;
 mod ca;
 mod channel;
+mod host;
 mod manual;
 mod policy;
 mod quickstart;
@@ -13,7 +14,6 @@ mod status;
 use std::{io::Write as _, path::PathBuf};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use watchkeep_shared::HostId;
 
 use crate::{boot, config::Config};
 
@@ -35,7 +35,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything on this machine for a first look: keys, store, admin, demo client, an agent.
+    /// Run everything on this machine for a first look: keys, store, admin, demo client, an agent.
     Quickstart(quickstart::Args),
     /// Make the data directory, the certificate authority and the store.
     Init,
@@ -43,7 +43,7 @@ enum Command {
     Serve,
     /// Check the settings and say what is wrong.
     CheckConfig,
-    /// Bring clients, contracts, sites and their policies to what a TOML file says; idempotent.
+    /// Create or update clients, contracts, sites and their policies from a TOML file; idempotent.
     Apply(apply::Args),
     /// Enrolment tokens.
     Token {
@@ -58,7 +58,7 @@ enum Command {
     /// Enrolled hosts.
     Host {
         #[command(subcommand)]
-        command: HostCommand,
+        command: host::HostCommand,
     },
     /// The certificate authority, and replacing it.
     Ca {
@@ -79,43 +79,6 @@ enum Command {
     Manual {
         /// Where to.
         dir: PathBuf,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum HostCommand {
-    /// Show what a host's agent is asked to do, and where each item comes from.
-    Policy {
-        /// The host's identifier, from `status`.
-        host: HostId,
-        /// For machines.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Revoke a host's certificates; its next request is refused. It can enrol again.
-    Revoke {
-        /// The host's identifier, from `status`.
-        host: HostId,
-        /// Do it without asking.
-        #[arg(long)]
-        yes: bool,
-    },
-    /// Give a host a new key: revoke its certificates and print a token with which one machine
-    /// enrols again as this host. Ends the quarantine of a host whose identity was used twice.
-    Rekey {
-        /// The host's identifier, from `status`.
-        host: HostId,
-        /// Do it without asking.
-        #[arg(long)]
-        yes: bool,
-    },
-    /// End a host's record and revoke its certificates.
-    Retire {
-        /// The host's identifier, from `status`.
-        host: HostId,
-        /// Do it without asking.
-        #[arg(long)]
-        yes: bool,
     },
 }
 
@@ -144,18 +107,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Apply(args) => apply::run(config, args).await,
         Command::Token { command } => admin::token(config, command).await,
         Command::User { command } => admin::user(config, command).await,
-        Command::Host {
-            command: HostCommand::Policy { host, json },
-        } => policy::run(config, host, json).await,
-        Command::Host {
-            command: HostCommand::Revoke { host, yes },
-        } => admin::revoke(config, host, yes).await,
-        Command::Host {
-            command: HostCommand::Rekey { host, yes },
-        } => admin::rekey(config, host, yes).await,
-        Command::Host {
-            command: HostCommand::Retire { host, yes },
-        } => admin::retire(config, host, yes).await,
+        Command::Host { command } => host::run(config, command).await,
         Command::Ca { command } => ca::run(config, command).await,
         Command::Channel { command } => channel::run(config, command).await,
         Command::Status(args) => status::run(config, args).await,
@@ -172,6 +124,15 @@ fn say(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether an error is that nobody reads the output any more, as in `status | head`.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
 /// Asks before something that can't be undone.
 fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     use std::io::IsTerminal as _;
@@ -179,14 +140,14 @@ fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        anyhow::bail!("{question} Add --yes to do it without being asked.");
+        anyhow::bail!("{question} Add --yes to do it without a question.");
     }
-    write!(std::io::stderr(), "{question} Type yes to go on: ")?;
+    write!(std::io::stderr(), "{question} Type yes to continue: ")?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     if line.trim() == "yes" {
         Ok(())
     } else {
-        anyhow::bail!("nothing was done")
+        anyhow::bail!("nothing was changed")
     }
 }

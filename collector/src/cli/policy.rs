@@ -1,7 +1,6 @@
-//! `host policy`: what one host is asked for, where each item comes from, and how far it has come by
-//! what its agent last told.
+//! `host policy`: what one host's agent is asked to monitor, where each item comes from, and its state
+//! as the agent last reported it.
 
-use anyhow::Context as _;
 use watchkeep_core::{
     host::HostState,
     policy::{Sourced, Told},
@@ -13,14 +12,13 @@ use crate::{
     boot,
     config::Config,
     policies::view::{Chosen, ItemState, PolicyView, Seen},
-    store::{fleet, heartbeats, policy as rows},
+    store::{heartbeats, policy as rows},
 };
 
-pub(super) async fn run(config: Config, host: HostId, json: bool) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, host: &str, json: bool) -> anyhow::Result<()> {
     let app = boot::open(config).await?.app;
-    let row = fleet::host(&app.store, host)
-        .await?
-        .with_context(|| format!("there is no host {host}: `status` shows them"))?;
+    let row = super::host::find(&app, host).await?;
+    let host = HostId(row.id);
     app.policies.refresh(&app.store).await?;
     let policy = app.policies.of(host, (&row).into());
     let chosen = rows::watched_on(&app.store, host).await?;
@@ -59,9 +57,9 @@ async fn stored_state(app: &crate::app::App, host: HostId) -> anyhow::Result<Hos
 
 fn print(view: &PolicyView) -> anyhow::Result<()> {
     say(match view.running_version {
-        None => "Its agent has not told anything yet.",
+        None => "Its agent has not reported yet.",
         Some(version) if version == view.version => "Its agent runs this policy.",
-        Some(_) => "Its agent runs another policy; it gets this one with its next heartbeat.",
+        Some(_) => "Its agent runs another policy; this one takes effect with the next heartbeat.",
     })?;
     let Sourced { item, from } = &view.interval_ms;
     let refused = view.interval_refused.as_deref().unwrap_or_default();
@@ -98,7 +96,7 @@ fn state(state: &ItemState) -> String {
     match state {
         ItemState::Pending => "pending".to_owned(),
         ItemState::Watched => "watched".to_owned(),
-        ItemState::NotHere => "not here".to_owned(),
+        ItemState::NotHere => "not installed here".to_owned(),
         ItemState::Refused { reason } => format!("refused by the customer: {reason}"),
     }
 }

@@ -1,7 +1,8 @@
 //! `quickstart`: everything on one machine for a first look. What exists is kept, so running it
-//! again resumes.
+//! again resumes; the demo client is only made together with the store.
 
 use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -18,9 +19,10 @@ use super::{
     say,
 };
 use crate::{
+    app::App,
     boot::{self, Running},
     config::Config,
-    identity,
+    identity::{self, NewToken},
     store::{fleet, people},
 };
 
@@ -40,12 +42,16 @@ pub(super) struct Args {
     /// Where everything is kept.
     #[arg(long)]
     data_dir: PathBuf,
-    /// The agents' port, on this machine only.
+    /// The agents' port.
     #[arg(long, default_value_t = 7443)]
     agent_port: u16,
-    /// The web port, on this machine only.
+    /// The web port.
     #[arg(long, default_value_t = 8443)]
     web_port: u16,
+    /// This machine's address, for other servers and browsers to connect to. Without it only this
+    /// machine can.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<IpAddr>,
     /// Give the admin a new one-time password.
     #[arg(long)]
     reset_password: bool,
@@ -60,19 +66,22 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let url = config.web.public_url.clone();
     say("Preparing keys and the store ...")?;
     let opened = boot::init(config).await?;
-    let password = login(&opened.app, args.reset_password).await?;
+    let password = people_and_demo(&opened.app, args.reset_password).await?;
     if let Some(password) = &password {
         // At once: should a later step fail, it could not be shown again.
         say(&format!("The one-time password of {ADMIN} is {password}"))?;
     }
-    let demo: Fleet = watchkeep_shared::settings::load("config/demo.toml", DEMO_FLEET, [])?;
-    apply(&opened.app, &demo, false).await?;
     say("Starting the collector ...")?;
     let running = boot::start(opened).await?;
     let agent_dir = dir.join("agent");
     prepare_agent(&running, &agent, &agent_dir).await?;
     let child = start_agent(&agent, &agent_dir)?;
-    greet(&url, password.as_deref(), &agent_dir)?;
+    greet(&Greeting {
+        url: &url,
+        password: password.as_deref(),
+        dir: &dir,
+        is_local: args.listen.is_none(),
+    })?;
     watch(running, child, &agent, &agent_dir).await
 }
 
@@ -111,15 +120,25 @@ fn load_config(dir: &Path, args: &Args) -> anyhow::Result<Config> {
         identity::write_file(&path, &config_text(dir, args), 0o600)?;
     }
     let config = Config::load(&path)?;
-    let ports = (config.agents.listen.port(), config.web.listen.port());
-    if ports != (args.agent_port, args.web_port) {
+    let (agents, web) = (config.agents.listen, config.web.listen);
+    if (agents.port(), web.port()) != (args.agent_port, args.web_port) {
         bail!(
             "{} names the ports {} and {}: give --agent-port {} --web-port {}, or edit the file",
             path.display(),
-            ports.0,
-            ports.1,
-            ports.0,
-            ports.1
+            agents.port(),
+            web.port(),
+            agents.port(),
+            web.port()
+        );
+    }
+    if let Some(address) = args.listen
+        && (agents.ip(), web.ip()) != (address, address)
+    {
+        bail!(
+            "{} listens on {} and {}: change `listen` and `public_url` of [agents] and [web] there to {address}, and start again without --listen",
+            path.display(),
+            agents.ip(),
+            web.ip()
         );
     }
     Ok(config)
@@ -128,36 +147,49 @@ fn load_config(dir: &Path, args: &Args) -> anyhow::Result<Config> {
 fn config_text(dir: &Path, args: &Args) -> String {
     // A path as a TOML string.
     let data_dir = toml::Value::String(dir.display().to_string());
-    let (agent_port, web_port) = (args.agent_port, args.web_port);
+    let ip = args.listen.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let agents = SocketAddr::new(ip, args.agent_port);
+    let web = SocketAddr::new(ip, args.web_port);
+    // Browsers know localhost by its name.
+    let url = |address: SocketAddr| match args.listen {
+        Some(_) => address.to_string(),
+        None => format!("localhost:{}", address.port()),
+    };
+    let (agents_url, web_url) = (url(agents), url(web));
     format!(
         r#"# Made by `watchkeep-collector quickstart`. config/collector.example.toml explains every key.
 data_dir = {data_dir}
 
 [agents]
-listen = "127.0.0.1:{agent_port}"
-public_url = "https://localhost:{agent_port}"
+listen = "{agents}"
+public_url = "https://{agents_url}"
 
 [web]
-listen = "127.0.0.1:{web_port}"
-public_url = "https://localhost:{web_port}"
+listen = "{web}"
+public_url = "https://{web_url}"
 
 [policy]
 interval_ms = 10000
 services = [
   {{ type = "process", name = "watchkeep-collector" }},
-  {{ type = "tcp", address = "127.0.0.1:{web_port}" }},
+  {{ type = "tcp", address = "{web}" }},
 ]
 
 [[policy.logs]]
 path = "/var/log/*.log"
-rules = [{{ name = "kernel-trouble", pattern = "(?i)out of memory|segfault|I/O error" }}]
+rules = [{{ name = "kernel-errors", pattern = "(?i)out of memory|segfault|I/O error" }}]
 "#
     )
 }
 
-/// The admin's one-time password, if one was made now.
-async fn login(app: &crate::app::App, reset: bool) -> anyhow::Result<Option<String>> {
+/// Makes the demo client and the admin in a store that has neither. Returns the admin's one-time
+/// password, if one was made now.
+async fn people_and_demo(app: &App, reset: bool) -> anyhow::Result<Option<String>> {
+    // Only a store without users is new. Later the demo client is the operator's, who may have
+    // changed it.
     if people::users(&app.store).await?.is_empty() {
+        let demo: Fleet = watchkeep_shared::settings::load("config/demo.toml", DEMO_FLEET, [])?;
+        apply(app, &demo, Some("quickstart")).await?;
         return add_user(app, ADMIN, "Administrator").await.map(Some);
     }
     if reset {
@@ -182,16 +214,14 @@ async fn prepare_agent(running: &Running, agent: &Path, dir: &Path) -> anyhow::R
     let site = sites
         .iter()
         .find(|row| row.name == DEMO_SITE)
-        .with_context(|| format!("there is no site {DEMO_SITE}"))?;
-    let valid_for = DurationMs::from_mins(10);
-    let token = identity::create_token(
-        &running.app,
-        &running.authority.current(),
-        SiteId(site.id),
-        1,
-        valid_for,
-    )
-    .await?;
+        .with_context(|| format!("there is no site {DEMO_SITE}: enrol this machine by hand with a token of another site"))?;
+    let new = NewToken {
+        site: SiteId(site.id),
+        uses: 1,
+        valid_for: DurationMs::from_mins(10),
+        by: "quickstart",
+    };
+    let token = identity::create_token(&running.app, &running.authority.current(), &new).await?;
     let output = Command::new(agent)
         .arg("enroll")
         .arg(token.to_string())
@@ -244,14 +274,45 @@ async fn stop_agent(child: &mut Child) {
     }
 }
 
-fn greet(url: &str, password: Option<&str>, agent_dir: &Path) -> anyhow::Result<()> {
+/// What the end of the start says.
+struct Greeting<'a> {
+    url: &'a str,
+    password: Option<&'a str>,
+    dir: &'a Path,
+    /// Other machines can't connect.
+    is_local: bool,
+}
+
+fn greet(greeting: &Greeting<'_>) -> anyhow::Result<()> {
+    let Greeting {
+        url,
+        password,
+        dir,
+        is_local,
+    } = *greeting;
     let login = password.map_or_else(
         || format!("  Login     {ADMIN}, with the password you chose (--reset-password makes a new one)"),
         |password| format!("  Login     {ADMIN}\n  Password  {password}   (one-time; you will choose your own)"),
     );
+    let config = dir.join("collector.toml");
+    let command = format!(
+        "watchkeep-collector --config {} token create --site \"{DEMO_SITE}\"",
+        config.display()
+    );
+    let more = if is_local {
+        "Only this machine can connect. For other servers set `listen` and `public_url` of [agents] and [web] in that file to this machine's address, or start in a new data directory with --listen ADDRESS.".to_owned()
+    } else {
+        format!(
+            "To add a server, run\n\n  {command}\n\nhere and the line that it prints on that server."
+        )
+    };
     say(&format!(
-        "\nWatchkeep is running.\n\n  Open      {url}\n{login}\n\nThe browser warns about the certificate: it is signed by a new private authority of this installation.\nThe agent's log is {}. Ctrl-C stops both.\n",
-        agent_dir.join("agent.log").display()
+        "\nWatchkeep is running.\n\n  Open      {url}\n{login}\n\n\
+         The browser warns about the certificate: it is signed by a new private authority of this installation.\n\
+         Other commands need --config {}\n{more}\n\
+         The agent's log is {}. Ctrl-C stops both.\n",
+        config.display(),
+        dir.join("agent").join("agent.log").display()
     ))
 }
 
@@ -271,4 +332,79 @@ fn agent_program() -> anyhow::Result<PathBuf> {
                 beside.display()
             )
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use watchkeep_shared::UnixMillis;
+
+    use super::*;
+    use crate::{
+        clock::Clock, ids::RowIds, live::Live, policies::Policies, process::Process, store::Store,
+    };
+
+    async fn app(dir: &Path) -> App {
+        let text = format!("data_dir = \"{}\"\n", dir.display());
+        let config = Config::parse("test", &text, []).unwrap();
+        App {
+            store: Store::open(&config.store).await.unwrap(),
+            clock: Clock::manual(UnixMillis(1_800_000_000_000)),
+            live: Arc::new(Live::default()),
+            policies: Arc::new(Policies::new(config.policy.clone())),
+            ids: Arc::new(RowIds::new(1)),
+            config: Arc::new(config),
+            process: Process::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_made_of_the_demo_client_outlives_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = app(dir.path()).await;
+        assert!(people_and_demo(&app, false).await.unwrap().is_some());
+        let audit = people::audit_log(&app.store, 100).await.unwrap();
+        assert!(audit.iter().any(|line| line.actor == "quickstart"));
+
+        let with_policy = format!(
+            "{DEMO_FLEET}\n[client.site.policy]\nservices = [{{ type = \"process\", name = \"shop\" }}]\n"
+        );
+        let fleet = watchkeep_shared::settings::load("fleet.toml", &with_policy, []).unwrap();
+        let plan = apply(&app, &fleet, Some("ada")).await.unwrap();
+        assert_eq!(plan.changes.len(), 1, "{plan:?}");
+        assert_eq!(people_and_demo(&app, false).await.unwrap(), None);
+        let again = apply(&app, &fleet, None).await.unwrap();
+        assert_eq!(again.changes, [""; 0], "the policy is still there");
+    }
+
+    #[test]
+    fn the_settings_name_the_address_to_connect_to() {
+        let args = |listen: Option<&str>| Args {
+            data_dir: PathBuf::from("/tmp/wk"),
+            agent_port: 7443,
+            web_port: 8443,
+            listen: listen.map(|address| address.parse().unwrap()),
+            reset_password: false,
+        };
+        for (listen, agents, url) in [
+            (None, "127.0.0.1:7443", "https://localhost:7443"),
+            (
+                Some("192.0.2.7"),
+                "192.0.2.7:7443",
+                "https://192.0.2.7:7443",
+            ),
+            (
+                Some("2001:db8::7"),
+                "[2001:db8::7]:7443",
+                "https://[2001:db8::7]:7443",
+            ),
+        ] {
+            let text = config_text(Path::new("/tmp/wk"), &args(listen));
+            let config = Config::parse("collector.toml", &text, []).unwrap();
+            assert_eq!(config.agents.listen.to_string(), agents);
+            assert_eq!(config.agents.public_url, url);
+            assert_eq!(config.web.listen.ip(), config.agents.listen.ip());
+        }
+    }
 }

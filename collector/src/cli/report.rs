@@ -35,11 +35,14 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
         .iter()
         .find(|row| row.name == args.contract)
         .with_context(|| {
-            let known: Vec<&str> = contracts.iter().map(|row| row.name.as_str()).collect();
+            let known: Vec<String> = contracts
+                .iter()
+                .map(|row| format!("  {}\t{}", row.name, row.client_name))
+                .collect();
             format!(
-                "there is no contract {}; there are: {}",
+                "there is no contract called {}; there are:\n{}",
                 args.contract,
-                known.join(", ")
+                known.join("\n")
             )
         })?;
     let open = reports::stored_chains(&app.store).await?;

@@ -65,29 +65,48 @@ pub enum EnrollError {
     Store(#[from] StoreError),
 }
 
+/// A token to be made for a site.
+#[derive(Clone, Copy, Debug)]
+pub struct NewToken<'a> {
+    /// Where its hosts are.
+    pub site: SiteId,
+    /// How many machines may enrol with it.
+    pub uses: i64,
+    /// How long it is valid.
+    pub valid_for: DurationMs,
+    /// Who makes it, for the audit log.
+    pub by: &'a str,
+}
+
 /// Makes a token for a site.
 pub async fn create_token(
     app: &App,
     cas: &Cas,
-    site: SiteId,
-    uses: i64,
-    valid_for: DurationMs,
+    new: &NewToken<'_>,
 ) -> Result<EnrolmentToken, StoreError> {
     let mut tx = app.store.begin().await?;
     let scope = Scope {
-        site,
+        site: new.site,
         host: None,
-        uses,
-        valid_for,
+        uses: new.uses,
+        valid_for: new.valid_for,
     };
     let token = new_token(app, cas.signs().key_sha256(), &mut tx, &scope).await?;
+    let act = people::Act {
+        by: new.by,
+        action: "token_create",
+        subject: &format!("site {}", new.site),
+        detail: &format!("token {}, {} uses", token.id, new.uses),
+    };
+    app.audit(&mut tx, act).await?;
     tx.commit().await?;
     Ok(token)
 }
 
 /// Gives a host a new key: revokes its certificates, and makes a token with which one machine
-/// enrols again as this host. `by` is named in the audit log. `None` if there is no such host, or it was retired. An open
-/// connection is refused as soon as the running collector reads the list of revoked certificates.
+/// enrols again as this host. `by` is named in the audit log. `None` if there is no such host, or it
+/// was retired. An open connection is refused as soon as the running collector reads the list of
+/// revoked certificates.
 pub async fn rekey(
     app: &App,
     cas: &Cas,
@@ -103,15 +122,13 @@ pub async fn rekey(
     }
     let now = app.clock.now();
     rows::revoke_host(&mut tx, host, now).await?;
-    let line = people::Audit {
-        id: app.ids.next(now),
-        at: now,
-        actor: by,
+    let act = people::Act {
+        by,
         action: "host_rekey",
         subject: &format!("host {host}"),
-        detail: "",
+        detail: &row.name,
     };
-    people::audit(&mut tx, &line).await?;
+    app.audit(&mut tx, act).await?;
     let scope = Scope {
         site: SiteId(row.site_id),
         host: Some(host),

@@ -14,7 +14,7 @@ mod tls;
 pub use authority::{Authority, Cas};
 pub use ca::{Ca, CaError, Issued, PeerIdentity, read_identity as peer_identity};
 pub(crate) use ca::{hex, write as write_file};
-pub use enroll::{EnrollError, Renewal, create_token, enroll, rekey, renew};
+pub use enroll::{EnrollError, NewToken, Renewal, create_token, enroll, rekey, renew};
 pub use port_tls::{PortNames, PortTls, SharedTls};
 pub use revoked::Revoked;
 pub use rotate::{Overview, OverviewHost, RotateError, RotateStep, overview, rotate};

@@ -185,6 +185,19 @@ pub struct Audit<'a> {
     pub detail: &'a str,
 }
 
+/// Something that someone did, for the audit log.
+#[derive(Clone, Copy, Debug)]
+pub struct Act<'a> {
+    /// Who: a login, or a program.
+    pub by: &'a str,
+    /// What, as in `host_retire`.
+    pub action: &'a str,
+    /// On what, as in `host 0199…`.
+    pub subject: &'a str,
+    /// Anything else worth keeping; never a secret.
+    pub detail: &'a str,
+}
+
 /// Creates a user. A login that is taken fails as a unique violation.
 pub async fn create_user(tx: &mut Tx, user: &NewUser<'_>) -> Result<(), StoreError> {
     on_tx!(tx, c => {

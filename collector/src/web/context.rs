@@ -16,7 +16,7 @@ use super::{
     parts::Time,
     session::{Theme, Viewer},
 };
-use crate::store::{StoreError, Tx, people, views};
+use crate::store::{StoreError, Tx, people::Act, views};
 
 /// This program's version, for the foot of pages.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -95,15 +95,13 @@ impl Ctx {
         subject: &str,
         detail: &str,
     ) -> Result<(), StoreError> {
-        let line = people::Audit {
-            id: self.web.app.ids.next(self.now),
-            at: self.now,
-            actor: &self.viewer.login,
+        let act = Act {
+            by: &self.viewer.login,
             action,
             subject,
             detail,
         };
-        people::audit(tx, &line).await
+        self.web.app.audit(tx, act).await
     }
 }
 

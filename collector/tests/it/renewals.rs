@@ -7,7 +7,7 @@ use watchkeep_collector::{
 use watchkeep_core::ids::SiteId;
 use watchkeep_shared::{DurationMs, wire::enroll::EnrollRequest};
 
-use crate::support::{Bench, NOW, both, place};
+use crate::support::{Bench, NOW, both, place, token_for};
 
 both!(
     a_revoked_certificate_is_never_renewed,
@@ -103,7 +103,7 @@ async fn what_an_enrolment_says_is_bounded(bench: Bench) {
         .unwrap()[0]
         .id;
     let day = DurationMs::from_hours(24);
-    let token = identity::create_token(&bench.app, &cas, SiteId(site), 1, day)
+    let token = identity::create_token(&bench.app, &cas, &token_for(SiteId(site), day))
         .await
         .unwrap();
     let good = EnrollRequest {

@@ -5,12 +5,15 @@ use watchkeep_collector::{
     identity::{self, CA_DIR, Cas, OverviewHost, RotateError, RotateStep},
     store::{fleet, identity as rows},
 };
-use watchkeep_core::authority::{HostTrust, Left};
+use watchkeep_core::{
+    authority::{HostTrust, Left},
+    ids::SiteId,
+};
 use watchkeep_shared::{CaId, DurationMs, HostId, UnixMillis, wire::heartbeat::ServiceStatus};
 
 use crate::{
     pipeline::{Rig, batch, frame},
-    support::{Bench, NOW, both, place},
+    support::{Bench, NOW, both, place, token_for},
 };
 
 both!(
@@ -133,10 +136,10 @@ async fn hosts_that_can_never_connect_again_hold_nothing_up(bench: Bench) {
 async fn tokens_that_name_the_old_authority_are_counted(bench: Bench) {
     let steady = init(&bench);
     place(&bench.app).await;
-    let site = fleet::sites(&bench.app.store).await.unwrap()[0].id.into();
+    let site: SiteId = fleet::sites(&bench.app.store).await.unwrap()[0].id.into();
     let token = async |cas: &Cas| {
         let valid_for = DurationMs::from_hours(24);
-        identity::create_token(&bench.app, cas, site, 1, valid_for)
+        identity::create_token(&bench.app, cas, &token_for(site, valid_for))
             .await
             .unwrap()
     };

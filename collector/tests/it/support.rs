@@ -9,6 +9,7 @@ use watchkeep_collector::{
     app::App,
     clock::Clock,
     config::Config,
+    identity::NewToken,
     ids::RowIds,
     live::Live,
     notify::Delivery,
@@ -18,9 +19,9 @@ use watchkeep_collector::{
 };
 use watchkeep_core::{
     evidence::FrameMark,
-    ids::{ClientId, ContractId},
+    ids::{ClientId, ContractId, SiteId},
 };
-use watchkeep_shared::{BootId, HostId, InstanceId, UnixMillis};
+use watchkeep_shared::{BootId, DurationMs, HostId, InstanceId, UnixMillis};
 
 /// Names the server on which tests make their databases.
 const POSTGRES_ENV: &str = "WATCHKEEP_TEST_POSTGRES";
@@ -210,5 +211,15 @@ pub(crate) fn mark(seq: u64, at: UnixMillis) -> FrameMark {
         arrived_at: at,
         mono_ms: at.0 - NOW.0 + 1_000_000,
         boot_ms: at.0 - NOW.0 + 1_000_000,
+    }
+}
+
+/// A token for one machine.
+pub(crate) fn token_for(site: SiteId, valid_for: DurationMs) -> NewToken<'static> {
+    NewToken {
+        site,
+        uses: 1,
+        valid_for,
+        by: "ada",
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use watchkeep_shared::{
+    HostId,
     token::EnrolmentToken,
     wire::{
         limits,
@@ -357,9 +358,18 @@ grace_ms = {grace}
     /// A token for `uses` agents at [`SITE`].
     pub async fn token(&self, uses: usize) -> Result<EnrolmentToken> {
         let uses = uses.to_string();
-        let arguments = ["token", "create", "--site", SITE, "--uses", &uses];
+        let arguments = ["token", "create", "--site", SITE, "--uses", &uses, "--bare"];
         let text = self.run(&arguments).await?;
         Ok(text.trim().parse()?)
+    }
+
+    /// Revokes a host's certificates; returns the token with which it enrols again.
+    pub async fn rekey(&self, host: HostId) -> Result<String> {
+        let line = self
+            .run(&["host", "rekey", &host.to_string(), "--yes"])
+            .await?;
+        let token = line.split_whitespace().last();
+        Ok(token.context("`host rekey` prints a line")?.to_owned())
     }
 
     /// What `status --json` says.

@@ -254,7 +254,7 @@ impl Layer {
         for (i, check) in self.services.iter().enumerate() {
             let key = check.key();
             if !seen.insert(key.clone()) {
-                problems.push(format!("services[{i}]: {key} stands twice"));
+                problems.push(format!("services[{i}]: {key} is listed twice"));
             }
         }
         for (i, log) in self.logs.iter().enumerate() {

@@ -61,11 +61,24 @@ async fn keys(app: &App, host: HostId) -> Vec<String> {
 async fn the_example_is_applied_once_and_a_hosts_own_list_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let app = app(dir.path()).await;
-    let dry = apply(&app, &fleet(EXAMPLE), true).await.unwrap();
-    assert_eq!(dry.changes.len(), 3, "{dry:?}");
+    let dry = apply(&app, &fleet(EXAMPLE), None).await.unwrap();
+    assert_eq!(dry.changes.len(), 4, "{dry:?}");
+    assert!(dry.changes[0].starts_with("add client "), "{dry:?}");
     assert!(fleet::sites(&app.store).await.unwrap().is_empty());
-    let plan = apply(&app, &fleet(EXAMPLE), false).await.unwrap();
+    let plan = apply(&app, &fleet(EXAMPLE), Some("ada")).await.unwrap();
     assert_eq!(plan.changes, dry.changes);
+    let audit = people::audit_log(&app.store, 100).await.unwrap();
+    let logged: Vec<&str> = audit
+        .iter()
+        .rev()
+        .map(|line| line.detail.as_str())
+        .collect();
+    assert_eq!(logged, plan.changes, "each change is in the audit log");
+    assert!(
+        audit
+            .iter()
+            .all(|line| line.actor == "ada" && line.action == "apply")
+    );
     let host = enrolled(&app).await;
     assert_eq!(keys(&app, host).await, ["systemd:nginx.service"]);
 
@@ -77,7 +90,7 @@ async fn the_example_is_applied_once_and_a_hosts_own_list_is_kept() {
         name: "Ada",
     };
     policies::watch(&app, host, &unit, ada).await.unwrap();
-    let again = apply(&app, &fleet(EXAMPLE), false).await.unwrap();
+    let again = apply(&app, &fleet(EXAMPLE), Some("ada")).await.unwrap();
     assert_eq!(again.changes, [""; 0]);
     assert_eq!(
         again.kept,
@@ -85,7 +98,7 @@ async fn the_example_is_applied_once_and_a_hosts_own_list_is_kept() {
     );
 
     let (bare, _) = EXAMPLE.split_once("[client.site.policy]").unwrap();
-    let plan = apply(&app, &fleet(bare), false).await.unwrap();
+    let plan = apply(&app, &fleet(bare), Some("ada")).await.unwrap();
     assert_eq!(plan.changes.len(), 1, "{plan:?}");
     assert!(plan.changes[0].starts_with("remove policy of site Example Bakery, Krakow: "));
     assert_eq!(keys(&app, host).await, [unit.key()]);
@@ -97,11 +110,11 @@ async fn a_policy_that_makes_no_sense_is_refused_with_its_owner() {
     let app = app(dir.path()).await;
     let text = "[[client]]\nname = \"A\"\n[client.policy]\ninterval_ms = 5\n\
                 services = [{ type = \"process\", name = \"a\" }, { type = \"process\", name = \"a\" }]\n";
-    let error = apply(&app, &fleet(text), false).await.unwrap_err();
+    let error = apply(&app, &fleet(text), Some("ada")).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "client A: policy.interval_ms: 5 is outside 200 to 600000 milliseconds; \
-         policy.services[1]: process:a stands twice"
+         policy.services[1]: process:a is listed twice"
     );
     assert!(fleet::contracts(&app.store).await.unwrap().is_empty());
 }
