@@ -63,6 +63,8 @@ const WITHOUT_EVIDENCE: &str = concat!(
      AND NOT EXISTS (SELECT 1 FROM ticket_evidence WHERE ticket_evidence.ticket_id = ticket.id) \
      ORDER BY opened_at LIMIT 100"
 );
+const SET_ASIDE: &str = "UPDATE ticket SET dedup_key = NULL WHERE dedup_key = $1 \
+    AND state NOT IN ('resolved', 'closed')";
 const NEXT_NUMBER: &str =
     "UPDATE counter SET value = value + 1 WHERE name = 'ticket' RETURNING value";
 const SET_FIRING: &str = "UPDATE ticket SET firing = $2, firing_priority = $3, \
@@ -207,6 +209,12 @@ pub async fn by_key(tx: &mut Tx, key: &str) -> Result<Option<Ticket>, StoreError
     let row: Option<TicketRow> =
         on_tx!(tx, c => sqlx::query_as(sql).bind(key).fetch_optional(c).await)?;
     row.map(Ticket::try_from).transpose()
+}
+
+/// Takes the open ticket of a key, which can't be read, out of the way of a new one.
+pub async fn set_aside(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(SET_ASIDE).bind(key).execute(c).await.map(drop))?;
+    Ok(())
 }
 
 /// Up to 100 tickets whose escalation is due, and up to 100 that are to be checked again.

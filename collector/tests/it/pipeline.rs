@@ -311,7 +311,7 @@ async fn a_hosts_own_list_reaches_its_agent_alone(bench: Bench) {
     rig.stop().await;
 }
 
-async fn another_host(bench: &Bench) -> HostId {
+pub(crate) async fn another_host(bench: &Bench) -> HostId {
     let site = fleet::sites(&bench.app.store).await.unwrap()[0].id.into();
     let host = fleet::NewHost {
         id: HostId(Uuid::new_v4()),

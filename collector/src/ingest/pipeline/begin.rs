@@ -12,7 +12,9 @@ use uuid::Uuid;
 use watchkeep_core::alerts;
 use watchkeep_shared::{DurationMs, UnixMillis};
 
-use super::{LEASE, Pipeline, PipelineError, collector_down, queue_deadline, subject_of};
+use super::{
+    Isolation, LEASE, Pipeline, PipelineError, collector_down, queue_deadline, subject_of,
+};
 use crate::{
     app::App,
     ingest::{
@@ -76,6 +78,7 @@ impl Pipeline {
             alive_at: now,
             checkpoint_queue: Vec::new(),
             recovery: None,
+            isolation: Isolation::default(),
         };
         let last_arrival = pipeline.load().await.map_err(PipelineError::Begin)?;
         pipeline

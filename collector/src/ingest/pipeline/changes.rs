@@ -40,6 +40,8 @@ pub(super) fn poll(app: &App) -> mpsc::Receiver<Vec<HostChange>> {
                 Ok(changes) if changes.is_empty() => {}
                 // The pipeline has not taken the ones before yet: the rows are read again.
                 Ok(changes) => drop(found.try_send(changes)),
+                // The store logs its outages itself, once each.
+                Err(error) if error.is_outage() => {}
                 Err(error) => tracing::warn!("failed to read changed hosts, retrying: {error}"),
             }
         }
@@ -69,6 +71,7 @@ impl Pipeline {
             Some(entry) => entry,
             None => rebuild::entry_of(&self.app.store, row).await?,
         };
+        self.isolation.remember(&entry);
         if is_retired {
             self.end(&mut entry, Unwatched::Retired, round);
             round.gone.push(host);
