@@ -400,7 +400,7 @@ impl RulePack {
     }
 
     /// Matches the threshold rules with metric names: do it once a schema and share the result.
-    pub fn resolve(&self, names: &[String]) -> Resolved {
+    pub fn resolve<S: AsRef<str>>(&self, names: &[S]) -> Resolved {
         resolve::resolve(&self.rules, self.fingerprint, names)
     }
 }

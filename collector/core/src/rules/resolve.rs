@@ -62,12 +62,16 @@ pub(super) fn fingerprint(rules: &[Rule]) -> u64 {
     hasher.finish()
 }
 
-pub(super) fn resolve(rules: &[Arc<Rule>], fingerprint: u64, names: &[String]) -> Resolved {
+pub(super) fn resolve<S: AsRef<str>>(
+    rules: &[Arc<Rule>],
+    fingerprint: u64,
+    names: &[S],
+) -> Resolved {
     let mut hasher = DefaultHasher::new();
     fingerprint.hash(&mut hasher);
-    names.hash(&mut hasher);
     let mut entries = Vec::new();
-    for (value, name) in names.iter().enumerate() {
+    for (value, name) in names.iter().map(AsRef::as_ref).enumerate() {
+        name.hash(&mut hasher);
         let (family, _) = metric::split(name);
         entries.extend(
             rules

@@ -1,6 +1,8 @@
 //! Chunks: version byte, decoded length, then one zstd frame of
 //!
 //! ```text
+//! names, and for each: length, bytes
+//! schemas, and for each: schema (8 bytes, little endian), columns, the place of each column's name
 //! segments, and for each:
 //!   schema (8 bytes, little endian), rows, columns,
 //!   times:   length, zigzag(first), zigzag(first step), zigzag(change of step) …
@@ -12,16 +14,24 @@
 //!
 //! All numbers are varints. Lengths let a reader of one metric skip the other columns. The unit
 //! makes bytes that move by whole pages, and whole numbers, as small as their information.
+//!
+//! Version 1 has no names and no schemas: the names of its columns are found by the schema's id.
 
-use watchkeep_shared::{UnixMillis, ids::SchemaId};
+use std::{collections::BTreeMap, sync::Arc};
+
+use watchkeep_shared::{UnixMillis, ids::SchemaId, wire::limits::MAX_METRIC_NAME_BYTES};
 
 use super::{
-    ChunkData, Hundredths, MAX_CELLS_PER_CHUNK, MAX_DECODED_CHUNK_BYTES, MAX_ROWS_PER_CHUNK, Point,
-    Segment, from_hundredths,
+    ChunkData, Hundredths, MAX_CELLS_PER_CHUNK, MAX_DECODED_CHUNK_BYTES, MAX_NAMES_PER_CHUNK,
+    MAX_ROWS_PER_CHUNK, Names, Point, Segment, from_hundredths,
     varint::{self, unzigzag, zigzag},
 };
 
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
+/// Without names.
+pub(super) const OLD_VERSION: u8 = 1;
+/// Most columns of all schemas of a chunk.
+const MAX_COLUMNS: usize = 1024 * 1024;
 /// Level 3 is where more CPU stops paying on this data.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -29,7 +39,7 @@ const ZSTD_LEVEL: i32 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
     /// Written by a newer version, or not a chunk.
-    #[error("chunk has version {0}; this program reads version {VERSION}")]
+    #[error("chunk has version {0}; this program reads versions {OLD_VERSION} and {VERSION}")]
     Version(u8),
     /// More than the limits of this module.
     #[error("chunk is larger than the limit of {limit} {what}")]
@@ -48,16 +58,12 @@ const CUT: ChunkError = ChunkError::Damaged("it ends too early");
 
 /// Encodes and compresses a chunk.
 pub fn encode(chunk: &ChunkData) -> Result<Vec<u8>, ChunkError> {
-    let mut cells = 0;
-    let mut rows = 0;
     let mut plain = Vec::new();
+    encode_names(&mut plain, &chunk.names)?;
+    let mut size = Size::default();
     varint::write(&mut plain, chunk.segments.len() as u64);
     for segment in &chunk.segments {
-        check_size(
-            segment.times.len(),
-            segment.columns.len(),
-            (&mut rows, &mut cells),
-        )?;
+        size.add(segment.times.len(), segment.columns.len())?;
         encode_segment(&mut plain, segment);
     }
     if plain.len() > MAX_DECODED_CHUNK_BYTES {
@@ -76,7 +82,7 @@ pub fn encode(chunk: &ChunkData) -> Result<Vec<u8>, ChunkError> {
 pub fn decode(bytes: &[u8]) -> Result<ChunkData, ChunkError> {
     let plain = unpack(bytes)?;
     let mut segments = Vec::new();
-    let mut reader = Reader::new(&plain)?;
+    let (mut reader, names) = Reader::new(&plain)?;
     while let Some(head) = reader.next_segment()? {
         let mut columns = Vec::with_capacity(head.columns.len());
         for column in &head.columns {
@@ -88,37 +94,65 @@ pub fn decode(bytes: &[u8]) -> Result<ChunkData, ChunkError> {
             columns,
         });
     }
-    Ok(ChunkData { segments })
+    Ok(ChunkData { segments, names })
 }
 
-/// The values of one metric, by time; `column` says where a schema has it. Only its column is
-/// decoded.
-pub fn series(
+/// The values of some metrics, each by time, in the order of `wanted`; `known` gives the names of a
+/// schema that the chunk itself does not name. Only the columns of these metrics are decoded.
+pub fn read(
     bytes: &[u8],
-    column: impl Fn(SchemaId) -> Option<usize>,
-) -> Result<Vec<Point>, ChunkError> {
+    wanted: &[&str],
+    known: &dyn Fn(SchemaId) -> Option<Names>,
+) -> Result<Vec<Vec<Point>>, ChunkError> {
     let plain = unpack(bytes)?;
-    let mut points = Vec::new();
-    let mut reader = Reader::new(&plain)?;
+    let mut found: Vec<Vec<Point>> = wanted.iter().map(|_| Vec::new()).collect();
+    let (mut reader, names) = Reader::new(&plain)?;
     let mut segments = 0;
     while let Some(head) = reader.next_segment()? {
-        let Some(column) = column(head.schema).and_then(|i| head.columns.get(i).copied()) else {
+        let named = names.get(&head.schema).cloned();
+        let Some(columns) = named.or_else(|| known(head.schema)) else {
             continue;
         };
+        let mut times: Option<Vec<UnixMillis>> = None;
+        for (name, points) in wanted.iter().zip(&mut found) {
+            let column = columns.iter().position(|known| **known == **name);
+            let Some(column) = column.and_then(|i| head.columns.get(i)) else {
+                continue;
+            };
+            let times: &[UnixMillis] = match &mut times {
+                Some(times) => times,
+                empty => empty.insert(decode_times(head.times, head.rows)?),
+            };
+            let values = decode_column(column, head.rows)?;
+            points.extend(times.iter().zip(values).filter_map(|(at, value)| {
+                from_hundredths(value).map(|value| Point { at: *at, value })
+            }));
+        }
         segments += 1;
-        let times = decode_times(head.times, head.rows)?;
-        let values = decode_column(column, head.rows)?;
-        points.extend(
-            times
-                .into_iter()
-                .zip(values)
-                .filter_map(|(at, value)| from_hundredths(value).map(|value| Point { at, value })),
-        );
     }
     if segments > 1 {
-        points.sort_by_key(|point| point.at);
+        for points in &mut found {
+            points.sort_by_key(|point| point.at);
+        }
     }
-    Ok(points)
+    Ok(found)
+}
+
+/// The schemas of a chunk that it does not name itself.
+pub fn unnamed(bytes: &[u8]) -> Result<Vec<SchemaId>, ChunkError> {
+    // Newer chunks name all of theirs but for those that were lost before.
+    if bytes.first() == Some(&VERSION) {
+        return Ok(Vec::new());
+    }
+    let plain = unpack(bytes)?;
+    let (mut reader, _) = Reader::new(&plain)?;
+    let mut found = Vec::new();
+    while let Some(head) = reader.next_segment()? {
+        found.push(head.schema);
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
 }
 
 const TOO_LONG: ChunkError = ChunkError::TooLarge {
@@ -126,45 +160,124 @@ const TOO_LONG: ChunkError = ChunkError::TooLarge {
     what: "bytes",
 };
 
+/// A chunk's content as of [`VERSION`].
 pub(super) fn unpack(bytes: &[u8]) -> Result<Vec<u8>, ChunkError> {
     let (&version, mut rest) = bytes.split_first().ok_or(CUT)?;
-    if version != VERSION {
-        return Err(ChunkError::Version(version));
-    }
+    // No names and no schemas.
+    let head: &[u8] = match version {
+        VERSION => &[],
+        OLD_VERSION => &[0, 0],
+        other => return Err(ChunkError::Version(other)),
+    };
     let len = varint::read_len(&mut rest).ok_or(CUT)?;
     if len > MAX_DECODED_CHUNK_BYTES {
         return Err(TOO_LONG);
     }
     let plain = zstd::bulk::decompress(rest, len)
         .map_err(|_| ChunkError::Damaged("it can't be decompressed"))?;
-    if plain.len() == len {
-        Ok(plain)
+    if plain.len() != len {
+        return Err(ChunkError::Damaged("its length is wrong"));
+    }
+    Ok(if head.is_empty() {
+        plain
     } else {
-        Err(ChunkError::Damaged("its length is wrong"))
+        [head, &plain].concat()
+    })
+}
+
+/// What the segments of a chunk add up to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    rows: usize,
+    cells: usize,
+}
+
+impl Size {
+    /// Adds a segment, unless a limit is exceeded.
+    fn add(&mut self, rows: usize, columns: usize) -> Result<(), ChunkError> {
+        self.rows = self.rows.saturating_add(rows);
+        self.cells = self.cells.saturating_add(rows.saturating_mul(columns));
+        let too_large = |limit, what| Err(ChunkError::TooLarge { limit, what });
+        if self.rows > MAX_ROWS_PER_CHUNK {
+            return too_large(MAX_ROWS_PER_CHUNK, "rows");
+        }
+        if self.cells > MAX_CELLS_PER_CHUNK {
+            return too_large(MAX_CELLS_PER_CHUNK, "values");
+        }
+        Ok(())
     }
 }
 
-/// Adds a segment to the totals and holds them against the limits.
-fn check_size(
-    rows: usize,
-    columns: usize,
-    (all_rows, all_cells): (&mut usize, &mut usize),
-) -> Result<(), ChunkError> {
-    *all_rows = all_rows.saturating_add(rows);
-    if *all_rows > MAX_ROWS_PER_CHUNK {
-        return Err(ChunkError::TooLarge {
-            limit: MAX_ROWS_PER_CHUNK,
-            what: "rows",
+const TOO_MANY_NAMES: ChunkError = ChunkError::TooLarge {
+    limit: MAX_NAMES_PER_CHUNK,
+    what: "names",
+};
+
+fn encode_names(out: &mut Vec<u8>, schemas: &BTreeMap<SchemaId, Names>) -> Result<(), ChunkError> {
+    let mut places: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut names = Vec::new();
+    for name in schemas.values().flat_map(|names| names.iter()) {
+        let next = names.len() as u64;
+        places.entry(name).or_insert_with(|| {
+            names.push(name);
+            next
         });
     }
-    *all_cells = all_cells.saturating_add(rows.saturating_mul(columns));
-    if *all_cells > MAX_CELLS_PER_CHUNK {
-        return Err(ChunkError::TooLarge {
-            limit: MAX_CELLS_PER_CHUNK,
-            what: "values",
-        });
+    if names.len() > MAX_NAMES_PER_CHUNK {
+        return Err(TOO_MANY_NAMES);
+    }
+    varint::write(out, names.len() as u64);
+    for name in names {
+        varint::write(out, name.len() as u64);
+        out.extend_from_slice(name.as_bytes());
+    }
+    varint::write(out, schemas.len() as u64);
+    for (schema, columns) in schemas {
+        out.extend_from_slice(&schema.0.to_le_bytes());
+        varint::write(out, columns.len() as u64);
+        for name in columns.iter() {
+            varint::write(out, places.get(&**name).copied().unwrap_or_default());
+        }
     }
     Ok(())
+}
+
+fn decode_names(rest: &mut &[u8]) -> Result<BTreeMap<SchemaId, Names>, ChunkError> {
+    let count = varint::read_len(rest).ok_or(CUT)?;
+    if count > MAX_NAMES_PER_CHUNK {
+        return Err(TOO_MANY_NAMES);
+    }
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for _ in 0..count {
+        let len = varint::read_len(rest).ok_or(CUT)?;
+        let (name, after) = rest.split_at_checked(len).ok_or(CUT)?;
+        *rest = after;
+        let name = std::str::from_utf8(name)
+            .ok()
+            .filter(|name| name.len() <= MAX_METRIC_NAME_BYTES);
+        names.push(name.ok_or(ChunkError::Damaged("a name is no text"))?.into());
+    }
+    let mut schemas = BTreeMap::new();
+    let mut all_columns = 0;
+    for _ in 0..varint::read_len(rest).ok_or(CUT)? {
+        let (schema, after) = rest.split_first_chunk::<8>().ok_or(CUT)?;
+        *rest = after;
+        let columns = varint::read_len(rest).ok_or(CUT)?;
+        all_columns += columns.min(MAX_COLUMNS + 1);
+        if columns > rest.len() || all_columns > MAX_COLUMNS {
+            return Err(CUT);
+        }
+        let mut list = Vec::with_capacity(columns);
+        for _ in 0..columns {
+            let place = varint::read_len(rest).ok_or(CUT)?;
+            let name = names.get(place);
+            list.push(Arc::clone(
+                name.ok_or(ChunkError::Damaged("a column has no name"))?,
+            ));
+        }
+        schemas.insert(SchemaId(u64::from_le_bytes(*schema)), list.into());
+    }
+    Ok(schemas)
 }
 
 fn encode_segment(out: &mut Vec<u8>, segment: &Segment) {
@@ -230,8 +343,7 @@ const fn gcd(mut a: u64, mut b: u64) -> u64 {
 struct Reader<'a> {
     rest: &'a [u8],
     left: usize,
-    rows: usize,
-    cells: usize,
+    size: Size,
 }
 
 /// The undecoded parts of one segment.
@@ -243,15 +355,17 @@ struct Head<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(plain: &'a [u8]) -> Result<Self, ChunkError> {
+    /// Reads the names, and begins before the first segment.
+    fn new(plain: &'a [u8]) -> Result<(Self, BTreeMap<SchemaId, Names>), ChunkError> {
         let mut rest = plain;
+        let names = decode_names(&mut rest)?;
         let left = varint::read_len(&mut rest).ok_or(CUT)?;
-        Ok(Self {
+        let reader = Self {
             rest,
             left,
-            rows: 0,
-            cells: 0,
-        })
+            size: Size::default(),
+        };
+        Ok((reader, names))
     }
 
     fn next_segment(&mut self) -> Result<Option<Head<'a>>, ChunkError> {
@@ -267,7 +381,7 @@ impl<'a> Reader<'a> {
         self.rest = rest;
         let rows = varint::read_len(&mut self.rest).ok_or(CUT)?;
         let count = varint::read_len(&mut self.rest).ok_or(CUT)?;
-        check_size(rows, count, (&mut self.rows, &mut self.cells))?;
+        self.size.add(rows, count)?;
         let len = varint::read_len(&mut self.rest).ok_or(CUT)?;
         let times = self.split(len)?;
         if count > self.rest.len() {

@@ -1,5 +1,7 @@
 //! Thinning a series out for a chart.
 
+use std::collections::BTreeMap;
+
 use watchkeep_shared::UnixMillis;
 
 use super::Point;
@@ -26,69 +28,163 @@ pub struct Range {
 
 /// How many usual steps may lie between two values before it is a gap.
 const GAP_STEPS: i64 = 3;
+/// Distances between values that are kept to find the usual one.
+const MAX_STEPS: usize = 4_096;
 
-/// Divides `[from, to)` into `buckets` equal parts and sums up the points (by time, ascending) of
-/// each. Parts without points give nothing, so at most `buckets` ranges come back; a distance of
-/// more than three usual (median) steps that is also wider than a part is marked by a gap.
+/// Divides `[from, to)` into equal parts and sums up the points of each as they come, so that memory
+/// does not grow with the points.
+#[derive(Clone, Debug)]
+pub struct Downsampler {
+    from: UnixMillis,
+    to: UnixMillis,
+    buckets: usize,
+    parts: BTreeMap<i128, Part>,
+    last: Option<UnixMillis>,
+    steps: Steps,
+}
+
+/// The points of one part.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    first: UnixMillis,
+    last: UnixMillis,
+    count: u32,
+    range: Range,
+}
+
+/// A sample of distances, milliseconds: each of `every`.
+#[derive(Clone, Debug)]
+struct Steps {
+    kept: Vec<i64>,
+    every: usize,
+    seen: usize,
+}
+
+impl Downsampler {
+    /// Sums up points of `[from, to)` in `buckets` parts.
+    pub const fn new(from: UnixMillis, to: UnixMillis, buckets: usize) -> Self {
+        Self {
+            from,
+            to,
+            buckets,
+            parts: BTreeMap::new(),
+            last: None,
+            steps: Steps {
+                kept: Vec::new(),
+                every: 1,
+                seen: 0,
+            },
+        }
+    }
+
+    /// Takes a point; one outside of the window is left out. Points come by time, or in runs that do.
+    pub fn push(&mut self, point: Point) {
+        let Point { at, value } = point;
+        if at < self.from || at >= self.to || self.buckets == 0 {
+            return;
+        }
+        if let Some(last) = self.last.filter(|last| *last < at) {
+            self.steps.push(at.since(last).0);
+        }
+        self.last = Some(at);
+        let since = i128::from(at.0) - i128::from(self.from.0);
+        let part = since * self.buckets as i128 / self.whole();
+        self.parts
+            .entry(part)
+            .or_insert(Part {
+                first: at,
+                last: at,
+                count: 0,
+                range: Range {
+                    min: f64::INFINITY,
+                    mean: 0.0,
+                    max: f64::NEG_INFINITY,
+                },
+            })
+            .add(at, value);
+    }
+
+    /// One range for each part that has points; a distance of more than three usual (median) steps
+    /// that is also wider than a part is marked by a gap.
+    pub fn finish(mut self) -> Vec<Bucket> {
+        if self.parts.is_empty() {
+            return Vec::new();
+        }
+        let width = i64::try_from(self.whole() / self.buckets as i128).unwrap_or(i64::MAX);
+        let gap = self.steps.median().saturating_mul(GAP_STEPS).max(width);
+        let mut out: Vec<Bucket> = Vec::with_capacity(self.parts.len());
+        let mut last: Option<UnixMillis> = None;
+        for part in self.parts.into_values() {
+            if let Some(last) = last.filter(|last| part.first.0.saturating_sub(last.0) > gap) {
+                let within = UnixMillis(last.0 + (part.first.0 - last.0) / 2);
+                out.push(Bucket {
+                    at: within,
+                    range: None,
+                });
+            }
+            let mut range = part.range;
+            range.mean = range.mean.clamp(range.min, range.max);
+            out.push(Bucket {
+                at: part.first,
+                range: Some(range),
+            });
+            last = Some(part.last);
+        }
+        out
+    }
+
+    fn whole(&self) -> i128 {
+        (i128::from(self.to.0) - i128::from(self.from.0)).max(1)
+    }
+}
+
+impl Part {
+    fn add(&mut self, at: UnixMillis, value: f64) {
+        self.first = self.first.min(at);
+        self.last = self.last.max(at);
+        self.count = self.count.saturating_add(1);
+        self.range.min = self.range.min.min(value);
+        self.range.max = self.range.max.max(value);
+        self.range.mean += (value - self.range.mean) / f64::from(self.count);
+    }
+}
+
+impl Steps {
+    fn push(&mut self, step: i64) {
+        if self.seen.is_multiple_of(self.every) {
+            if self.kept.len() == MAX_STEPS {
+                let mut at = 0;
+                self.kept.retain(|_| {
+                    at += 1;
+                    at % 2 == 1
+                });
+                self.every *= 2;
+            }
+            self.kept.push(step);
+        }
+        self.seen += 1;
+    }
+
+    /// The median distance, 0 if there is none.
+    fn median(&mut self) -> i64 {
+        if self.kept.is_empty() {
+            return 0;
+        }
+        let middle = self.kept.len() / 2;
+        *self.kept.select_nth_unstable(middle).1
+    }
+}
+
+/// The same for points that are there already, by time.
 pub fn downsample(
     points: &[Point],
     from: UnixMillis,
     to: UnixMillis,
     buckets: usize,
 ) -> Vec<Bucket> {
-    let start = points.partition_point(|point| point.at < from);
-    let end = points.partition_point(|point| point.at < to);
-    let (Some(points), 1..) = (points.get(start..end), buckets) else {
-        return Vec::new();
-    };
-    let whole = i128::from(to.0) - i128::from(from.0);
-    let part = |at: UnixMillis| (i128::from(at.0) - i128::from(from.0)) * buckets as i128 / whole;
-    let width = i64::try_from(whole / buckets as i128).unwrap_or(i64::MAX);
-    let gap = median_step(points).saturating_mul(GAP_STEPS).max(width);
-    let mut out: Vec<Bucket> = Vec::new();
-    let mut last: Option<UnixMillis> = None;
-    for group in points.chunk_by(|a, b| part(a.at) == part(b.at)) {
-        let at = group[0].at;
-        if let Some(last) = last.filter(|last| at.0.saturating_sub(last.0) > gap) {
-            let within = UnixMillis(last.0 + (at.0 - last.0) / 2);
-            out.push(Bucket {
-                at: within,
-                range: None,
-            });
-        }
-        out.push(Bucket {
-            at,
-            range: Some(range(group)),
-        });
-        last = group.last().map(|point| point.at);
+    let mut sampler = Downsampler::new(from, to, buckets);
+    for point in points {
+        sampler.push(*point);
     }
-    out
-}
-
-fn range(group: &[Point]) -> Range {
-    let mut range = Range {
-        min: f64::INFINITY,
-        mean: 0.0,
-        max: f64::NEG_INFINITY,
-    };
-    for (i, point) in group.iter().enumerate() {
-        range.min = range.min.min(point.value);
-        range.max = range.max.max(point.value);
-        range.mean += (point.value - range.mean) / (i + 1) as f64;
-    }
-    range.mean = range.mean.clamp(range.min, range.max);
-    range
-}
-
-/// The median distance between neighbours, milliseconds; 0 for fewer than two points.
-fn median_step(points: &[Point]) -> i64 {
-    let mut steps: Vec<i64> = points
-        .windows(2)
-        .map(|pair| pair[1].at.0.saturating_sub(pair[0].at.0))
-        .collect();
-    if steps.is_empty() {
-        return 0;
-    }
-    let middle = steps.len() / 2;
-    *steps.select_nth_unstable(middle).1
+    sampler.finish()
 }

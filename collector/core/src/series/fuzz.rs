@@ -1,13 +1,13 @@
 //! What must hold for any bytes that are read as history: bodies of the fuzz targets `row` and `chunk`
 //! (`tests/fuzz/`), which the tests run too.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use watchkeep_shared::{UnixMillis, ids::SchemaId};
 
 use super::{
-    ChunkData, Hundredths, MAX_HUNDREDTHS, Row, chunk, decode, encode, from_hundredths, merge, row,
-    series, to_hundredths, varint,
+    ChunkData, Hundredths, MAX_HUNDREDTHS, Names, Row, bound, chunk, decode, encode,
+    from_hundredths, merge, read as read_series, row, to_hundredths, unnamed, varint,
 };
 
 /// Below it hundredths survive being a double.
@@ -53,10 +53,13 @@ fn packed(plain: &[u8]) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) {
-    let Ok(data) = decode(bytes) else { return };
+    let Ok(mut data) = decode(bytes) else { return };
+    unnamed(bytes).expect("the whole could be read");
     let written = encode(&data).expect("what was read is within the limits");
     assert_eq!(decode(&written), Ok(data.clone()), "written and read again");
     columns(bytes, &data);
+    bound(&mut data);
+    encode(&data).expect("what was bounded is within the limits");
 }
 
 /// One metric alone is what it is in the whole.
@@ -65,8 +68,20 @@ fn columns(bytes: &[u8], data: &ChunkData) {
         .segments()
         .iter()
         .map(|segment| segment.columns().len());
+    // Names of its own would say which column is meant.
+    if data
+        .segments()
+        .iter()
+        .any(|one| data.names(one.schema()).is_some())
+    {
+        return;
+    }
+    let names: Names = (0..4).map(|at: usize| Arc::from(at.to_string())).collect();
     for at in 0..widest.max().unwrap_or(0).min(4) {
-        let points = series(bytes, |_| Some(at)).expect("the whole could be read");
+        let wanted = at.to_string();
+        let points = read_series(bytes, &[&wanted], &|_| Some(Arc::clone(&names)))
+            .expect("the whole could be read")
+            .remove(0);
         let mut expected: Vec<(i64, f64)> = Vec::new();
         for segment in data.segments() {
             if let Some(column) = segment.columns().get(at) {
@@ -141,7 +156,11 @@ pub fn chunk_seeds() -> Vec<Vec<u8>> {
             ],
         })
     };
-    let data = ChunkData::from_rows(hour(1, 0).chain(hour(2, 5_000)));
+    let mut data = ChunkData::from_rows(hour(1, 0).chain(hour(2, 5_000)));
+    data.add_names(&|schema| {
+        let names = ["cpu.busy_pct", "mem.used_bytes", "load.1m"].map(Arc::from);
+        (schema == SchemaId(1)).then(|| Arc::from(names))
+    });
     let bytes = encode(&data).expect("it is within the limits");
     let plain = chunk::unpack(&bytes).expect("it was just packed");
     let few: Vec<u8> = (0..200_u8).map(|n| n.wrapping_mul(37)).collect();

@@ -4,10 +4,12 @@
 //! ([`fn@downsample`]).
 //!
 //! Values are whole hundredths, the resolution that agents send: exact below 10^13, for whole
-//! numbers up to 360 * 10^12 (bytes: 360 TB), above that as near as an `f64` is. Names are not kept
-//! here: a schema's id stands for them. Decoding is bounded and refuses what it cannot read
-//! ([`ChunkError`]); it never panics on foreign bytes.
+//! numbers up to 360 * 10^12 (bytes: 360 TB), above that as near as an `f64` is. In a row a schema's id
+//! stands for the names; a chunk holds the names itself, so it can be read for as long as it is kept.
+//! Decoding is bounded and refuses what it cannot read ([`ChunkError`]); it never panics on foreign
+//! bytes. What exceeds the limits of a chunk is thinned out before it is encoded ([`bound`]).
 
+mod bound;
 mod chunk;
 mod downsample;
 #[cfg(any(test, fuzzing))]
@@ -15,19 +17,30 @@ pub mod fuzz;
 pub mod row;
 mod varint;
 
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
 use watchkeep_shared::{UnixMillis, ids::SchemaId};
 
 pub use self::{
-    chunk::{ChunkError, decode, encode, series},
-    downsample::{Bucket, Range, downsample},
+    bound::{Dropped, MAX_SEALED_CELLS, bound},
+    chunk::{ChunkError, decode, encode, read, unnamed},
+    downsample::{Bucket, Downsampler, Range, downsample},
 };
 
 /// Most rows in one chunk: an hour and a half at the shortest interval.
 pub const MAX_ROWS_PER_CHUNK: usize = 27_000;
 /// Most values, present or missing, in one chunk.
 pub const MAX_CELLS_PER_CHUNK: usize = 32 * 1024 * 1024;
+/// Most distinct metric names in one chunk.
+pub const MAX_NAMES_PER_CHUNK: usize = 4_096;
 /// Largest chunk after decompression, bytes.
 pub const MAX_DECODED_CHUNK_BYTES: usize = 256 * 1024 * 1024;
+
+/// The names of a schema, in the order of its values.
+pub type Names = Arc<[Arc<str>]>;
 
 /// A value in whole hundredths; `None` if it is missing.
 pub type Hundredths = Option<i64>;
@@ -62,6 +75,8 @@ pub struct Row {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChunkData {
     segments: Vec<Segment>,
+    /// The names of its schemas; those of a chunk of an older version are not in it.
+    names: BTreeMap<SchemaId, Names>,
 }
 
 /// The rows of one schema, in time order.
@@ -96,24 +111,45 @@ impl ChunkData {
         rows.sort_by_key(|row| row.at);
         rows.dedup_by_key(|row| row.at);
         let mut segments: Vec<Segment> = Vec::new();
+        let mut places: HashMap<(SchemaId, usize), usize> = HashMap::new();
         for row in rows {
             let width = row.values.len();
-            let found = segments
-                .iter_mut()
-                .find(|segment| segment.schema == row.schema && segment.columns.len() == width);
-            if let Some(segment) = found {
-                segment.push(&row);
-                continue;
-            }
-            let mut segment = Segment {
-                schema: row.schema,
-                times: Vec::new(),
-                columns: vec![Vec::new(); width],
-            };
-            segment.push(&row);
-            segments.push(segment);
+            let place = *places.entry((row.schema, width)).or_insert_with(|| {
+                segments.push(Segment {
+                    schema: row.schema,
+                    times: Vec::new(),
+                    columns: vec![Vec::new(); width],
+                });
+                segments.len() - 1
+            });
+            segments[place].push(&row);
         }
-        Self { segments }
+        Self {
+            segments,
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the names of its schemas, where they are known.
+    pub fn add_names(&mut self, known: &dyn Fn(SchemaId) -> Option<Names>) {
+        for segment in &self.segments {
+            if !self.names.contains_key(&segment.schema)
+                && let Some(names) = known(segment.schema)
+            {
+                self.names.insert(segment.schema, names);
+            }
+        }
+    }
+
+    /// The names of a schema, if the chunk has them.
+    pub fn names(&self, schema: SchemaId) -> Option<&Names> {
+        self.names.get(&schema)
+    }
+
+    /// The schemas whose names it lacks.
+    pub fn unnamed(&self) -> impl Iterator<Item = SchemaId> {
+        let schemas = self.segments.iter().map(Segment::schema);
+        schemas.filter(|schema| !self.names.contains_key(schema))
     }
 
     /// The segments, by the time of their first row.
@@ -163,7 +199,10 @@ impl Segment {
 /// The rows of both; of rows of one time, `a`'s.
 pub fn merge(a: &ChunkData, b: &ChunkData) -> ChunkData {
     // The sort is stable, so that of equal times `a`'s comes first and is kept.
-    ChunkData::from_rows(a.rows().into_iter().chain(b.rows()))
+    let mut merged = ChunkData::from_rows(a.rows().into_iter().chain(b.rows()));
+    let named = |schema| a.names(schema).or_else(|| b.names(schema)).cloned();
+    merged.add_names(&named);
+    merged
 }
 
 /// One value of one metric.

@@ -53,6 +53,11 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Option<f64>>, RowError> {
         .collect())
 }
 
+/// How many values a row says it has.
+pub fn count(mut bytes: &[u8]) -> Option<usize> {
+    varint::read_len(&mut bytes)
+}
+
 /// Decodes values as hundredths, as chunks are made of.
 pub fn decode_hundredths(mut bytes: &[u8]) -> Result<Vec<Hundredths>, RowError> {
     const CUT: RowError = RowError("it ends too early");

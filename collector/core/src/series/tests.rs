@@ -153,19 +153,143 @@ fn a_metric_is_read_alone_across_schemas() {
         row(30, 1, &[400, 500]),
         row(40, 3, &[9]),
     ]);
-    let bytes = encode(&chunk).unwrap();
-    let column = |schema: SchemaId| match schema.0 {
-        1 => Some(1),
-        2 => Some(0),
+    let known = |schema: SchemaId| match schema.0 {
+        1 => Some(names(&["b", "a"])),
+        2 => Some(names(&["a", "b", "c", "wider than the row"])),
         _ => None,
     };
-    let points: Vec<_> = series(&bytes, column)
-        .unwrap()
-        .iter()
-        .map(|point| (point.at.0, point.value))
+    let mut named = chunk.clone();
+    named.add_names(&known);
+    assert_eq!(named.unnamed().collect::<Vec<_>>(), [SchemaId(3)]);
+    // A chunk that holds its names needs nobody who knows them.
+    for (chunk, known) in [
+        (chunk, &known as &dyn Fn(SchemaId) -> Option<Names>),
+        (named, &|_| None),
+    ] {
+        let bytes = encode(&chunk).unwrap();
+        assert_eq!(decode(&bytes).unwrap(), chunk);
+        let wanted = ["a", "none", "b", "wider than the row"];
+        let found: Vec<Vec<(i64, f64)>> = read(&bytes, &wanted, known)
+            .unwrap()
+            .iter()
+            .map(|points| points.iter().map(|p| (p.at.0, p.value)).collect())
+            .collect();
+        assert_eq!(found[0], [(10, 2.5), (20, 3.0), (30, 5.0)]);
+        assert_eq!(found[1], []);
+        assert_eq!(found[2], [(10, 1.0), (20, 0.07), (30, 4.0)]);
+        assert_eq!(found[3], []);
+    }
+}
+
+#[test]
+fn a_chunk_without_names_of_an_earlier_version_is_read() {
+    let rows = hour(7);
+    let chunk = ChunkData::from_rows(rows.iter().cloned());
+    // Version 1 is version 2 without the two counts in front.
+    let plain = chunk::unpack(&encode(&chunk).unwrap()).unwrap();
+    assert_eq!(plain[..2], [0, 0]);
+    let mut old = vec![1];
+    varint::write(&mut old, plain.len() as u64 - 2);
+    old.extend(zstd::bulk::compress(&plain[2..], 3).unwrap());
+    assert_eq!(decode(&old).unwrap(), chunk);
+    assert_eq!(unnamed(&old).unwrap(), [SchemaId(1)]);
+    let known = |_| Some(names(&["first", "second"]));
+    let points = read(&old, &["second"], &known).unwrap();
+    assert_eq!(points[0].len(), 360);
+    // Merged with newer rows it gets its names.
+    let mut newer = ChunkData::from_rows([Row {
+        at: UnixMillis(0),
+        schema: SchemaId(2),
+        values: vec![Some(1)],
+    }]);
+    newer.add_names(&|_| Some(names(&["x"])));
+    let mut merged = merge(&decode(&old).unwrap(), &newer);
+    assert_eq!(merged.unnamed().collect::<Vec<_>>(), [SchemaId(1)]);
+    merged.add_names(&known);
+    let bytes = encode(&merged).unwrap();
+    assert_eq!(unnamed(&bytes).unwrap(), []);
+    let points = read(&bytes, &["second", "x"], &|_| None).unwrap();
+    assert_eq!((points[0].len(), points[1].len()), (360, 1));
+}
+
+#[test]
+fn names_take_few_bytes_of_a_chunk() {
+    let chunk = ChunkData::from_rows(hour(42));
+    let without = encode(&chunk).unwrap().len();
+    let mut named = chunk;
+    let list: Vec<String> = (0..63)
+        .map(|n| match n {
+            0..20 => format!("cpu.mode_{n}_pct"),
+            20..40 => format!("disk.read_bytes_per_s:/var/lib/docker/volume{n}"),
+            _ => format!("net.rx_bytes_per_s:eth{n}"),
+        })
         .collect();
-    assert_eq!(points, [(10, 2.5), (20, 3.0), (30, 5.0)]);
-    assert_eq!(series(&bytes, |_| Some(99)).unwrap(), []);
+    let list: Vec<&str> = list.iter().map(String::as_str).collect();
+    named.add_names(&|_| Some(names(&list)));
+    let with = encode(&named).unwrap().len();
+    println!("without names {without} bytes, with {with}");
+    assert!(with - without < 600, "{with} against {without} bytes");
+}
+
+fn names(names: &[&str]) -> Names {
+    names.iter().map(|name| Arc::from(*name)).collect()
+}
+
+#[test]
+fn an_hour_beyond_the_limits_is_thinned_evenly() {
+    let rows = |count: i64, width: usize| {
+        (0..count).map(move |n| Row {
+            at: UnixMillis(n),
+            schema: SchemaId(1),
+            values: vec![Some(n); width],
+        })
+    };
+    let limit = MAX_ROWS_PER_CHUNK as i64;
+    let mut chunk = ChunkData::from_rows(rows(limit, 3));
+    assert_eq!(bound(&mut chunk), Dropped::default());
+    let mut chunk = ChunkData::from_rows(rows(limit + 1, 3));
+    let dropped = bound(&mut chunk);
+    assert_eq!((dropped.thinned, chunk.len()), (13_500, 13_501));
+    let times = chunk.segments()[0].times();
+    assert!(times.windows(2).all(|pair| pair[1].since(pair[0]).0 == 2));
+    assert!(encode(&chunk).is_ok());
+    // Few rows, but too many values to hold.
+    let mut chunk = ChunkData::from_rows(rows(9_000, 1_024));
+    let dropped = bound(&mut chunk);
+    assert_eq!((dropped.thinned, chunk.len()), (6_000, 3_000));
+}
+
+#[test]
+fn more_names_than_the_limit_cost_the_rarest_schemas() {
+    let own = |schema: u64| -> Names {
+        let names = (0..1_000).map(|n| Arc::from(format!("m{schema}.{n}").as_str()));
+        names.collect()
+    };
+    // The higher the schema, the more rows it has.
+    let rows = (0..10_u64).flat_map(|schema| {
+        (0..=schema).map(move |n| Row {
+            at: UnixMillis((schema * 100 + n) as i64),
+            schema: SchemaId(schema),
+            values: vec![Some(1); 1_000],
+        })
+    });
+    let mut chunk = ChunkData::from_rows(rows);
+    chunk.add_names(&|schema| Some(own(schema.0)));
+    assert!(encode(&chunk).is_err());
+    let dropped = bound(&mut chunk);
+    assert_eq!(dropped.unnamed, (1..=6).sum::<usize>());
+    let kept: Vec<u64> = chunk.segments().iter().map(|one| one.schema().0).collect();
+    assert_eq!(kept, [6, 7, 8, 9]);
+    assert!(encode(&chunk).is_ok());
+    // Any number of schemas without names.
+    let many = (0..50_000_u64).map(|schema| Row {
+        at: UnixMillis(schema as i64),
+        schema: SchemaId(schema),
+        values: Vec::new(),
+    });
+    let mut chunk = ChunkData::from_rows(many);
+    bound(&mut chunk);
+    assert!(chunk.len() <= 512 && encode(&chunk).is_ok());
 }
 
 #[test]
@@ -191,14 +315,14 @@ fn values_that_agents_send_are_kept_exactly() {
 fn a_newer_version_is_refused() {
     let mut bytes = encode(&ChunkData::default()).unwrap();
     assert_eq!(decode(&bytes), Ok(ChunkData::default()));
-    bytes[0] = 2;
-    assert_eq!(decode(&bytes), Err(ChunkError::Version(2)));
+    bytes[0] = 3;
+    assert_eq!(decode(&bytes), Err(ChunkError::Version(3)));
     assert!(decode(&[]).is_err());
 }
 
 #[test]
 fn a_chunk_that_claims_to_be_huge_is_refused_before_it_is_unpacked() {
-    let mut bytes = vec![1];
+    let mut bytes = vec![chunk::OLD_VERSION];
     varint::write(&mut bytes, MAX_DECODED_CHUNK_BYTES as u64 + 1);
     assert!(matches!(decode(&bytes), Err(ChunkError::TooLarge { .. })));
     // Rows and columns that the bytes could not hold.
@@ -220,6 +344,7 @@ fn times_that_do_not_ascend_are_damage() {
             times: times.iter().map(|at| UnixMillis(*at)).collect(),
             columns: vec![],
         }],
+        names: BTreeMap::new(),
     };
     assert!(decode(&encode(&segment(&[5, 6, 9])).unwrap()).is_ok());
     for times in [[5, 5, 9], [5, 9, 9], [5, 9, 6]] {
@@ -321,9 +446,10 @@ proptest! {
     #[test]
     fn one_metric_read_alone_is_the_same_as_in_the_whole(rows in rows(), column in 0_usize..3) {
         let bytes = encode(&ChunkData::from_rows(rows.iter().cloned())).unwrap();
-        let points: Vec<_> = series(&bytes, |_| Some(column))
-            .unwrap()
-            .into_iter()
+        let known = |_| Some(names(&["0", "1", "2"]));
+        let points: Vec<_> = read(&bytes, &[&column.to_string()], &known)
+            .unwrap()[0]
+            .iter()
             .map(|point| (point.at, Some(point.value)))
             .collect();
         let whole: Vec<_> = expected(&rows)
@@ -335,15 +461,19 @@ proptest! {
 
     #[test]
     fn foreign_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let known = |_| Some(names(&["a"]));
         let _ = decode(&bytes);
-        let _ = series(&bytes, |_| Some(0));
+        let _ = read(&bytes, &["a"], &known);
         let _ = row::decode(&bytes);
         // The same as the inside of a chunk, where zstd's own checks do not stand before.
-        let mut packed = vec![1];
-        varint::write(&mut packed, bytes.len() as u64);
-        packed.extend(zstd::bulk::compress(&bytes, 1).unwrap());
-        let _ = decode(&packed);
-        let _ = series(&packed, |_| Some(0));
+        for version in [chunk::OLD_VERSION, chunk::VERSION] {
+            let mut packed = vec![version];
+            varint::write(&mut packed, bytes.len() as u64);
+            packed.extend(zstd::bulk::compress(&bytes, 1).unwrap());
+            let _ = decode(&packed);
+            let _ = unnamed(&packed);
+            let _ = read(&packed, &["a"], &known);
+        }
     }
 
     /// Damage inside the frame: read as something else or refused, never a panic.
@@ -353,7 +483,9 @@ proptest! {
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in any::<prop::sample::Index>(),
     ) {
-        let bytes = encode(&ChunkData::from_rows(rows)).unwrap();
+        let mut chunk = ChunkData::from_rows(rows);
+        chunk.add_names(&|_| Some(names(&["a", "b", "c"])));
+        let bytes = encode(&chunk).unwrap();
         let mut rest = &bytes[1..];
         let len = varint::read_len(&mut rest).unwrap();
         let mut plain = zstd::bulk::decompress(rest, len).unwrap();
@@ -362,7 +494,7 @@ proptest! {
             plain[place] ^= byte;
         }
         plain.truncate(plain.len() - cut.index(plain.len()) / 8);
-        let mut packed = vec![1];
+        let mut packed = vec![chunk::VERSION];
         varint::write(&mut packed, plain.len() as u64);
         packed.extend(zstd::bulk::compress(&plain, 1).unwrap());
         if let Ok(chunk) = decode(&packed) {
