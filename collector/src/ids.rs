@@ -99,6 +99,11 @@ impl RowIds {
         (if ms < 0 { 0 } else { ms }) << (NODE_BITS + COUNTER_BITS)
     }
 
+    /// When the row with this identifier was recorded.
+    pub const fn time_of(id: i64) -> UnixMillis {
+        UnixMillis(EPOCH_MS + (id >> (NODE_BITS + COUNTER_BITS)))
+    }
+
     /// Never gives an identifier at or below `id` again: the store already has it.
     pub fn skip_past(&self, id: i64) {
         self.last.fetch_max(id >> NODE_BITS, Ordering::SeqCst);

@@ -4,12 +4,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, RwLock, RwLockReadGuard},
+    sync::{RwLock, RwLockReadGuard},
 };
 
 use tokio::sync::broadcast;
 use uuid::Uuid;
-use watchkeep_core::{evidence::Evidence, host::Quarantine};
+use watchkeep_core::{evidence::Evidence, host::Quarantine, series::Names};
 use watchkeep_shared::{
     HostId, UnixMillis,
     wire::heartbeat::{GoodbyeReason, Service},
@@ -32,7 +32,7 @@ pub enum Hint {
 #[derive(Clone, Debug)]
 pub struct HostNow {
     /// Names of `values`.
-    pub names: Arc<[String]>,
+    pub names: Names,
     /// Newest values.
     pub values: Vec<Option<f64>>,
     /// When they were measured, on the collector's time line.
@@ -78,7 +78,7 @@ impl HostNow {
 
     /// The newest value of a metric by its full name.
     pub fn value(&self, name: &str) -> Option<f64> {
-        let at = self.names.iter().position(|n| n == name)?;
+        let at = self.names.iter().position(|n| **n == *name)?;
         self.values.get(at).copied().flatten()
     }
 }

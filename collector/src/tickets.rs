@@ -231,7 +231,12 @@ async fn last_hour(
     let names = [name.to_owned()];
     // One millisecond more: the breach itself belongs to it.
     let to = until + DurationMs(1);
-    let series = series::read(app, host, &names, until - EVIDENCE_SPAN, to).await?;
+    let request = series::Request {
+        names: &names,
+        from: until - EVIDENCE_SPAN,
+        to,
+    };
+    let series = series::read(app, host, request).await?;
     let points = series
         .into_iter()
         .next()

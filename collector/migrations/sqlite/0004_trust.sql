@@ -92,6 +92,34 @@ CREATE TABLE host_change (
 INSERT INTO host_change (host_id, version) SELECT host.id, 1 FROM host
     WHERE (retired_at IS NOT NULL OR revoked_at IS NOT NULL)
     AND EXISTS (SELECT 1 FROM alert WHERE alert.host_id = host.id AND alert.cleared_at IS NULL);
+-- The lists of metric names that each host uses now. A list that no host uses is pruned once no row of the
+-- tail refers to it; a chunk holds its own names.
+CREATE TABLE host_schema (
+    host_id    BLOB NOT NULL,
+    schema_id  BIGINT NOT NULL,
+    since      BIGINT NOT NULL,
+    PRIMARY KEY (host_id, schema_id)
+);
+INSERT INTO host_schema (host_id, schema_id, since)
+    SELECT host_id, schema_id, MAX(recorded_at) FROM heartbeat GROUP BY host_id, schema_id;
+ALTER TABLE metric_schema ADD COLUMN unused_at BIGINT;  -- since when no host uses it
+-- Chunks of hours up to this one may refer to it: those of earlier versions hold no names.
+ALTER TABLE metric_schema ADD COLUMN chunks_through BIGINT NOT NULL DEFAULT 0;
+UPDATE metric_schema SET chunks_through = (SELECT COALESCE(MAX(hour), 0) FROM chunk);
+CREATE INDEX metric_schema_unused ON metric_schema (unused_at) WHERE unused_at IS NOT NULL;
+-- The host's partition: the sealer reads the tail by partitions.
+ALTER TABLE heartbeat ADD COLUMN part INTEGER NOT NULL DEFAULT 0;
+UPDATE heartbeat SET part = COALESCE((SELECT host.part FROM host WHERE host.id = heartbeat.host_id), 0);
+-- What the sealer could not read, kept for a while for support.
+CREATE TABLE set_aside (
+    id       BIGINT PRIMARY KEY,
+    at       BIGINT NOT NULL,
+    host_id  BLOB NOT NULL,
+    kind     TEXT NOT NULL,    -- row | chunk
+    hour     BIGINT NOT NULL,  -- start of its hour, milliseconds
+    reason   TEXT NOT NULL,
+    body     BLOB NOT NULL
+);
 
 -- The uptime record.
 

@@ -10,7 +10,7 @@ use watchkeep_core::{
     incidents::Scope,
     tickets::{self, NewTicket, RaiseDecision, Ticket, TicketContext, on_alert_raised, open_key},
 };
-use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
+use watchkeep_shared::{HostId, UnixMillis};
 
 use super::incidents::{self, IncidentWrites};
 use crate::{
@@ -35,7 +35,7 @@ pub(super) struct Subject {
 /// Everything that a round writes.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    pub(super) schemas: Vec<(SchemaId, Vec<String>)>,
+    pub(super) schemas: heartbeats::SchemaWrites,
     pub(super) heartbeats: Vec<heartbeats::NewHeartbeat>,
     pub(super) evidence: Vec<Evidence>,
     pub(super) events: Vec<record::NewEvent>,
@@ -219,9 +219,7 @@ async fn write<'a>(
     } else {
         leases::check(tx, held).await?;
     }
-    for (id, names) in &writes.schemas {
-        heartbeats::insert_schema(tx, *id, names, now).await?;
-    }
+    heartbeats::write_schemas(tx, &writes.schemas, now).await?;
     heartbeats::insert(tx, &writes.heartbeats).await?;
     let evidence: Vec<_> = writes
         .evidence

@@ -1,6 +1,8 @@
 //! What follows from one batch, or from a deadline, for one host. Pure: a host's memory, the
 //! message and the instant in; the memory is moved on and everything that must be written comes out.
 
+use std::collections::HashMap;
+
 use watchkeep_core::{
     alerts::{
         self, AlertChange, Condition, ConditionReport, LogMatches, NewAlertId, Reboot, Sample,
@@ -12,17 +14,14 @@ use watchkeep_core::{
     series,
 };
 use watchkeep_shared::{
-    DurationMs, UnixMillis,
+    DurationMs, UnixMillis, metric,
     wire::{
-        heartbeat::{Ack, Batch, Event, Frame, GoodbyeReason, Rejected, Service},
+        heartbeat::{Ack, Batch, Event, Frame, GoodbyeReason, Rejected, Service, ServiceStatus},
         host::Want,
     },
 };
 
-use super::{
-    NotTaken,
-    hosts::{HostEntry, Schemas},
-};
+use super::{NotTaken, hosts::HostEntry};
 use crate::store::{heartbeats::NewHeartbeat, record::NewEvent};
 
 /// Log matches count for alerts if they are not older than this: a line that was spooled for a few
@@ -48,7 +47,6 @@ const FAMILIES_OF_PROCESSES: [&str; 8] = [
 /// What all decisions share.
 pub(super) struct Context<'a> {
     pub(super) rules: &'a RulePack,
-    pub(super) schemas: &'a Schemas,
     /// The host's silence belongs to an incident.
     pub(super) is_in_incident: bool,
     /// Identifiers of rows.
@@ -136,7 +134,7 @@ pub(super) fn decide(
         .frames
         .iter()
         .map(|frame| frame.schema)
-        .filter(|id| context.schemas.get(*id).is_none())
+        .filter(|id| entry.schemas.get(*id).is_none() && !entry.schemas.is_refused(*id))
         .collect();
     if !unknown.is_empty() {
         unknown.sort_unstable();
@@ -144,8 +142,9 @@ pub(super) fn decide(
         decision.ack.unknown_schemas = unknown;
         return decision;
     }
-    let services_before = entry.state.services.clone();
-    let schemas = context.schemas;
+    let has_services = batch.frames.iter().any(|frame| frame.services.is_some());
+    let services_before = has_services.then(|| entry.state.services.clone());
+    let schemas = &entry.schemas;
     let names = |frame: &Frame| schemas.get(frame.schema).map(|schema| schema.names.len());
     let taken = take_batch(&mut entry.state, entry.id, batch, at, &names);
     decision.durable = taken.durable || batch.frames.len() >= BACKLOG_FRAMES;
@@ -185,7 +184,11 @@ pub(super) fn decide(
             }
         }
     }
-    service_events(entry, &services_before, at, context, &mut decision);
+    if let Some(before) = services_before {
+        service_events(entry, &before, at, context, &mut decision);
+    }
+    let lost = entry.limits.report(entry.id, (context.row_id)(), at);
+    decision.events.extend(lost);
     decision.durable |= entry.alerts.take_changed();
     decision.ack.want = wanted(&decision.changes);
     if batch.policy_version != entry.policy.wire.version {
@@ -294,21 +297,16 @@ fn clocks(
     context: &mut Context<'_>,
     decision: &mut Decision,
 ) {
-    let mut note = |kind: &'static str, ms: DurationMs| {
-        decision.events.push(NewEvent {
-            id: (context.row_id)(),
-            host: entry.id,
+    let step = taken.clock_step.map(|step| ("clock_step", step));
+    let pause = taken.pause.map(|pause| ("slept", pause.slept));
+    for (kind, ms) in step.into_iter().chain(pause) {
+        let event = HostEvent {
             kind,
             detail: serde_json::json!({ "type": kind, "ms": ms.0 }).to_string(),
             at,
             recorded_at: at,
-        });
-    };
-    if let Some(step) = taken.clock_step {
-        note("clock_step", step);
-    }
-    if let Some(pause) = taken.pause {
-        note("slept", pause.slept);
+        };
+        add_event(entry, event, context, decision);
     }
     if let Some(step) = taken.clock_step {
         let changes = alerts::raise_clock_step(
@@ -329,6 +327,12 @@ fn store(
     decision: &mut Decision,
 ) {
     let id = (context.row_id)();
+    let (schema, values): (_, &[Option<f64>]) = if entry.schemas.is_refused(frame.schema) {
+        entry.limits.lose_values();
+        (metric::schema_id::<&str>(&[]), &[])
+    } else {
+        (frame.schema, &frame.values)
+    };
     decision.heartbeats.push(NewHeartbeat {
         id,
         prev_id: entry.last_id,
@@ -336,8 +340,8 @@ fn store(
         mark: placed.mark,
         interval_ms: frame.interval_ms,
         late: placed.late || !placed.newest,
-        schema: frame.schema,
-        values: series::row::encode(&frame.values),
+        schema,
+        values: series::row::encode(values),
     });
     entry.last_id = id;
 }
@@ -352,7 +356,10 @@ fn judge(
 ) {
     let at = placed.mark.at;
     let max_step = DurationMs(unbroken_ms(frame.interval_ms));
-    if let Some(schema) = context.schemas.get(frame.schema) {
+    if let Some(schema) = entry.schemas.get(frame.schema) {
+        entry.schema = Some(frame.schema);
+        entry.values.clone_from(&frame.values);
+        entry.values_at = at;
         let sample = Sample {
             at,
             max_step,
@@ -383,9 +390,6 @@ fn judge(
     };
     let changes = alerts::evaluate_skew(&mut entry.alerts, context.rules, skew, context.alert_id);
     decision.changes.extend(changes);
-    entry.schema = Some(frame.schema);
-    entry.values.clone_from(&frame.values);
-    entry.values_at = at;
 }
 
 /// The services that rules look at: not those that do not exist here and are not expected to. After
@@ -428,46 +432,83 @@ fn events(
             );
             decision.changes.extend(changes);
         }
-        decision.events.push(NewEvent {
-            id: (context.row_id)(),
-            host: entry.id,
+        let event = HostEvent {
             kind: event_kind(event),
             // A type made of texts and numbers always has a JSON form.
             detail: serde_json::to_string(event).unwrap_or_default(),
             at: placed.mark.at,
             recorded_at: placed.mark.arrived_at,
-        });
+        };
+        add_event(entry, event, context, decision);
     }
 }
 
 /// Notes each service whose state changed, for the host's timeline.
 fn service_events(
-    entry: &HostEntry,
+    entry: &mut HostEntry,
     before: &[Service],
     at: UnixMillis,
     context: &mut Context<'_>,
     decision: &mut Decision,
 ) {
+    if entry.state.services == before {
+        return;
+    }
+    let before: HashMap<&str, ServiceStatus> = before
+        .iter()
+        .map(|service| (service.key.as_str(), service.status))
+        .collect();
+    let mut changed = Vec::new();
     for service in &entry.state.services {
-        let was = before.iter().find(|old| old.key == service.key);
-        if was.is_some_and(|old| old.status == service.status) {
+        let was = before.get(service.key.as_str()).copied();
+        if was == Some(service.status) {
             continue;
         }
         let detail = serde_json::json!({
             "key": service.key,
-            "from": was.map(|old| old.status),
+            "from": was,
             "to": service.status,
             "detail": service.detail,
         });
-        decision.events.push(NewEvent {
-            id: (context.row_id)(),
-            host: entry.id,
+        changed.push(HostEvent {
             kind: "service",
             detail: detail.to_string(),
             at: entry.state.last.map_or(at, |last| last.at),
             recorded_at: at,
         });
     }
+    for event in changed {
+        add_event(entry, event, context, decision);
+    }
+}
+
+/// Something that happened on the host.
+struct HostEvent {
+    kind: &'static str,
+    /// JSON.
+    detail: String,
+    at: UnixMillis,
+    recorded_at: UnixMillis,
+}
+
+/// Adds an event to the host's record, unless the host is at its limit.
+fn add_event(
+    entry: &mut HostEntry,
+    event: HostEvent,
+    context: &mut Context<'_>,
+    decision: &mut Decision,
+) {
+    if !entry.limits.admit_event(event.recorded_at, &event.detail) {
+        return;
+    }
+    decision.events.push(NewEvent {
+        id: (context.row_id)(),
+        host: entry.id,
+        kind: event.kind,
+        detail: event.detail,
+        at: event.at,
+        recorded_at: event.recorded_at,
+    });
 }
 
 const fn event_kind(event: &Event) -> &'static str {

@@ -1,6 +1,6 @@
-//! What the pipeline remembers: hosts, and the metric schemas that they share.
+//! What the pipeline remembers of each host.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use watchkeep_core::{
@@ -8,19 +8,16 @@ use watchkeep_core::{
     authority::HostTrust,
     host::HostState,
     ids::{ClientId, ContractId, SiteId},
-    rules::{Resolved, RulePack},
 };
 use watchkeep_shared::{DurationMs, HostId, UnixMillis, ids::SchemaId, wire::heartbeat::Service};
 
+use super::{limits::HostLimits, schemas::HostSchemas};
 use crate::{
     config::Silence,
     live::HostNow,
     policies::{HostPolicy, Policies, Scope},
     store::heartbeats::NewState,
 };
-
-/// Most schemas known at once: fleets share few; more is a faulty or hostile agent.
-const MAX_SCHEMAS: usize = 65_536;
 
 /// One host in memory.
 #[derive(Clone, Debug)]
@@ -39,6 +36,8 @@ pub(super) struct HostEntry {
     pub(super) last_id: i64,
     /// Newest heartbeat row when the state was last written.
     pub(super) written_id: i64,
+    pub(super) schemas: HostSchemas,
+    pub(super) limits: HostLimits,
     pub(super) schema: Option<SchemaId>,
     pub(super) values: Vec<Option<f64>>,
     pub(super) values_at: UnixMillis,
@@ -134,8 +133,8 @@ impl HostEntry {
     }
 
     /// What pages show.
-    pub(super) fn now(&self, schemas: &Schemas) -> HostNow {
-        let known = self.schema.and_then(|id| schemas.get(id));
+    pub(super) fn now(&self) -> HostNow {
+        let known = self.schema.and_then(|id| self.schemas.get(id));
         HostNow {
             names: known.map_or_else(|| Arc::from([]), |schema| Arc::clone(&schema.names)),
             values: self.values.clone(),
@@ -165,38 +164,5 @@ impl HostEntry {
             open_chain: self.state.open_evidence(self.id),
             interval_ms: self.state.interval_ms,
         }
-    }
-}
-
-/// A list of metric names, and the rules that look at them.
-#[derive(Debug)]
-pub(super) struct Schema {
-    pub(super) names: Arc<[String]>,
-    pub(super) resolved: Resolved,
-}
-
-/// All known schemas.
-#[derive(Debug, Default)]
-pub(super) struct Schemas(HashMap<SchemaId, Schema>);
-
-impl Schemas {
-    pub(super) fn get(&self, id: SchemaId) -> Option<&Schema> {
-        self.0.get(&id)
-    }
-
-    /// Adds a schema. Returns whether it is new; `false` too if there is no room for more.
-    pub(super) fn add(&mut self, id: SchemaId, names: Vec<String>, rules: &RulePack) -> bool {
-        if self.0.contains_key(&id) || self.0.len() >= MAX_SCHEMAS {
-            return false;
-        }
-        let resolved = rules.resolve(&names);
-        self.0.insert(
-            id,
-            Schema {
-                names: names.into(),
-                resolved,
-            },
-        );
-        true
     }
 }

@@ -350,16 +350,6 @@ fn check_batch(batch: &Batch) -> Result<(), Refused> {
                 limits::MAX_VALUES_PER_FRAME
             ));
         }
-        if let Some(bad) = schema
-            .names
-            .iter()
-            .find(|name| !metric::is_valid_name(name))
-        {
-            return over(format!(
-                "schemas: the name {bad:?} is not 1 to {} bytes without control characters",
-                limits::MAX_METRIC_NAME_BYTES
-            ));
-        }
         if metric::schema_id(&schema.names) != schema.id {
             return Err(Refused(
                 ProblemType::BadBody,

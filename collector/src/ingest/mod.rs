@@ -3,6 +3,8 @@
 //! again what was not acknowledged, and a repeat is told by its sequence number.
 //!
 //! - [`http`]: the agents' port; reads and checks a request and puts it into the queue.
+//! - [`schemas`]: the lists of metric names that hosts use; [`limits`]: what a host may add to the
+//!   record; [`bucket`]: how both are counted.
 //! - [`decide`]: what follows from one batch for one host.
 //! - [`pipeline`]: the loop that owns all hosts' states.
 //! - [`commit`]: one transaction for a whole round.
@@ -12,6 +14,7 @@
 //! - [`incidents`]: hosts that are silent together.
 //! - [`seal`]: hours of heartbeats become chunks.
 
+mod bucket;
 mod commit;
 mod deadlines;
 mod decide;
@@ -19,10 +22,12 @@ mod hosts;
 pub mod http;
 mod incidents;
 mod knocks;
+mod limits;
 pub mod metrics;
 mod pipeline;
 mod pulse;
 mod rebuild;
+mod schemas;
 pub mod seal;
 
 use tokio::sync::{mpsc, oneshot};

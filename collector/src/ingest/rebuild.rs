@@ -11,7 +11,11 @@ use watchkeep_core::{
 };
 use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
 
-use super::hosts::{HostEntry, Schemas, WrittenState};
+use super::{
+    hosts::{HostEntry, WrittenState},
+    limits::HostLimits,
+    schemas::{HostSchemas, Schemas},
+};
 use crate::store::{
     Store, StoreError,
     fleet::{self, HostRow},
@@ -34,9 +38,6 @@ pub(super) struct Memory {
 /// Reads everything.
 pub(super) async fn rebuild(store: &Store, rules: &RulePack) -> Result<Memory, StoreError> {
     let mut memory = Memory::default();
-    for (id, names) in heartbeats::schemas(store).await? {
-        memory.schemas.add(id, names, rules);
-    }
     for row in fleet::hosts(store).await? {
         if row.retired_at.is_none() {
             memory.hosts.insert(HostId(row.id), fresh(row));
@@ -47,6 +48,7 @@ pub(super) async fn rebuild(store: &Store, rules: &RulePack) -> Result<Memory, S
             restore(entry, &row)?;
         }
     }
+    restore_schemas(store, &mut memory, rules).await?;
     replay_tail(store, &mut memory).await?;
     newest_values(store, &mut memory.hosts).await?;
     if let Some((id, arrived)) = heartbeats::newest(store).await? {
@@ -56,22 +58,53 @@ pub(super) async fn rebuild(store: &Store, rules: &RulePack) -> Result<Memory, S
     Ok(memory)
 }
 
+/// Reads which lists of names the hosts use.
+async fn restore_schemas(
+    store: &Store,
+    memory: &mut Memory,
+    rules: &RulePack,
+) -> Result<(), StoreError> {
+    let lists = heartbeats::schemas(store).await?;
+    for (host, id, since) in heartbeats::host_schemas(store).await? {
+        if let Some(entry) = memory.hosts.get_mut(&host)
+            && let Some(names) = lists.get(&id)
+        {
+            let schema = memory.schemas.add(id, names, rules);
+            entry.schemas.restore(id, schema, since);
+        }
+    }
+    memory.schemas.note_stored(lists.into_keys());
+    Ok(())
+}
+
 /// A host that enrolled after the start.
-pub(super) async fn one_host(store: &Store, id: HostId) -> Result<Option<HostEntry>, StoreError> {
+pub(super) async fn one_host(
+    store: &Store,
+    id: HostId,
+    known: (&mut Schemas, &RulePack),
+) -> Result<Option<HostEntry>, StoreError> {
     let row = fleet::host(store, id)
         .await?
         .filter(|row| row.retired_at.is_none());
     match row {
-        Some(row) => entry_of(store, row).await.map(Some),
+        Some(row) => entry_of(store, row, known).await.map(Some),
         None => Ok(None),
     }
 }
 
 /// One host with its written state.
-pub(super) async fn entry_of(store: &Store, row: HostRow) -> Result<HostEntry, StoreError> {
+pub(super) async fn entry_of(
+    store: &Store,
+    row: HostRow,
+    (schemas, rules): (&mut Schemas, &RulePack),
+) -> Result<HostEntry, StoreError> {
     let mut entry = fresh(row);
     if let Some(row) = heartbeats::state_of(store, entry.id).await? {
         restore(&mut entry, &row)?;
+    }
+    for (list, since, names) in heartbeats::schemas_of(store, entry.id).await? {
+        let schema = schemas.add(list, &names, rules);
+        entry.schemas.restore(list, schema, since);
     }
     Ok(entry)
 }
@@ -143,6 +176,8 @@ fn fresh(row: HostRow) -> HostEntry {
         alerts: alerts::HostAlerts::default(),
         last_id: 0,
         written_id: 0,
+        schemas: HostSchemas::default(),
+        limits: HostLimits::default(),
         schema: None,
         values: Vec::new(),
         values_at: UnixMillis(0),

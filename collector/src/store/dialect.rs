@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-/// Most rows in one statement; 14 columns stay far below SQLite's 32,766 parameters.
+/// Most rows in one statement; 15 columns stay far below SQLite's 32,766 parameters.
 const MAX_ROWS: usize = 256;
 
 /// Splits rows into pieces whose lengths are powers of two.
@@ -55,16 +55,28 @@ pub(super) fn values_sql(
     sql
 }
 
+/// `prefix ?, ?, …)` for `count` values of a list.
+pub(super) fn in_sql(prefix: &str, count: usize, placeholder: Placeholder) -> String {
+    let mut sql = String::with_capacity(prefix.len() + 1 + count * 6);
+    sql.push_str(prefix);
+    for number in 1..=count {
+        let comma = if number == 1 { "" } else { ", " };
+        // Writing to a String can't fail.
+        let _: std::fmt::Result = match placeholder {
+            Placeholder::Plain => write!(sql, "{comma}?"),
+            Placeholder::Numbered => write!(sql, "{comma}${number}"),
+        };
+    }
+    sql.push(')');
+    sql
+}
+
 /// Inserts rows in bulk: `insert_many!(tx, PREFIX, columns, rows, |query, row| query.bind(row.a))`.
 macro_rules! insert_many {
     ($tx:expr, $prefix:expr, $columns:expr, $rows:expr, |$query:ident, $row:ident| $bind:expr) => {
         for piece in $crate::store::dialect::pieces($rows) {
-            let placeholder = match $tx {
-                $crate::store::Tx::Sqlite(_) => $crate::store::dialect::Placeholder::Plain,
-                $crate::store::Tx::Postgres(_) => $crate::store::dialect::Placeholder::Numbered,
-            };
             let size = (piece.len(), $columns);
-            let sql = $crate::store::dialect::values_sql($prefix, size, placeholder);
+            let sql = $crate::store::dialect::values_sql($prefix, size, $tx.placeholder());
             $crate::store::tx::on_tx!($tx, c => {
                 let mut $query = sqlx::query(sqlx::AssertSqlSafe(sql));
                 for $row in piece {

@@ -1,20 +1,35 @@
 //! The tail: heartbeats as they arrived, and each host's written state.
 
+use std::{collections::HashMap, sync::Arc};
+
 use uuid::Uuid;
+use watchkeep_core::series::Names;
 use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
 
 use super::{
     Store, StoreError, Tx,
-    dialect::{insert_many, pieces, values_sql},
+    dialect::{in_sql, insert_many, pieces},
     row::row,
     tx::{on_read, on_tx},
 };
 
 const INSERT: &str = "INSERT INTO heartbeat (id, prev_id, host_id, boot, instance, seq, at, \
-    recorded_at, mono_ms, boot_ms, interval_ms, late, schema_id, vals)";
-const INSERT_SCHEMA: &str = "INSERT INTO metric_schema (id, names, created_at) \
-    VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
-const SCHEMAS: &str = "SELECT id, names FROM metric_schema";
+    recorded_at, mono_ms, boot_ms, interval_ms, late, schema_id, vals, part)";
+const PUT_SCHEMA: &str = "INSERT INTO metric_schema (id, names, created_at) VALUES ($1, $2, $3) \
+    ON CONFLICT (id) DO UPDATE SET unused_at = NULL";
+const USE_SCHEMA: &str = "INSERT INTO host_schema (host_id, schema_id, since) \
+    VALUES ($1, $2, $3) ON CONFLICT (host_id, schema_id) DO NOTHING";
+const DROP_SCHEMA: &str = "DELETE FROM host_schema WHERE host_id = $1 AND schema_id = $2";
+const SET_UNUSED: &str = "UPDATE metric_schema SET unused_at = $2 WHERE id = $1";
+const SCHEMAS: &str = "SELECT id, names FROM metric_schema WHERE unused_at IS NULL";
+const HOST_SCHEMAS: &str = "SELECT host_id, schema_id, since FROM host_schema";
+const SCHEMAS_OF: &str = "SELECT u.schema_id, u.since, m.names FROM host_schema u \
+    JOIN metric_schema m ON m.id = u.schema_id WHERE u.host_id = $1";
+const NAMES_OF: &str = "SELECT id, names FROM metric_schema WHERE id IN (";
+/// Lists that no host uses since `$1`; chunks before `$2`, which do not hold names, are gone.
+const PRUNABLE: &str = "SELECT id FROM metric_schema \
+    WHERE unused_at IS NOT NULL AND unused_at < $1 AND chunks_through < $2 ORDER BY id LIMIT $3";
+const PRUNE: &str = "DELETE FROM metric_schema WHERE id = $1 AND unused_at IS NOT NULL";
 const PUT_STATE: &str = "INSERT INTO host_state \
     (host_id, part, arrival_id, last_id, state, updated_at) VALUES ($1, $2, $3, $4, $5, $6) \
     ON CONFLICT (host_id) DO UPDATE SET part = excluded.part, arrival_id = excluded.arrival_id, \
@@ -132,7 +147,7 @@ pub struct NewState {
 
 /// Appends heartbeats.
 pub async fn insert(tx: &mut Tx, rows: &[NewHeartbeat]) -> Result<(), StoreError> {
-    insert_many!(tx, INSERT, 14, rows, |query, row| query
+    insert_many!(tx, INSERT, 15, rows, |query, row| query
         .bind(row.id)
         .bind(row.prev_id)
         .bind(row.host.uuid())
@@ -146,35 +161,163 @@ pub async fn insert(tx: &mut Tx, rows: &[NewHeartbeat]) -> Result<(), StoreError
         .bind(row.interval_ms as i32)
         .bind(row.late)
         .bind(row.schema.0 as i64)
-        .bind(row.values.as_slice()));
+        .bind(row.values.as_slice())
+        .bind(super::fleet::partition_of(row.host)));
     Ok(())
 }
 
-/// Stores a list of names, once.
-pub async fn insert_schema(
+/// Changes to the lists of metric names that hosts use, in the order in which they are written.
+#[derive(Debug, Default)]
+pub struct SchemaWrites {
+    /// Lists that no host used before.
+    pub lists: Vec<(SchemaId, Names)>,
+    /// Lists that a host uses from now on.
+    pub used: Vec<(HostId, SchemaId)>,
+    /// Lists that a host uses no longer.
+    pub dropped: Vec<(HostId, SchemaId)>,
+    /// Lists that no host uses any longer.
+    pub unused: Vec<SchemaId>,
+}
+
+impl SchemaWrites {
+    /// Whether there is nothing to write.
+    pub const fn is_empty(&self) -> bool {
+        self.lists.is_empty()
+            && self.used.is_empty()
+            && self.dropped.is_empty()
+            && self.unused.is_empty()
+    }
+
+    /// A host uses a list from now on; `names` if no other one did.
+    pub fn use_list(&mut self, host: HostId, id: SchemaId, names: Option<Names>) {
+        self.unused.retain(|unused| *unused != id);
+        self.lists.extend(names.map(|names| (id, names)));
+        self.dropped.retain(|dropped| *dropped != (host, id));
+        self.used.push((host, id));
+    }
+
+    /// A host uses a list no longer; `is_unused`: nor does any other.
+    pub fn drop_list(&mut self, host: HostId, id: SchemaId, is_unused: bool) {
+        self.used.retain(|used| *used != (host, id));
+        self.dropped.push((host, id));
+        if is_unused {
+            self.unused.push(id);
+        }
+    }
+}
+
+/// Writes changes to the lists of metric names.
+pub async fn write_schemas(
     tx: &mut Tx,
-    id: SchemaId,
-    names: &[String],
+    writes: &SchemaWrites,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    let names = serde_json::to_string(names)
-        .map_err(|error| StoreError::corrupt("metric_schema", "names", id, error))?;
-    on_tx!(tx, c => sqlx::query(INSERT_SCHEMA).bind(id.0 as i64).bind(&names).bind(now.0)
-        .execute(c).await.map(drop))?;
+    for (id, names) in &writes.lists {
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        let names = serde_json::to_string(&names)
+            .map_err(|error| StoreError::corrupt("metric_schema", "names", id, error))?;
+        on_tx!(tx, c => sqlx::query(PUT_SCHEMA).bind(id.0 as i64).bind(&names).bind(now.0)
+            .execute(c).await.map(drop))?;
+    }
+    for (host, id) in &writes.used {
+        on_tx!(tx, c => sqlx::query(USE_SCHEMA).bind(host.uuid()).bind(id.0 as i64).bind(now.0)
+            .execute(c).await.map(drop))?;
+    }
+    for (host, id) in &writes.dropped {
+        on_tx!(tx, c => sqlx::query(DROP_SCHEMA).bind(host.uuid()).bind(id.0 as i64)
+            .execute(c).await.map(drop))?;
+    }
+    for id in &writes.unused {
+        on_tx!(tx, c => sqlx::query(SET_UNUSED).bind(id.0 as i64).bind(now.0)
+            .execute(c).await.map(drop))?;
+    }
     Ok(())
 }
 
-/// All known schemas.
-pub async fn schemas(store: &Store) -> Result<Vec<(SchemaId, Vec<String>)>, StoreError> {
+/// The lists that some host uses.
+pub async fn schemas(store: &Store) -> Result<HashMap<SchemaId, Vec<String>>, StoreError> {
     let rows: Vec<(i64, String)> =
         on_read!(store, c => sqlx::query_as(SCHEMAS).fetch_all(c).await)?;
-    rows.into_iter()
-        .map(|(id, names)| {
-            let names = serde_json::from_str(&names)
-                .map_err(|error| StoreError::corrupt("metric_schema", "names", id, error))?;
-            Ok((SchemaId(id as u64), names))
+    Ok(rows.into_iter().filter_map(names_of_row).collect())
+}
+
+/// Which host uses which list since when.
+pub async fn host_schemas(
+    store: &Store,
+) -> Result<Vec<(HostId, SchemaId, UnixMillis)>, StoreError> {
+    let rows: Vec<(Uuid, i64, i64)> =
+        on_read!(store, c => sqlx::query_as(HOST_SCHEMAS).fetch_all(c).await)?;
+    Ok(rows
+        .into_iter()
+        .map(|(host, id, since)| (HostId(host), SchemaId(id as u64), UnixMillis(since)))
+        .collect())
+}
+
+/// The lists that one host uses, and since when.
+pub async fn schemas_of(
+    store: &Store,
+    host: HostId,
+) -> Result<Vec<(SchemaId, UnixMillis, Vec<String>)>, StoreError> {
+    let rows: Vec<(i64, i64, String)> = on_read!(store, c => sqlx::query_as(SCHEMAS_OF)
+        .bind(host.uuid()).fetch_all(c).await)?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(id, since, names)| {
+            let (id, names) = names_of_row((id, names))?;
+            Some((id, UnixMillis(since), names))
         })
-        .collect()
+        .collect())
+}
+
+/// The names of these lists; those that are not there are left out.
+pub async fn names_of(
+    store: &Store,
+    ids: &[SchemaId],
+) -> Result<HashMap<SchemaId, Names>, StoreError> {
+    let mut found = HashMap::with_capacity(ids.len());
+    for piece in pieces(ids) {
+        let sql = in_sql(NAMES_OF, piece.len(), store.placeholder());
+        let rows: Vec<(i64, String)> = on_read!(store, c => {
+            let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+            for id in piece {
+                query = query.bind(id.0 as i64);
+            }
+            query.fetch_all(c).await
+        })?;
+        found.extend(rows.into_iter().filter_map(|row| {
+            let (id, names) = names_of_row(row)?;
+            let names: Names = names.into_iter().map(Arc::from).collect();
+            Some((id, names))
+        }));
+    }
+    Ok(found)
+}
+
+/// A list that can't be read is as good as none: its host is asked for it again.
+fn names_of_row((id, names): (i64, String)) -> Option<(SchemaId, Vec<String>)> {
+    let names = serde_json::from_str(&names)
+        .inspect_err(|error| tracing::error!("corrupt metric_schema.names of row {id}: {error}"))
+        .ok()?;
+    Some((SchemaId(id as u64), names))
+}
+
+/// Lists to prune: unused since before `unused_before`, and in no chunk that lacks names, all of which
+/// are of hours before `oldest_chunk`.
+pub async fn prunable_schemas(
+    store: &Store,
+    unused_before: UnixMillis,
+    oldest_chunk: UnixMillis,
+    limit: i64,
+) -> Result<Vec<SchemaId>, StoreError> {
+    let rows: Vec<(i64,)> = on_read!(store, c => sqlx::query_as(PRUNABLE)
+        .bind(unused_before.0).bind(oldest_chunk.0).bind(limit).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|(id,)| SchemaId(id as u64)).collect())
+}
+
+/// Prunes a list unless a host uses it again.
+pub async fn prune_schema(tx: &mut Tx, id: SchemaId) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(PRUNE).bind(id.0 as i64).execute(c).await.map(drop))?;
+    Ok(())
 }
 
 /// Writes the states of hosts.
@@ -233,10 +376,7 @@ pub async fn newest(store: &Store) -> Result<Option<(i64, UnixMillis)>, StoreErr
 pub async fn values_of(store: &Store, ids: &[i64]) -> Result<Vec<ValuesRow>, StoreError> {
     let mut found = Vec::with_capacity(ids.len());
     for piece in pieces(ids) {
-        let sql = format!(
-            "{})",
-            values_sql(VALUES_OF, (piece.len(), 1), store.placeholder())
-        );
+        let sql = in_sql(VALUES_OF, piece.len(), store.placeholder());
         let rows: Vec<ValuesRow> = on_read!(store, c => {
             let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
             for id in piece {

@@ -6,6 +6,7 @@ use watchkeep_shared::{HostId, UnixMillis};
 
 use super::{
     Store, StoreError, Tx,
+    dialect::{in_sql, pieces},
     heartbeats::ValuesRow,
     row::row,
     tx::{on_read, on_tx},
@@ -23,22 +24,23 @@ const WALK: &str = "WITH RECURSIVE walk (id, prev_id, at, schema_id, vals, left_
       WHERE walk.left_rows > 0 AND walk.prev_id >= $3 \
     ) SELECT id, at, schema_id, vals FROM walk WHERE at >= $2";
 const CHUNKS: &str = "SELECT hour, body FROM chunk \
-    WHERE client_id = $1 AND host_id = $2 AND hour >= $3 AND hour < $4 ORDER BY hour";
+    WHERE client_id = $1 AND host_id = $2 AND hour >= $3 AND hour < $4 ORDER BY hour LIMIT $5";
 const CHUNK: &str = "SELECT body FROM chunk WHERE client_id = $1 AND host_id = $2 AND hour = $3";
 const PUT_CHUNK: &str = "INSERT INTO chunk (client_id, host_id, hour, body) \
     VALUES ($1, $2, $3, $4) ON CONFLICT (client_id, host_id, hour) \
     DO UPDATE SET body = excluded.body";
 const SEALABLE: &str = "SELECT id, host_id, at, schema_id, vals FROM heartbeat \
-    WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3";
-const DROP_SEALED: &str = "DELETE FROM heartbeat WHERE id > $1 AND id <= $2";
-const DROP_OLD_CHUNKS: &str = "DELETE FROM chunk WHERE hour < $1";
-/// The last of the next so many rows.
-const IDS_AFTER: &str = "SELECT MAX(id) FROM (SELECT id FROM heartbeat \
-    WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3) AS page";
+    WHERE id > $1 AND id < $2 AND part >= $3 AND part < $4 ORDER BY id LIMIT $5";
+const DROP_ROWS: &str = "DELETE FROM heartbeat WHERE id IN (";
+const SET_ASIDE: &str = "INSERT INTO set_aside (id, at, host_id, kind, hour, reason, body) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const DROP_OLD_CHUNKS: &str = "DELETE FROM chunk WHERE (client_id, host_id, hour) IN \
+    (SELECT client_id, host_id, hour FROM chunk WHERE hour < $1 ORDER BY hour LIMIT $2)";
 const OLDEST: &str = "SELECT MIN(id) FROM heartbeat";
+const OLDEST_CHUNK: &str = "SELECT MIN(hour) FROM chunk";
 
-/// Longest walk: a day at one heartbeat a second.
-const MAX_WALK_ROWS: i64 = 86_400;
+/// Longest walk: an hour and more at the shortest interval.
+const MAX_WALK_ROWS: i64 = 20_000;
 
 row! {
     /// A heartbeat's values on their way into a chunk.
@@ -69,81 +71,136 @@ pub async fn walk(
         .fetch_all(c).await)?)
 }
 
-/// A host's chunks of the hours that begin in `[from, to)`.
-pub async fn chunks(
-    store: &Store,
-    client: ClientId,
-    host: HostId,
-    from: UnixMillis,
-    to: UnixMillis,
-) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
-    Ok(on_read!(store, c => sqlx::query_as(CHUNKS)
-        .bind(client.uuid()).bind(host.uuid()).bind(from.0).bind(to.0)
-        .fetch_all(c).await)?)
+/// Chunks of one host, of the hours that begin in `[from, to)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Hours {
+    /// Whose host it is.
+    pub client: ClientId,
+    /// The host.
+    pub host: HostId,
+    /// From this hour.
+    pub from: UnixMillis,
+    /// Before this instant.
+    pub to: UnixMillis,
 }
 
-/// One chunk, as a transaction sees it.
-pub async fn chunk(
-    tx: &mut Tx,
-    client: ClientId,
-    host: HostId,
-    hour: i64,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    let row: Option<(Vec<u8>,)> = on_tx!(tx, c => sqlx::query_as(CHUNK)
-        .bind(client.uuid()).bind(host.uuid()).bind(hour).fetch_optional(c).await)?;
+/// A host's chunks with the start of their hours, oldest first.
+pub async fn chunks(
+    store: &Store,
+    hours: Hours,
+    limit: i64,
+) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+    Ok(on_read!(store, c => sqlx::query_as(CHUNKS)
+        .bind(hours.client.uuid()).bind(hours.host.uuid()).bind(hours.from.0).bind(hours.to.0)
+        .bind(limit).fetch_all(c).await)?)
+}
+
+/// Names a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChunkKey {
+    /// Whose host it is.
+    pub client: ClientId,
+    /// The host.
+    pub host: HostId,
+    /// Start of the hour, milliseconds since the Unix epoch.
+    pub hour: i64,
+}
+
+/// One chunk.
+pub async fn chunk(store: &Store, key: ChunkKey) -> Result<Option<Vec<u8>>, StoreError> {
+    let row: Option<(Vec<u8>,)> = on_read!(store, c => sqlx::query_as(CHUNK)
+        .bind(key.client.uuid()).bind(key.host.uuid()).bind(key.hour).fetch_optional(c).await)?;
     Ok(row.map(|(body,)| body))
 }
 
 /// Writes one chunk in place of the one before.
-pub async fn put_chunk(
-    tx: &mut Tx,
-    client: ClientId,
-    host: HostId,
-    hour: i64,
-    body: &[u8],
-) -> Result<(), StoreError> {
+pub async fn put_chunk(tx: &mut Tx, key: ChunkKey, body: &[u8]) -> Result<(), StoreError> {
     on_tx!(tx, c => sqlx::query(PUT_CHUNK)
-        .bind(client.uuid()).bind(host.uuid()).bind(hour).bind(body)
+        .bind(key.client.uuid()).bind(key.host.uuid()).bind(key.hour).bind(body)
         .execute(c).await.map(drop))?;
     Ok(())
 }
 
-/// Rows after `after` and before `before` (identifiers), in order.
+/// Rows of the tail in arrival order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TailRange {
+    /// After this row.
+    pub after: i64,
+    /// Before this row.
+    pub before: i64,
+    /// Of hosts in these partitions.
+    pub parts: std::ops::Range<i32>,
+}
+
+/// The first rows of a range.
 pub async fn sealable(
     store: &Store,
-    after: i64,
-    before: i64,
+    range: &TailRange,
     limit: i64,
 ) -> Result<Vec<SealableRow>, StoreError> {
     Ok(on_read!(store, c => sqlx::query_as(SEALABLE)
-        .bind(after).bind(before).bind(limit)
+        .bind(range.after).bind(range.before).bind(range.parts.start).bind(range.parts.end)
+        .bind(limit)
         .fetch_all(c).await)?)
 }
 
-/// Drops rows that are in chunks now, after `after` through `through`.
-pub async fn drop_sealed(tx: &mut Tx, after: i64, through: i64) -> Result<u64, StoreError> {
+/// Deletes rows of the tail.
+pub async fn drop_rows(tx: &mut Tx, ids: &[i64]) -> Result<(), StoreError> {
+    for piece in pieces(ids) {
+        let sql = in_sql(DROP_ROWS, piece.len(), tx.placeholder());
+        on_tx!(tx, c => {
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for id in piece {
+                query = query.bind(id);
+            }
+            query.execute(c).await.map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+/// Something of a host's history that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aside {
+    /// `row` or `chunk`.
+    pub kind: &'static str,
+    /// Whose it is.
+    pub host: HostId,
+    /// Start of its hour, milliseconds since the Unix epoch.
+    pub hour: i64,
+    /// Why it can't be read.
+    pub reason: String,
+    /// Its bytes.
+    pub body: Vec<u8>,
+}
+
+/// Keeps what can't be read apart, for support.
+pub async fn set_aside(
+    tx: &mut Tx,
+    id: i64,
+    aside: &Aside,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(SET_ASIDE)
+        .bind(id).bind(now.0).bind(aside.host.uuid()).bind(aside.kind).bind(aside.hour)
+        .bind(&aside.reason).bind(&aside.body)
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
+
+/// Drops some chunks of hours before `hour`. Returns how many.
+pub async fn drop_old_chunks(tx: &mut Tx, hour: UnixMillis, limit: i64) -> Result<u64, StoreError> {
     Ok(
-        on_tx!(tx, c => sqlx::query(DROP_SEALED).bind(after).bind(through)
+        on_tx!(tx, c => sqlx::query(DROP_OLD_CHUNKS).bind(hour.0).bind(limit)
         .execute(c).await.map(|done| done.rows_affected()))?,
     )
 }
 
-/// Drops chunks of hours before `hour`.
-pub async fn drop_old_chunks(tx: &mut Tx, hour: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on_tx!(tx, c => sqlx::query(DROP_OLD_CHUNKS).bind(hour.0)
-        .execute(c).await.map(|done| done.rows_affected()))?)
-}
-
-/// The identifier of the last of the next `limit` rows after `after` through `through`.
-pub async fn ids_after(
-    store: &Store,
-    after: i64,
-    through: i64,
-    limit: i64,
-) -> Result<Option<i64>, StoreError> {
-    let (id,): (Option<i64>,) = on_read!(store, c => sqlx::query_as(IDS_AFTER)
-        .bind(after).bind(through).bind(limit).fetch_one(c).await)?;
-    Ok(id)
+/// The oldest hour of any chunk.
+pub async fn oldest_chunk(store: &Store) -> Result<Option<UnixMillis>, StoreError> {
+    let (hour,): (Option<i64>,) =
+        on_read!(store, c => sqlx::query_as(OLDEST_CHUNK).fetch_one(c).await)?;
+    Ok(hour.map(UnixMillis))
 }
 
 /// The oldest row of the tail.

@@ -11,7 +11,10 @@ use std::{io, sync::Arc, time::Duration};
 
 use sqlx::{Database, Postgres, Sqlite, pool::PoolConnection};
 
-use super::{StoreError, connect::Shared, error::FailureKind, faults::Point, outage::Side};
+use super::{
+    StoreError, connect::Shared, dialect::Placeholder, error::FailureKind, faults::Point,
+    outage::Side,
+};
 
 /// How long a connection may take to return to its pool, which asks the server once more.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -114,6 +117,14 @@ fn in_background(task: impl Future<Output = ()> + Send + 'static) {
 }
 
 impl Tx {
+    /// How this database writes the place of a parameter.
+    pub(super) const fn placeholder(&self) -> Placeholder {
+        match self {
+            Self::Sqlite(_) => Placeholder::Plain,
+            Self::Postgres(_) => Placeholder::Numbered,
+        }
+    }
+
     /// Makes everything durable. After an error the outcome is unknown: read it back.
     pub async fn commit(mut self) -> Result<(), StoreError> {
         if self.has_failed() {

@@ -9,10 +9,7 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use watchkeep_core::{
-    ids::TicketId,
-    series::{Point, downsample},
-};
+use watchkeep_core::ids::TicketId;
 use watchkeep_shared::{DurationMs, HostId, UnixMillis, wire::heartbeat::Service};
 
 use super::{
@@ -23,7 +20,7 @@ use super::{
 };
 use crate::{
     health::{Health, Signals},
-    series::{self, Series},
+    series::{self, Thinned},
     store::views,
     tickets::TicketEvidence,
 };
@@ -128,7 +125,7 @@ async fn host(ctx: Ctx, Path(id): Path<String>) -> Result<Json<Host>, WebError> 
     let values = current.map_or_else(BTreeMap::new, |now| {
         now.names
             .iter()
-            .cloned()
+            .map(|name| name.as_ref().to_owned())
             .zip(now.values.iter().copied())
             .collect()
     });
@@ -187,7 +184,12 @@ async fn host_series(
 ) -> Result<Json<Columns>, WebError> {
     let id = host_id(&id)?;
     let wanted = series_query(query.as_deref().unwrap_or_default(), ctx.now)?;
-    let read = series::read(&ctx.web.app, id, &wanted.metrics, wanted.from, wanted.to).await?;
+    let request = series::Request {
+        names: &wanted.metrics,
+        from: wanted.from,
+        to: wanted.to,
+    };
+    let read = series::thinned(&ctx.web.app, id, request, wanted.points).await?;
     Ok(Json(columns(&read, &wanted)))
 }
 
@@ -239,19 +241,14 @@ fn serde_urlencoded(query: &str) -> Result<Vec<(String, String)>, WebError> {
 
 /// Lays the metrics' thinned points beside each other. They come from the same frames, so points
 /// of one part of the range stand for the same time.
-fn columns(all: &[Series], wanted: &SeriesQuery) -> Columns {
+fn columns(all: &[Thinned], wanted: &SeriesQuery) -> Columns {
     let whole = wanted.to.0 - wanted.from.0;
     let part = |at: UnixMillis| (at.0 - wanted.from.0) * wanted.points as i64 / whole.max(1);
     let mut at: BTreeMap<i64, i64> = BTreeMap::new();
     let mut found: Vec<BTreeMap<i64, [f64; 3]>> = Vec::with_capacity(all.len());
     for one in all {
-        let points: Vec<Point> = one
-            .points
-            .iter()
-            .filter_map(|(at, value)| value.map(|value| Point { at: *at, value }))
-            .collect();
         let mut parts = BTreeMap::new();
-        for bucket in downsample(&points, wanted.from, wanted.to, wanted.points) {
+        for bucket in &one.buckets {
             let key = part(bucket.at);
             at.entry(key)
                 .and_modify(|first| *first = bucket.at.0.min(*first))
@@ -422,6 +419,8 @@ async fn ticket_evidence(ctx: Ctx, Path(key): Path<String>) -> Result<Json<Colum
 
 #[cfg(test)]
 mod tests {
+    use watchkeep_core::series::{Point, downsample};
+
     use super::*;
 
     #[test]
@@ -453,20 +452,17 @@ mod tests {
     #[test]
     fn columns_stand_beside_each_other_and_gaps_are_null() {
         let at = |i: i64| UnixMillis(i * 1_000);
-        let steady = (0..100).map(|i| (at(i), Some(1.0))).collect();
-        let broken = (0..100)
-            .map(|i| (at(i), (!(30..60).contains(&i)).then_some(2.0)))
-            .collect();
-        let all = [
-            Series {
-                name: "a".to_owned(),
-                points: steady,
-            },
-            Series {
-                name: "b".to_owned(),
-                points: broken,
-            },
-        ];
+        let thinned = |name: &str, value: f64, seconds: &[i64]| {
+            let points = seconds.iter().map(|i| Point { at: at(*i), value });
+            let points: Vec<Point> = points.collect();
+            Thinned {
+                name: name.to_owned(),
+                buckets: downsample(&points, at(0), at(100), 10),
+            }
+        };
+        let all: Vec<i64> = (0..100).collect();
+        let broken: Vec<i64> = (0..30).chain(60..100).collect();
+        let all = [thinned("a", 1.0, &all), thinned("b", 2.0, &broken)];
         let wanted = SeriesQuery {
             metrics: vec![],
             from: at(0),

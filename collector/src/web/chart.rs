@@ -137,17 +137,17 @@ const PLANS: [Plan; 7] = [
 ];
 
 /// The charts of a host that sends these metrics.
-pub(crate) fn of_host(host: &str, names: &[String]) -> Vec<Chart> {
+pub(crate) fn of_host<S: AsRef<str>>(host: &str, names: &[S]) -> Vec<Chart> {
     PLANS
         .iter()
         .filter_map(|plan| of_plan(plan, host, names))
         .collect()
 }
 
-fn of_plan(plan: &Plan, host: &str, names: &[String]) -> Option<Chart> {
-    let mut lines: Vec<(&String, String)> = Vec::new();
+fn of_plan<S: AsRef<str>>(plan: &Plan, host: &str, names: &[S]) -> Option<Chart> {
+    let mut lines: Vec<(&str, String)> = Vec::new();
     for (family, label) in plan.families {
-        for name in names {
+        for name in names.iter().map(AsRef::as_ref) {
             let (found, instance) = metric::split(name);
             if found != *family {
                 continue;
@@ -166,10 +166,7 @@ fn of_plan(plan: &Plan, host: &str, names: &[String]) -> Option<Chart> {
     }
     let all = lines.len();
     lines.truncate(MAX_LINES);
-    let metrics: Vec<(&str, &str)> = lines
-        .iter()
-        .map(|(name, _)| ("metric", name.as_str()))
-        .collect();
+    let metrics: Vec<(&str, &str)> = lines.iter().map(|(name, _)| ("metric", *name)).collect();
     let options = Options {
         src: format::link(&format!("/api/v1/hosts/{host}/series"), &metrics),
         unit: format::unit(lines.first()?.0),

@@ -54,7 +54,7 @@ impl Rig {
         Self { inbox, process }
     }
 
-    async fn send(&self, host: HostId, at: UnixMillis, batch: Batch) -> Ack {
+    pub(crate) async fn send(&self, host: HostId, at: UnixMillis, batch: Batch) -> Ack {
         let trust = HostTrust {
             holds: None,
             issued_at: NOW,

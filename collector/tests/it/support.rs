@@ -2,7 +2,9 @@
 
 use std::{future::Future, sync::Arc};
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, sqlite::SqliteConnectOptions,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 use watchkeep_collector::{
@@ -75,6 +77,16 @@ pub(crate) fn run_with<F: Future<Output = ()>>(
     settings: &str,
     story: impl FnOnce(Bench) -> F,
 ) {
+    run_upgraded(kind, settings, async |_: &str| {}, story);
+}
+
+/// The same on a store that something was done to before this program opens it.
+pub(crate) fn run_upgraded<F: Future<Output = ()>>(
+    kind: Kind,
+    settings: &str,
+    before: impl AsyncFnOnce(&str),
+    story: impl FnOnce(Bench) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -92,6 +104,7 @@ pub(crate) fn run_with<F: Future<Output = ()>>(
                 (url, Some(database))
             }
         };
+        before(&url).await;
         let bench = bench(dir, url, settings).await;
         let store = bench.app.store.clone();
         story(bench).await;
@@ -154,6 +167,43 @@ async fn drop_database(name: &str) {
         .execute(&mut connection)
         .await
         .unwrap();
+}
+
+/// Runs SQL on a store, beside the program.
+pub(crate) async fn execute(url: &str, sql: &str) {
+    let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true);
+        let mut connection = options.connect().await.unwrap();
+        sql.execute(&mut connection).await.unwrap();
+    } else {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        sql.execute(&mut connection).await.unwrap();
+    }
+}
+
+/// Bytes as a literal of the store's SQL.
+pub(crate) fn bytes_literal(url: &str, bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let hex: String = digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect();
+    if url.starts_with("sqlite:") {
+        format!("x'{hex}'")
+    } else {
+        format!("'\\x{hex}'::bytea")
+    }
+}
+
+/// A UUID as a literal of the store's SQL.
+pub(crate) fn uuid_literal(url: &str, id: Uuid) -> String {
+    if url.starts_with("sqlite:") {
+        bytes_literal(url, id.as_bytes())
+    } else {
+        format!("'{id}'::uuid")
+    }
 }
 
 /// A client with a contract, a site and one host.

@@ -21,11 +21,11 @@ use crate::{
         Arrival,
         commit::{Writes, commit},
         deadlines::Deadlines,
-        hosts::Schemas,
         incidents::{Incidents, RoundChanges},
         metrics::Metrics,
         pulse::Pulse,
         rebuild::{self, Memory},
+        schemas::Schemas,
     },
     store::{
         StoreError,
@@ -108,7 +108,7 @@ impl Pipeline {
         for entry in self.hosts.values_mut() {
             entry.take_policy(&self.app.policies);
             queue_deadline(&mut self.deadlines, entry, &self.app, self.grace_until);
-            live.push((entry.id, entry.now(&self.schemas)));
+            live.push((entry.id, entry.now()));
         }
         self.app.live.update(live);
         let took_ms = self.app.clock.now().since(begun).0;
@@ -133,6 +133,7 @@ impl Pipeline {
             ..Writes::default()
         };
         let mut changes = RoundChanges::default();
+        writes.schemas.unused = self.schemas.take_unused();
         if let Some(from) = last_alive.filter(|from| *from < now) {
             writes.evidence.push(collector_down(from, now));
         }

@@ -69,7 +69,10 @@ impl Pipeline {
         let (is_retired, revoked_at) = (row.retired_at.is_some(), row.revoked_at.map(UnixMillis));
         let mut entry = match self.hosts.remove(&host) {
             Some(entry) => entry,
-            None => rebuild::entry_of(&self.app.store, row).await?,
+            None => {
+                let known = (&mut self.schemas, &self.app.config.rules);
+                rebuild::entry_of(&self.app.store, row, known).await?
+            }
         };
         self.isolation.remember(&entry);
         if is_retired {

@@ -23,7 +23,7 @@ use watchkeep_core::{
     ids::AlertId,
 };
 use watchkeep_shared::{
-    DurationMs, HostId, UnixMillis, metric,
+    DurationMs, HostId, UnixMillis,
     wire::heartbeat::{Ack, Batch},
 };
 
@@ -33,11 +33,12 @@ use super::{
     commit::{Subject, Writes, commit},
     deadlines::Deadlines,
     decide::{Context, Decision, admit, decide},
-    hosts::{HostEntry, Schemas},
+    hosts::HostEntry,
     incidents::{Incidents, RoundChanges},
     metrics::{Metrics, Reason},
     pulse::Pulse,
     rebuild,
+    schemas::Schemas,
 };
 use crate::{
     app::App,
@@ -286,7 +287,8 @@ impl Pipeline {
             trust: &arrival.trust,
         };
         if !self.hosts.contains_key(&host) {
-            match rebuild::one_host(&self.app.store, host).await {
+            let schemas = (&mut self.schemas, &self.app.config.rules);
+            match rebuild::one_host(&self.app.store, host, schemas).await {
                 Ok(Some(entry)) => {
                     self.hosts.insert(host, entry);
                     self.metrics.hosts.set(self.hosts.len() as i64);
@@ -300,7 +302,6 @@ impl Pipeline {
                 }
             }
         }
-        self.learn_schemas(batch, &mut round.writes);
         let Some(entry) = self.hosts.get_mut(&host) else {
             return Err(NotTaken::UnknownHost);
         };
@@ -309,7 +310,6 @@ impl Pipeline {
         entry.take_policy(&app.policies);
         let mut context = Context {
             rules: &app.config.rules,
-            schemas: &self.schemas,
             is_in_incident: self.incidents.has(host),
             row_id: &mut || app.ids.next(at),
             alert_id: &mut || AlertId(app.ids.uuid(at)),
@@ -323,6 +323,10 @@ impl Pipeline {
             collect(entry, admission, &mut round.writes);
             return Err(refused);
         }
+        let learned = entry
+            .schemas
+            .learn(batch, at, &mut self.schemas, &app.config.rules);
+        round.writes.schemas.learn(host, learned, &self.schemas);
         let mut decision = decide(entry, batch, at, &mut context);
         self.incidents
             .take_left(host, &entry.name, &mut decision.changes, left);
@@ -343,27 +347,12 @@ impl Pipeline {
         Ok(ack)
     }
 
-    /// Takes in the schemas that a batch brings, if their identifiers are what they should be.
-    fn learn_schemas(&mut self, batch: &Batch, writes: &mut Writes) {
-        for offered in &batch.schemas {
-            if self.schemas.get(offered.id).is_some()
-                || metric::schema_id(&offered.names) != offered.id
-            {
-                continue;
-            }
-            let names = offered.names.clone();
-            if self.schemas.add(offered.id, names, &self.app.config.rules) {
-                writes.schemas.push((offered.id, offered.names.clone()));
-            }
-        }
-    }
-
     fn publish(&self, mut live: Vec<HostId>) {
         live.sort_unstable();
         live.dedup();
         let now: Vec<(HostId, HostNow)> = live
             .into_iter()
-            .filter_map(|id| Some((id, self.hosts.get(&id)?.now(&self.schemas))))
+            .filter_map(|id| Some((id, self.hosts.get(&id)?.now())))
             .collect();
         self.app.live.update(now);
     }

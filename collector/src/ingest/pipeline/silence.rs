@@ -134,7 +134,6 @@ impl Pipeline {
         self.isolation.remember(entry);
         let mut context = Context {
             rules: &app.config.rules,
-            schemas: &self.schemas,
             is_in_incident: false,
             row_id: &mut || app.ids.next(now),
             alert_id: &mut || AlertId(app.ids.uuid(now)),

@@ -20,7 +20,9 @@ impl Pipeline {
         }
         if self.checkpoint_queue.is_empty() {
             self.checkpoint_queue = self.hosts.keys().copied().collect();
+            self.schemas.free_unused();
         }
+        let now = self.app.clock.now();
         let rounds = (CHECKPOINT.0 / ALIVE_EVERY.0) as usize;
         let slice = self
             .hosts
@@ -31,9 +33,11 @@ impl Pipeline {
             .checkpoint_queue
             .split_off(self.checkpoint_queue.len() - slice)
         {
-            let Some(entry) = self.hosts.get(&host) else {
+            let Some(entry) = self.hosts.get_mut(&host) else {
                 continue;
             };
+            let dropped = entry.schemas.drop_unused(now, entry.schema);
+            writes.schemas.drop_lists(host, &dropped, &self.schemas);
             let written = writes.states.iter().any(|state| state.host == host);
             if entry.last_id > entry.written_id
                 && !written
