@@ -108,7 +108,7 @@ impl Pipeline {
         for entry in self.hosts.values_mut() {
             entry.take_policy(&self.app.policies);
             queue_deadline(&mut self.deadlines, entry, &self.app, self.grace_until);
-            live.push((entry.id, entry.now()));
+            live.push((entry.id, entry.now(&self.app.config.rules, None)));
         }
         self.app.live.update(live);
         let took_ms = self.app.clock.now().since(begun).0;

@@ -352,7 +352,14 @@ impl Pipeline {
         live.dedup();
         let now: Vec<(HostId, HostNow)> = live
             .into_iter()
-            .filter_map(|id| Some((id, self.hosts.get(&id)?.now())))
+            .filter_map(|id| {
+                let before = self.app.live.host(id);
+                let entry = self.hosts.get(&id)?;
+                Some((
+                    id,
+                    entry.now(&self.app.config.rules, before.as_deref()),
+                ))
+            })
             .collect();
         self.app.live.update(now);
     }
