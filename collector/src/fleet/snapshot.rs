@@ -157,7 +157,7 @@ fn figures(now: &HostNow) -> Figures {
     let mut figures = Figures::default();
     for (column, (name, value)) in now.names.iter().zip(now.values.iter()).enumerate() {
         let Some(value) = *value else { continue };
-        match name.as_str() {
+        match &**name {
             "cpu.busy_pct" => figures.cpu = Some(value),
             "mem.used_pct" => figures.memory = Some(value),
             name if name.starts_with("disk.used_pct:")
