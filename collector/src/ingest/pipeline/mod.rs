@@ -305,6 +305,9 @@ impl Pipeline {
         let Some(entry) = self.hosts.get_mut(&host) else {
             return Err(NotTaken::UnknownHost);
         };
+        if !entry.is_accepted(origin.trust) {
+            return Err(NotTaken::UnknownHost);
+        }
         self.isolation.remember(entry);
         let app = &self.app;
         entry.take_policy(&app.policies);
@@ -355,10 +358,7 @@ impl Pipeline {
             .filter_map(|id| {
                 let before = self.app.live.host(id);
                 let entry = self.hosts.get(&id)?;
-                Some((
-                    id,
-                    entry.now(&self.app.config.rules, before.as_deref()),
-                ))
+                Some((id, entry.now(&self.app.config.rules, before.as_deref())))
             })
             .collect();
         self.app.live.update(now);

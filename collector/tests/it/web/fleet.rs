@@ -39,7 +39,7 @@ const SITES: [(&str, &str); 3] = [
 fn heartbeat(at: UnixMillis, values: [f64; 3]) -> HostNow {
     let names = ["cpu.busy_pct", "mem.used_pct", "disk.used_pct:/srv"];
     HostNow {
-        names: names.map(str::to_owned).into(),
+        names: names.map(std::sync::Arc::from).into_iter().collect(),
         values: values.map(Some).into(),
         at,
         last_seen_at: at,
