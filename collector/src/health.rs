@@ -32,7 +32,7 @@ impl From<&HostNow> for Signals {
         Self {
             quarantined: now.quarantine.is_some(),
             silent: now.silent,
-            firing: now.firing,
+            firing: now.firing.len() as u32,
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod boot;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod fleet;
 pub mod health;
 pub mod identity;
 pub mod ids;

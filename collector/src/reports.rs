@@ -127,10 +127,9 @@ pub async fn stored_chains(store: &Store) -> Result<OpenChains, StoreError> {
 }
 
 fn live_chains(app: &App) -> OpenChains {
-    let hosts = app.live.hosts();
+    let hosts = app.live.hosts().into_iter();
     hosts
-        .iter()
-        .filter_map(|(id, now)| Some((*id, now.open_chain.clone()?)))
+        .filter_map(|(id, now)| Some((id, now.open_chain.clone()?)))
         .collect()
 }
 

@@ -294,7 +294,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 
 /// The host's newest row: from memory where this process decides for it, else as last written.
 async fn newest_row(app: &App, host: HostId) -> Result<i64, StoreError> {
-    if let Some(last_id) = app.live.hosts().get(&host).map(|now| now.last_id) {
+    if let Some(last_id) = app.live.host(host).map(|now| now.last_id) {
         return Ok(last_id);
     }
     Ok(heartbeats::state_of(&app.store, host)

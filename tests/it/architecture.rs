@@ -235,7 +235,8 @@ fn every_dependency_is_used() -> Result<()> {
         let manifest = std::fs::read_to_string(root.join("Cargo.toml"))?;
         for name in dependencies(&manifest) {
             let path = name.replace('-', "_");
-            let is_used = names(&code, &format!("{path}::")) || names(&code, &format!("use {path}"));
+            let is_used =
+                names(&code, &format!("{path}::")) || names(&code, &format!("use {path}"));
             if !is_used {
                 unused.push(format!("{package}/Cargo.toml: {name}"));
             }

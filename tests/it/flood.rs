@@ -142,7 +142,10 @@ async fn silent_connections_keep_nobody_out(kind: DatabaseKind) -> Result<()> {
         // Nothing to read and not closed: it was not waited for until it timed out.
         let closed = newest.try_read(&mut [0; 1]);
         let open = closed.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
-        assert!(open, "a silent connection was closed before the others were served");
+        assert!(
+            open,
+            "a silent connection was closed before the others were served"
+        );
     }
     drop(silent);
     agent.stop().await?;

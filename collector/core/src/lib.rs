@@ -6,7 +6,7 @@
 //! (text from agents), [`authority`] (replacing the CA), [`policy`]
 //! (what a host is asked for), [`evidence`], [`host`] (frames to evidence), [`series`] (the history
 //! codec), [`rules`], [`alerts`], [`tickets`], [`incidents`] (storms), [`delivery`] (messages to
-//! people), [`ledger`].
+//! people), [`ledger`]. [`search`] uses none of them.
 
 pub mod alerts;
 pub mod authority;
@@ -21,6 +21,7 @@ pub mod incidents;
 pub mod ledger;
 pub mod policy;
 pub mod rules;
+pub mod search;
 pub mod series;
 pub mod text;
 pub mod tickets;

@@ -1,4 +1,45 @@
--- Indexes for pages and periodic queries.
+-- Indexes for pages and periodic queries. Open tickets and firing alerts are a small part of all: queries
+-- that want only those repeat the predicate of the partial index.
+CREATE INDEX ticket_open ON ticket (priority, number) WHERE state NOT IN ('resolved', 'closed');
+CREATE INDEX ticket_open_by_host ON ticket (host_id)
+    WHERE state NOT IN ('resolved', 'closed') AND host_id IS NOT NULL;
+CREATE INDEX ticket_by_opening ON ticket (opened_at);
+DROP INDEX ticket_by_client;
+CREATE INDEX ticket_by_client ON ticket (client_id, number);
+DROP INDEX ticket_by_state;
+CREATE INDEX ticket_by_state ON ticket (state, number);
+DROP INDEX ticket_by_host;
+CREATE INDEX ticket_by_host ON ticket (host_id, number);
+CREATE INDEX ticket_by_assignee ON ticket (assignee, number) WHERE assignee IS NOT NULL;
+DROP INDEX alert_firing;
+CREATE INDEX alert_firing ON alert (host_id, raised_at) WHERE cleared_at IS NULL;
+CREATE INDEX alert_firing_by_ticket ON alert (ticket_id) WHERE cleared_at IS NULL;
+DROP INDEX alert_by_ticket;
+CREATE INDEX alert_by_ticket ON alert (ticket_id, raised_at);
+DROP INDEX host_event_by_host;
+CREATE INDEX host_event_by_host ON host_event (host_id, kind, at);
+DROP INDEX outbox_by_ticket;
+CREATE INDEX outbox_by_ticket ON outbox (ticket_id, id);
+CREATE INDEX chunk_by_hour ON chunk (hour);
+CREATE INDEX certificate_revoked ON certificate (not_after) WHERE revoked_at IS NOT NULL;
+CREATE INDEX host_by_contract ON host (contract_id) WHERE contract_id IS NOT NULL;
+-- What a search looks at: title, check, host, site, client and contract, folded by
+-- `watchkeep_core::search`. Tickets of before have their title alone.
+ALTER TABLE ticket ADD COLUMN search TEXT NOT NULL DEFAULT '';
+UPDATE ticket SET search = LOWER(title);
+-- Grows when a client, contract, site or host changes, whoever changes it, so that what pages keep in
+-- memory of them is read again only then.
+INSERT INTO counter (name, value) VALUES ('fleet', 0);
+CREATE FUNCTION count_fleet_change() RETURNS TRIGGER LANGUAGE plpgsql AS
+    $$ BEGIN UPDATE counter SET value = value + 1 WHERE name = 'fleet'; RETURN NULL; END $$;
+CREATE TRIGGER client_counted AFTER INSERT OR UPDATE ON client
+    FOR EACH STATEMENT EXECUTE FUNCTION count_fleet_change();
+CREATE TRIGGER contract_counted AFTER INSERT OR UPDATE ON contract
+    FOR EACH STATEMENT EXECUTE FUNCTION count_fleet_change();
+CREATE TRIGGER site_counted AFTER INSERT OR UPDATE ON site
+    FOR EACH STATEMENT EXECUTE FUNCTION count_fleet_change();
+CREATE TRIGGER host_counted AFTER INSERT OR UPDATE ON host
+    FOR EACH STATEMENT EXECUTE FUNCTION count_fleet_change();
 CREATE INDEX ticket_by_contract ON ticket (contract_id, opened_at);
 
 -- Delivery: recipients, tiers, attempts.

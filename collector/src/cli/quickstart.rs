@@ -352,6 +352,7 @@ mod tests {
             store: Store::open(&config.store).await.unwrap(),
             clock: Clock::manual(UnixMillis(1_800_000_000_000)),
             live: Arc::new(Live::default()),
+            delivery: Arc::default(),
             policies: Arc::new(Policies::new(config.policy.clone())),
             ids: Arc::new(RowIds::new(1)),
             config: Arc::new(config),

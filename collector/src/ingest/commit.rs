@@ -1,6 +1,8 @@
 //! One transaction for a whole round: heartbeats, evidence, events, alerts with their tickets and
 //! messages, and the states of hosts that changed.
 
+use std::collections::BTreeSet;
+
 use watchkeep_core::{
     alerts::{AlertChange, AlertEvidence, Cleared, Raised, Updated},
     evidence::Evidence,
@@ -62,6 +64,105 @@ impl Writes {
             && self.host_changes.is_empty()
             && !self.alive
     }
+
+    /// All hosts of which something is written.
+    pub(super) fn hosts(&self) -> BTreeSet<HostId> {
+        let heartbeats = self.heartbeats.iter().map(|row| row.host);
+        let evidence = self.evidence.iter().filter_map(|row| row.host);
+        let events = self.events.iter().map(|row| row.host);
+        let changes = self.changes.iter().map(|(subject, _)| subject.host);
+        let states = self.states.iter().map(|row| row.host);
+        let quarantined = self.quarantined.iter().map(|(host, _)| *host);
+        let host_changes = self.host_changes.iter().map(|change| change.host);
+        heartbeats
+            .chain(evidence)
+            .chain(events)
+            .chain(changes)
+            .chain(states)
+            .chain(quarantined)
+            .chain(host_changes)
+            .collect()
+    }
+
+    /// Takes apart: what belongs to no single host together with these hosts' rows if `shared`, and
+    /// the rest.
+    pub(super) fn split(self, hosts: &BTreeSet<HostId>, shared: bool) -> (Self, Self) {
+        let is_in = |host: HostId| hosts.contains(&host);
+        let (heartbeats, other_heartbeats) =
+            self.heartbeats.into_iter().partition(|row| is_in(row.host));
+        let (evidence, other_evidence) = self
+            .evidence
+            .into_iter()
+            .partition(|row| row.host.map_or(shared, is_in));
+        let (events, other_events) = self.events.into_iter().partition(|row| is_in(row.host));
+        let (changes, other_changes) = self
+            .changes
+            .into_iter()
+            .partition(|(subject, _)| is_in(subject.host));
+        let (states, other_states) = self.states.into_iter().partition(|row| is_in(row.host));
+        let (quarantined, other_quarantined) = self
+            .quarantined
+            .into_iter()
+            .partition(|(host, _)| is_in(*host));
+        let (host_changes, other_host_changes) = self
+            .host_changes
+            .into_iter()
+            .partition(|change| is_in(change.host));
+        let (schemas, other_schemas) = give(self.schemas, shared);
+        let (incidents, other_incidents) = give(self.incidents, shared);
+        let taken = Self {
+            schemas,
+            heartbeats,
+            evidence,
+            events,
+            changes,
+            states,
+            quarantined,
+            incidents,
+            host_changes,
+            alive: self.alive && shared,
+        };
+        let rest = Self {
+            schemas: other_schemas,
+            heartbeats: other_heartbeats,
+            evidence: other_evidence,
+            events: other_events,
+            changes: other_changes,
+            states: other_states,
+            quarantined: other_quarantined,
+            incidents: other_incidents,
+            host_changes: other_host_changes,
+            alive: self.alive && !shared,
+        };
+        (taken, rest)
+    }
+
+    /// Two parts to commit one after the other: first what belongs to no single host, then half of
+    /// the hosts each time. `Err` with the whole if it can't be divided.
+    pub(super) fn halves(self) -> Result<(Self, Self), Box<Self>> {
+        let hosts = self.hosts();
+        let is_shared = self.alive
+            || !self.schemas.is_empty()
+            || !self.incidents.is_empty()
+            || self.evidence.iter().any(|row| row.host.is_none());
+        if is_shared && !hosts.is_empty() {
+            return Ok(self.split(&BTreeSet::new(), true));
+        }
+        if hosts.len() < 2 {
+            return Err(Box::new(self));
+        }
+        let half = hosts.iter().take(hosts.len() / 2).copied().collect();
+        Ok(self.split(&half, false))
+    }
+}
+
+/// All of it to the first or to the second.
+fn give<T: Default>(all: T, first: bool) -> (T, T) {
+    if first {
+        (all, T::default())
+    } else {
+        (T::default(), all)
+    }
 }
 
 /// What a committed round did.
@@ -81,52 +182,16 @@ pub(super) async fn commit(
     now: UnixMillis,
 ) -> Result<Committed, StoreError> {
     let mut tx = app.store.begin().await?;
-    if writes.alive {
-        leases::renew(&mut tx, held, now, super::pipeline::LEASE).await?;
-    } else {
-        leases::check(&mut tx, held).await?;
-    }
-    heartbeats::write_schemas(&mut tx, &writes.schemas, now).await?;
-    heartbeats::insert(&mut tx, &writes.heartbeats).await?;
-    let evidence: Vec<_> = writes
-        .evidence
-        .iter()
-        .map(|row| (app.ids.next(now), row))
-        .collect();
-    record::insert_evidence(&mut tx, &evidence).await?;
-    record::insert_events(&mut tx, &writes.events).await?;
-    let mut done = Committed::default();
-    let mut raises = Vec::new();
-    let mut tables = PagingTables::new(app);
-    for (subject, change) in &writes.changes {
-        match change {
-            AlertChange::Raised(raised) => {
-                let ticket = raise(app, &mut tx, &mut tables, (subject, raised), now).await?;
-                done.tickets.push(ticket.id);
-                raises.push((subject, raised, ticket.number));
+    let (done, raises) = match write(app, &mut tx, held, writes, now).await {
+        Ok(written) => written,
+        Err(error) => {
+            // After a refused value the connection is as good as before.
+            if error.is_data() {
+                tx.rollback().await?;
             }
-            AlertChange::Updated(updated) => {
-                let ticket = update(app, &mut tx, &mut tables, updated, now).await?;
-                done.tickets.extend(ticket);
-            }
-            AlertChange::Cleared(cleared) => {
-                let ticket = clear(app, &mut tx, &mut tables, cleared, now).await?;
-                done.tickets.extend(ticket);
-            }
+            return Err(error);
         }
-    }
-    for incident in &writes.incidents {
-        let ticket = incidents::write(app, &mut tx, incident, now).await?;
-        done.tickets.push(ticket);
-        done.incidents.push((incident.scope, ticket));
-    }
-    for (host, since) in &writes.quarantined {
-        fleet::set_quarantine(&mut tx, *host, Some(*since)).await?;
-    }
-    for change in &writes.host_changes {
-        fleet::drop_change(&mut tx, *change).await?;
-    }
-    heartbeats::put_states(&mut tx, &writes.states, now).await?;
+    };
     tx.commit().await?;
     // Not before: what was rolled back did not happen.
     for (subject, raised, ticket_number) in raises {
@@ -138,6 +203,64 @@ pub(super) async fn commit(
         );
     }
     Ok(done)
+}
+
+type Raises<'a> = Vec<(&'a Subject, &'a Raised, i64)>;
+
+async fn write<'a>(
+    app: &App,
+    tx: &mut Tx,
+    held: &Held,
+    writes: &'a Writes,
+    now: UnixMillis,
+) -> Result<(Committed, Raises<'a>), StoreError> {
+    if writes.alive {
+        leases::renew(tx, held, now, super::pipeline::LEASE).await?;
+    } else {
+        leases::check(tx, held).await?;
+    }
+    heartbeats::write_schemas(tx, &writes.schemas, now).await?;
+    heartbeats::insert(tx, &writes.heartbeats).await?;
+    let evidence: Vec<_> = writes
+        .evidence
+        .iter()
+        .map(|row| (app.ids.next(now), row))
+        .collect();
+    record::insert_evidence(tx, &evidence).await?;
+    record::insert_events(tx, &writes.events).await?;
+    let mut done = Committed::default();
+    let mut raises = Vec::new();
+    let mut tables = PagingTables::new(app);
+    for (subject, change) in &writes.changes {
+        match change {
+            AlertChange::Raised(raised) => {
+                let ticket = raise(app, tx, &mut tables, (subject, raised), now).await?;
+                done.tickets.push(ticket.id);
+                raises.push((subject, raised, ticket.number));
+            }
+            AlertChange::Updated(updated) => {
+                let ticket = update(app, tx, &mut tables, updated, now).await?;
+                done.tickets.extend(ticket);
+            }
+            AlertChange::Cleared(cleared) => {
+                let ticket = clear(app, tx, &mut tables, cleared, now).await?;
+                done.tickets.extend(ticket);
+            }
+        }
+    }
+    for incident in &writes.incidents {
+        let ticket = incidents::write(app, tx, incident, now).await?;
+        done.tickets.push(ticket);
+        done.incidents.push((incident.scope, ticket));
+    }
+    for (host, since) in &writes.quarantined {
+        fleet::set_quarantine(tx, *host, Some(*since)).await?;
+    }
+    for change in &writes.host_changes {
+        fleet::drop_change(tx, *change).await?;
+    }
+    heartbeats::put_states(tx, &writes.states, now).await?;
+    Ok((done, raises))
 }
 
 async fn raise(
@@ -153,7 +276,7 @@ async fn raise(
         paging: &paging,
     };
     let key = open_key(subject.contract, Some(subject.host), &raised.check);
-    let existing = rows::by_key(tx, &key).await?;
+    let existing = existing(tx, &key).await?;
     let decision = on_alert_raised(existing.as_ref(), raised, now);
     let applied = match (decision, &existing) {
         (RaiseDecision::Attach, Some(ticket)) => tickets::attach(ticket, raised, context),
@@ -180,6 +303,19 @@ async fn raise(
     let alert = new_alert(subject.host, raised, ticket.id, now)?;
     record::insert_alerts(tx, &[alert]).await?;
     Ok(ticket)
+}
+
+/// The open ticket of a key. One that can't be read is set aside, so that it harms only itself: a
+/// new one is opened beside it.
+async fn existing(tx: &mut Tx, key: &str) -> Result<Option<Ticket>, StoreError> {
+    match rows::by_key(tx, key).await {
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!("a ticket is set aside, alerts go to a new one: {error}");
+            rows::set_aside(tx, key).await?;
+            Ok(None)
+        }
+        other => other,
+    }
 }
 
 /// An alert as it is stored.
@@ -222,7 +358,7 @@ async fn update(
     else {
         return Ok(None);
     };
-    let Some(ticket) = rows::by_id(tx, id).await? else {
+    let Some(ticket) = readable(tx, id).await? else {
         return Ok(None);
     };
     let paging = tables.of(tx, ticket.contract).await?;
@@ -246,7 +382,7 @@ async fn clear(
     let Some((id, still)) = ended else {
         return Ok(None);
     };
-    let Some(ticket) = rows::by_id(tx, id).await? else {
+    let Some(ticket) = readable(tx, id).await? else {
         return Ok(None);
     };
     let paging = tables.of(tx, ticket.contract).await?;
@@ -257,4 +393,16 @@ async fn clear(
     let applied = tickets::clear(&ticket, cleared, still, context);
     crate::tickets::write(app, tx, &applied, now).await?;
     Ok(Some(id))
+}
+
+/// A ticket; `None` for one that is not there, and for one whose row can't be read, so that one
+/// corrupt row holds up nothing else.
+async fn readable(tx: &mut Tx, id: TicketId) -> Result<Option<Ticket>, StoreError> {
+    match rows::by_id(tx, id).await {
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!("an alert changed whose ticket can't be read: {error}");
+            Ok(None)
+        }
+        found => found,
+    }
 }

@@ -8,13 +8,14 @@ use watchkeep_core::{
     authority::HostTrust,
     host::HostState,
     ids::{ClientId, ContractId, SiteId},
+    rules::{RuleKind, RulePack, Severity},
 };
 use watchkeep_shared::{DurationMs, HostId, UnixMillis, ids::SchemaId, wire::heartbeat::Service};
 
 use super::{limits::HostLimits, schemas::HostSchemas};
 use crate::{
     config::Silence,
-    live::HostNow,
+    live::{FiringAlert, HostNow},
     policies::{HostPolicy, Policies, Scope},
     store::heartbeats::NewState,
 };
@@ -132,19 +133,23 @@ impl HostEntry {
         })
     }
 
-    /// What pages show.
-    pub(super) fn now(&self) -> HostNow {
+    /// What pages show. Lists that are as they were are shared with the state `before`.
+    pub(super) fn now(&self, rules: &RulePack, before: Option<&HostNow>) -> HostNow {
         let known = self.schema.and_then(|id| self.schemas.get(id));
+        let services = before.map(|before| &before.services);
         HostNow {
             names: known.map_or_else(|| Arc::from([]), |schema| Arc::clone(&schema.names)),
-            values: self.values.clone(),
+            values: self.values.as_slice().into(),
             at: self.values_at,
             last_seen_at: self
                 .state
                 .last
                 .map_or(UnixMillis(0), |last| last.arrived_at),
             silent: self.state.overdue,
-            services: self.state.services.clone(),
+            services: match services {
+                Some(same) if same[..] == self.state.services[..] => Arc::clone(same),
+                _ => self.state.services.as_slice().into(),
+            },
             not_here: self
                 .state
                 .services
@@ -152,7 +157,7 @@ impl HostEntry {
                 .filter(|service| self.is_not_here(service))
                 .map(|service| service.key.clone())
                 .collect(),
-            firing: self.alerts.firing().count() as u32,
+            firing: self.firing(rules),
             skew_ms: self.state.skew_ms,
             policy_version: self.state.policy_version,
             refused: self.state.refused.clone(),
@@ -164,5 +169,19 @@ impl HostEntry {
             open_chain: self.state.open_evidence(self.id),
             interval_ms: self.state.interval_ms,
         }
+    }
+
+    fn firing(&self, rules: &RulePack) -> Arc<[FiringAlert]> {
+        let firing = self.alerts.firing().map(|alert| {
+            let rule = rules.rule(alert.rule);
+            FiringAlert {
+                id: alert.alert,
+                // A rule that is no longer in the pack: its alerts end at the next start.
+                severity: rule.map_or(Severity::Warning, |rule| rule.severity),
+                is_silence: rule.is_some_and(|rule| matches!(rule.kind, RuleKind::Silent)),
+                since: alert.since,
+            }
+        });
+        firing.collect()
     }
 }

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub rounds: Counter<u64, AtomicU64>,
     /// Rounds whose commit failed.
     pub failed_rounds: Counter<u64, AtomicU64>,
+    /// Rounds that were committed in parts, because the database refused a value.
+    pub rounds_apart: Counter<u64, AtomicU64>,
     /// Seconds that a commit took.
     pub commit_s: Histogram,
     /// Batches in the queue.
@@ -65,6 +67,7 @@ impl Default for Metrics {
             problems: Family::default(),
             rounds: Counter::default(),
             failed_rounds: Counter::default(),
+            rounds_apart: Counter::default(),
             commit_s: Histogram::new(COMMIT_BOUNDS_S),
             queued: Gauge::default(),
             hosts: Gauge::default(),
@@ -98,6 +101,11 @@ impl Metrics {
             "rounds_failed",
             "Rounds not committed",
             self.failed_rounds.clone(),
+        );
+        registry.register(
+            "rounds_apart",
+            "Rounds committed in parts, because the database refused a value",
+            self.rounds_apart.clone(),
         );
         registry.register("commit_seconds", "Time of a commit", self.commit_s.clone());
         registry.register("queued_batches", "Batches waiting", self.queued.clone());

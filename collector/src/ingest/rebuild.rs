@@ -81,27 +81,30 @@ async fn restore_schemas(
 pub(super) async fn one_host(
     store: &Store,
     id: HostId,
-    (schemas, rules): (&mut Schemas, &RulePack),
+    known: (&mut Schemas, &RulePack),
 ) -> Result<Option<HostEntry>, StoreError> {
     let row = fleet::host(store, id)
         .await?
         .filter(|row| row.retired_at.is_none());
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    let mut entry = entry_of(store, row).await?;
-    for (list, since, names) in heartbeats::schemas_of(store, id).await? {
-        let schema = schemas.add(list, &names, rules);
-        entry.schemas.restore(list, schema, since);
+    match row {
+        Some(row) => entry_of(store, row, known).await.map(Some),
+        None => Ok(None),
     }
-    Ok(Some(entry))
 }
 
 /// One host with its written state.
-pub(super) async fn entry_of(store: &Store, row: HostRow) -> Result<HostEntry, StoreError> {
+pub(super) async fn entry_of(
+    store: &Store,
+    row: HostRow,
+    (schemas, rules): (&mut Schemas, &RulePack),
+) -> Result<HostEntry, StoreError> {
     let mut entry = fresh(row);
     if let Some(row) = heartbeats::state_of(store, entry.id).await? {
         restore(&mut entry, &row)?;
+    }
+    for (list, since, names) in heartbeats::schemas_of(store, entry.id).await? {
+        let schema = schemas.add(list, &names, rules);
+        entry.schemas.restore(list, schema, since);
     }
     Ok(entry)
 }

@@ -17,6 +17,7 @@ pub const PARTITIONS: i32 = 64;
 /// The client of tickets about the collector itself.
 pub const OWN_CLIENT: &str = "Watchkeep";
 
+const GENERATION: &str = "SELECT value FROM counter WHERE name = 'fleet'";
 const INSERT_HOST: &str = "INSERT INTO host \
     (id, client_id, site_id, contract_id, part, name, agent_version, enrolled_at) \
     SELECT $1, client_id, id, contract_id, $3, $4, $5, $6 FROM site WHERE id = $2";
@@ -192,6 +193,12 @@ pub struct NewContract {
     pub target_pct: f64,
     /// What it changes of the table of priorities, JSON.
     pub paging: Option<String>,
+}
+
+/// A number that grows with each change of a client, contract, site or host.
+pub async fn generation(store: &Store) -> Result<i64, StoreError> {
+    let (value,): (i64,) = on_read!(store, c => sqlx::query_as(GENERATION).fetch_one(c).await)?;
+    Ok(value)
 }
 
 /// The partition of a host.

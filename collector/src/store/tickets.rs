@@ -5,6 +5,7 @@ use uuid::Uuid;
 use watchkeep_core::{
     ids::{ClientId, ContractId, TicketId, UserId},
     rules::{CheckKey, Priority},
+    search,
     tickets::{Episode, Firing, Phase, Ticket, TicketEvent, open_key},
 };
 use watchkeep_shared::{HostId, UnixMillis};
@@ -63,6 +64,8 @@ const WITHOUT_EVIDENCE: &str = concat!(
      AND NOT EXISTS (SELECT 1 FROM ticket_evidence WHERE ticket_evidence.ticket_id = ticket.id) \
      ORDER BY opened_at LIMIT 100"
 );
+const SET_ASIDE: &str = "UPDATE ticket SET dedup_key = NULL WHERE dedup_key = $1 \
+    AND state NOT IN ('resolved', 'closed')";
 const NEXT_NUMBER: &str =
     "UPDATE counter SET value = value + 1 WHERE name = 'ticket' RETURNING value";
 const SET_FIRING: &str = "UPDATE ticket SET firing = $2, firing_priority = $3, \
@@ -70,9 +73,9 @@ const SET_FIRING: &str = "UPDATE ticket SET firing = $2, firing_priority = $3, \
 const PUT: &str = "INSERT INTO ticket (id, number, client_id, contract_id, host_id, check_key, \
     title, priority, alert_priority, severity, state, firing, firing_priority, opened_at, \
     episode_at, paged_at, acknowledged_at, over_at, recheck_at, first_response_at, resolved_at, \
-    touched_by_human, assignee, tier, previous_id, dedup_key, escalate_at, updated_at) \
+    touched_by_human, assignee, tier, previous_id, dedup_key, escalate_at, updated_at, search) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-    $20, $21, $22, $23, $24, $25, $26, $27, $28) ON CONFLICT (id) DO UPDATE SET \
+    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29) ON CONFLICT (id) DO UPDATE SET search = excluded.search, \
     title = excluded.title, priority = excluded.priority, \
     alert_priority = excluded.alert_priority, severity = excluded.severity, \
     state = excluded.state, firing = excluded.firing, \
@@ -82,6 +85,9 @@ const PUT: &str = "INSERT INTO ticket (id, number, client_id, contract_id, host_
     first_response_at = excluded.first_response_at, resolved_at = excluded.resolved_at, \
     touched_by_human = excluded.touched_by_human, assignee = excluded.assignee, \
     tier = excluded.tier, escalate_at = excluded.escalate_at, updated_at = excluded.updated_at";
+const NAMES: &str = "SELECT c.name AS client, h.name AS host, s.name AS site, k.name AS contract \
+    FROM client c LEFT JOIN host h ON h.id = $2 LEFT JOIN site s ON s.id = h.site_id \
+    LEFT JOIN contract k ON k.id = $3 WHERE c.id = $1";
 const INSERT_EVENT: &str = "INSERT INTO ticket_event (id, ticket_id, at, actor, kind, detail) \
     VALUES ($1, $2, $3, $4, $5, $6)";
 const PUT_EVIDENCE: &str = "INSERT INTO ticket_evidence (ticket_id, body) VALUES ($1, $2) \
@@ -114,6 +120,15 @@ row! {
         assignee: Option<Uuid>,
         tier: i32,
         previous_id: Option<Uuid>,
+    }
+}
+
+row! {
+    struct NamesRow {
+        client: String,
+        host: Option<String>,
+        site: Option<String>,
+        contract: Option<String>,
     }
 }
 
@@ -209,6 +224,12 @@ pub async fn by_key(tx: &mut Tx, key: &str) -> Result<Option<Ticket>, StoreError
     row.map(Ticket::try_from).transpose()
 }
 
+/// Takes the open ticket of a key, which can't be read, out of the way of a new one.
+pub async fn set_aside(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(SET_ASIDE).bind(key).execute(c).await.map(drop))?;
+    Ok(())
+}
+
 /// Up to 100 tickets whose escalation is due, and up to 100 that are to be checked again.
 pub async fn due(store: &Store, now: UnixMillis) -> Result<Vec<TicketId>, StoreError> {
     let mut ids = Vec::new();
@@ -264,6 +285,7 @@ pub async fn put(
         .check
         .as_ref()
         .map(|check| open_key(ticket.contract, ticket.host, check));
+    let search = search_text(tx, ticket).await?;
     on_tx!(tx, c => sqlx::query(PUT)
         .bind(ticket.id.uuid())
         .bind(ticket.number)
@@ -293,6 +315,7 @@ pub async fn put(
         .bind(key)
         .bind(ms(escalate_at))
         .bind(now.0)
+        .bind(search)
         .execute(c).await.map(drop))?;
     Ok(())
 }
@@ -306,6 +329,23 @@ pub async fn set_firing(tx: &mut Tx, id: TicketId, firing: Firing) -> Result<(),
         .bind(firing.most_urgent().map(Priority::as_str))
         .execute(c).await.map(drop))?;
     Ok(())
+}
+
+/// What a search of tickets looks at.
+async fn search_text(tx: &mut Tx, ticket: &Ticket) -> Result<String, StoreError> {
+    let names: Option<NamesRow> = on_tx!(tx, c => sqlx::query_as(NAMES)
+        .bind(ticket.client.uuid())
+        .bind(ticket.host.map(HostId::uuid))
+        .bind(ticket.contract.map(ContractId::uuid))
+        .fetch_optional(c).await)?;
+    let mut text = ticket.title.clone();
+    let check = ticket.check.as_ref().map(|check| check.as_str().to_owned());
+    let names = names.map(|names| [Some(names.client), names.host, names.site, names.contract]);
+    for part in names.into_iter().flatten().chain([check]).flatten() {
+        text.push(' ');
+        text.push_str(&part);
+    }
+    Ok(search::fold(&text))
 }
 
 /// Adds to a ticket's timeline.

@@ -2,15 +2,19 @@
 //! both.
 //!
 //! A connection returns to its pool only when everything on it succeeded: a transaction when the
-//! database confirmed COMMIT or ROLLBACK, a read when its rows came. After any error, and when the
+//! database confirmed COMMIT or ROLLBACK, a read when its rows came. After an error, and when the
 //! caller gives up in between, the connection is closed and the next one is a new one. So nothing
-//! ever finds itself inside a transaction that failed before.
+//! ever finds itself inside a transaction that failed before. Only after a refused value can the
+//! connection be kept, by [`Tx::rollback`].
 
 use std::{io, sync::Arc, time::Duration};
 
 use sqlx::{Database, Postgres, Sqlite, pool::PoolConnection};
 
-use super::{StoreError, connect::Shared, dialect::Placeholder, faults::Point, outage::Side};
+use super::{
+    StoreError, connect::Shared, dialect::Placeholder, error::FailureKind, faults::Point,
+    outage::Side,
+};
 
 /// How long a connection may take to return to its pool, which asks the server once more.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,7 +37,10 @@ pub struct Open<DB: Database> {
     side: Side,
     /// How long one statement may take.
     limit: Option<Duration>,
+    /// A statement failed: nothing can be committed any more.
     has_failed: bool,
+    /// More than a value was refused: the connection can't be used any more.
+    is_broken: bool,
 }
 
 impl<DB: Database> Open<DB> {
@@ -49,6 +56,7 @@ impl<DB: Database> Open<DB> {
             side,
             limit,
             has_failed: false,
+            is_broken: false,
         }
     }
 
@@ -73,6 +81,7 @@ impl<DB: Database> Open<DB> {
     pub(super) fn note<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         if let Err(error) = &outcome {
             self.has_failed = true;
+            self.is_broken |= FailureKind::of(error) != FailureKind::Data;
             self.shared.failed(self.side, error);
         }
         outcome
@@ -129,9 +138,9 @@ impl Tx {
     }
 
     /// Ends the transaction without changing anything. The same as dropping it, but the connection
-    /// stays open.
+    /// stays open, also after a value was refused.
     pub async fn rollback(mut self) -> Result<(), StoreError> {
-        if self.has_failed() {
+        if self.is_broken() {
             return Ok(());
         }
         self.fault(Point::Rollback)?;
@@ -163,6 +172,13 @@ impl Tx {
         match self {
             Self::Sqlite(open) => open.has_failed,
             Self::Postgres(open) => open.has_failed,
+        }
+    }
+
+    const fn is_broken(&self) -> bool {
+        match self {
+            Self::Sqlite(open) => open.is_broken,
+            Self::Postgres(open) => open.is_broken,
         }
     }
 

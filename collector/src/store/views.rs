@@ -4,17 +4,20 @@ mod tickets;
 
 use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
-use watchkeep_core::ids::{ContractId, TicketId};
+use watchkeep_core::ids::{AlertId, ContractId, TicketId};
 use watchkeep_shared::{HostId, UnixMillis};
 
 use super::{Store, StoreError, row::row, tx::on_read};
 use crate::health::Recorded;
 
 pub use tickets::{
-    DeliveryView, OutageTicket, TicketEventView, TicketFilter, TicketView, archive, deliveries,
-    open_tickets, outage_tickets, queue, ticket, ticket_events, ticket_evidence, ticket_number,
-    tickets_of_host,
+    Archive, Assignee, DeliveryView, OutageTicket, TicketEventView, TicketFilter, TicketView,
+    archive, deliveries, open_tickets, outage_tickets, queue, ticket, ticket_events,
+    ticket_evidence, ticket_number, tickets_of_host,
 };
+
+/// Alerts that [`ALERTS`] reads.
+const ALERTS_AT_ONCE: usize = 12;
 
 /// Rows that one page of a list shows at most.
 pub const PAGE_ROWS: usize = 50;
@@ -51,16 +54,20 @@ macro_rules! alerts {
         )
     };
 }
-const FIRING: &str = alerts!(
-    "WHERE a.cleared_at IS NULL AND h.retired_at IS NULL ORDER BY CASE a.severity WHEN 'critical' THEN 0 \
-     WHEN 'warning' THEN 1 ELSE 2 END, a.raised_at DESC LIMIT $1"
-);
+const ALERTS: &str = alerts!("WHERE a.id IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)");
 const ALERTS_OF_HOST: &str =
     alerts!("WHERE a.host_id = $1 AND a.cleared_at IS NULL ORDER BY a.raised_at DESC LIMIT $2");
 const ALERTS_OF_TICKET: &str = alerts!("WHERE a.ticket_id = $1 ORDER BY a.raised_at DESC LIMIT $2");
+const OPENER: &str = alerts!("WHERE a.ticket_id = $1 ORDER BY a.raised_at LIMIT 1");
 
-const HOST_EVENTS: &str = "SELECT id, kind, detail, at FROM host_event WHERE host_id = $1 \
-    AND at >= $2 AND kind IN ($3, $4) ORDER BY at DESC, id DESC LIMIT $5";
+// One range of the index a kind; sorting both kinds at once would read all of their rows.
+const HOST_EVENTS: &str = "SELECT id, kind, detail, at FROM ( \
+      SELECT * FROM (SELECT id, kind, detail, at FROM host_event WHERE host_id = $1 \
+        AND kind = $3 AND at >= $2 ORDER BY at DESC LIMIT $5) AS a \
+      UNION ALL \
+      SELECT * FROM (SELECT id, kind, detail, at FROM host_event WHERE host_id = $1 \
+        AND kind = $4 AND kind <> $3 AND at >= $2 ORDER BY at DESC LIMIT $5) AS b \
+    ) AS events ORDER BY at DESC, id DESC LIMIT $5";
 
 macro_rules! contracts {
     ($rest:literal) => {
@@ -254,9 +261,26 @@ pub async fn firing_by_host(store: &Store) -> Result<Vec<(HostId, i64)>, StoreEr
         .collect())
 }
 
-/// Alerts that fire, the worst first.
-pub async fn firing(store: &Store, limit: usize) -> Result<Vec<AlertView>, StoreError> {
-    Ok(on_read!(store, c => query_as(FIRING).bind(limit as i64).fetch_all(c).await)?)
+/// These alerts, in any order; those that are not stored are left out.
+pub async fn alerts(store: &Store, ids: &[AlertId]) -> Result<Vec<AlertView>, StoreError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for piece in ids.chunks(ALERTS_AT_ONCE) {
+        let rows: Vec<AlertView> = on_read!(store, c => {
+            let mut query = query_as(ALERTS);
+            for i in 0..ALERTS_AT_ONCE {
+                // What is left over repeats the last one.
+                query = query.bind(piece[i.min(piece.len() - 1)].uuid());
+            }
+            query.fetch_all(c).await
+        })?;
+        found.extend(rows);
+    }
+    Ok(found)
+}
+
+/// The alert that opened a ticket.
+pub async fn opener(store: &Store, ticket: TicketId) -> Result<Option<AlertView>, StoreError> {
+    Ok(on_read!(store, c => query_as(OPENER).bind(ticket.uuid()).fetch_optional(c).await)?)
 }
 
 /// Alerts that fire on a host, newest first.

@@ -8,7 +8,7 @@ use axum::{
     extract::{Path, Query, RawQuery},
     routing::get,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use watchkeep_core::ids::TicketId;
 use watchkeep_shared::{DurationMs, HostId, UnixMillis, wire::heartbeat::Service};
 
@@ -16,15 +16,19 @@ use super::{
     Web,
     context::Ctx,
     error::WebError,
-    pages::{self, fleet, tickets},
+    pages::{self, fleet as fleet_page, tickets},
 };
 use crate::{
+    fleet::{self, Row},
     health::{Health, Signals},
     series::{self, Thinned},
     store::views,
     tickets::TicketEvidence,
 };
 
+/// Hosts in one answer.
+const MAX_HOSTS: usize = 1_000;
+const DEFAULT_HOSTS: usize = 100;
 /// Metrics in one request for series.
 const MAX_METRICS: usize = 32;
 /// Points of each.
@@ -46,8 +50,13 @@ pub(super) fn routes() -> Router<Web> {
 }
 
 #[derive(Debug, Serialize)]
-struct Fleet {
+struct FleetPage {
     hosts: Vec<FleetHost>,
+    /// Hosts on all pages.
+    total: usize,
+    /// Pass as `after` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,42 +66,78 @@ struct FleetHost {
     client: String,
     site: String,
     contract: Option<String>,
+    /// `up`, `alerting`, `silent`, `quarantined`, `revoked` or `waiting`.
     state: Health,
     last_seen_at: Option<i64>,
-    firing: u32,
-    services_down: usize,
-    open_tickets: i64,
+    firing: usize,
+    services_down: u32,
+    open_tickets: u32,
     cpu_busy_pct: Option<f64>,
     mem_used_pct: Option<f64>,
     worst_disk_used_pct: Option<f64>,
 }
 
 impl FleetHost {
-    fn of(one: &fleet::HostState) -> Self {
-        let now = one.now.as_ref();
-        let value = |name: &str| one.current().and_then(|now| now.value(name));
+    fn of(row: &Row) -> Self {
+        let host = &row.host.view;
         Self {
-            id: one.host.id.to_string(),
-            name: one.host.name.clone(),
-            client: one.host.client.clone(),
-            site: one.host.site.clone(),
-            contract: one.host.contract.clone(),
-            state: one.health,
-            last_seen_at: now.map(|now| now.last_seen_at.0),
-            firing: now.map_or(0, |now| now.firing),
-            services_down: one.services_down(),
-            open_tickets: one.tickets,
-            cpu_busy_pct: value("cpu.busy_pct"),
-            mem_used_pct: value("mem.used_pct"),
-            worst_disk_used_pct: one.worst_disk().map(|(_, value)| value),
+            id: row.host.id().to_string(),
+            name: host.name.clone(),
+            client: host.client.clone(),
+            site: host.site.clone(),
+            contract: host.contract.clone(),
+            state: row.health,
+            last_seen_at: row.now.as_ref().map(|now| now.last_seen_at.0),
+            firing: row.firing(),
+            services_down: row.figures.services_down,
+            open_tickets: row.tickets,
+            cpu_busy_pct: row.figures.cpu,
+            mem_used_pct: row.figures.memory,
+            worst_disk_used_pct: row.figures.disk.map(|(_, value)| value),
         }
     }
 }
 
-async fn fleet_list(ctx: Ctx) -> Result<Json<Fleet>, WebError> {
-    let hosts = fleet::states(&ctx).await?;
-    Ok(Json(Fleet {
-        hosts: hosts.iter().map(FleetHost::of).collect(),
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Part {
+    limit: String,
+    after: String,
+}
+
+/// `GET /fleet?q=WORDS&client=ID&site=ID&state=STATE&sort=COLUMN&limit=N&after=CURSOR`
+async fn fleet_list(
+    ctx: Ctx,
+    Query(wanted): Query<fleet_page::Wanted>,
+    Query(part): Query<Part>,
+) -> Result<Json<FleetPage>, WebError> {
+    let limit = match part.limit.as_str() {
+        "" => DEFAULT_HOSTS,
+        text => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MAX_HOSTS).contains(limit))
+            .ok_or_else(|| WebError::Bad(format!("limit: from 1 to {MAX_HOSTS}")))?,
+    };
+    let after = match part.after.as_str() {
+        "" => None,
+        text => Some(fleet::Cursor::parse(text).ok_or_else(|| {
+            WebError::Bad("after: not a cursor; pass `next` of the page before".to_owned())
+        })?),
+    };
+    let snapshot = ctx.web.fleet.snapshot(&ctx.web.app).await?;
+    let mut found = snapshot.select(&wanted.filter()?);
+    found.retain(|row| row.health.is_selected_by(&wanted.state));
+    let order = fleet::Sort::parse(&wanted.sort);
+    fleet::sort(&mut found, order);
+    let skipped = after.map_or(0, |after| fleet::skipped(&found, order, &after));
+    let page = &found[skipped..found.len().min(skipped + limit)];
+    let more = skipped + page.len() < found.len();
+    let last = page.last().filter(|_| more);
+    Ok(Json(FleetPage {
+        hosts: page.iter().map(|row| FleetHost::of(row)).collect(),
+        total: found.len(),
+        next: last.map(|row| fleet::Cursor::of(row, order).text()),
     }))
 }
 
@@ -119,9 +164,9 @@ async fn host(ctx: Ctx, Path(id): Path<String>) -> Result<Json<Host>, WebError> 
     let host = views::host(&ctx.web.app.store, id).await?;
     let host = host.ok_or(WebError::NotFound("there is no host with this id"))?;
     let now = ctx.web.app.live.host(id);
-    let state = Health::of(host.recorded(), now.as_ref().map(Signals::from));
+    let state = Health::of(host.recorded(), now.as_deref().map(Signals::from));
     // What a host last said is not how it is now.
-    let current = now.as_ref().filter(|_| state.is_up());
+    let current = now.as_deref().filter(|_| state.is_up());
     let values = current.map_or_else(BTreeMap::new, |now| {
         now.names
             .iter()
@@ -142,7 +187,7 @@ async fn host(ctx: Ctx, Path(id): Path<String>) -> Result<Json<Host>, WebError> 
         last_seen_at: now.as_ref().map(|now| now.last_seen_at.0),
         policy_version: now.as_ref().map(|now| now.policy_version),
         values,
-        services: current.map_or_else(Vec::new, |now| now.services.clone()),
+        services: current.map_or_else(Vec::new, |now| now.services.to_vec()),
     }))
 }
 
@@ -348,10 +393,10 @@ async fn ticket_list(
     ctx: Ctx,
     Query(wanted): Query<tickets::Wanted>,
 ) -> Result<Json<Tickets>, WebError> {
-    let (found, next) = tickets::find(&ctx, &wanted).await?;
+    let found = tickets::find(&ctx, &wanted).await?;
     Ok(Json(Tickets {
-        tickets: found.into_iter().map(Ticket::of).collect(),
-        next,
+        tickets: found.tickets.into_iter().map(Ticket::of).collect(),
+        next: found.next,
     }))
 }
 
@@ -359,7 +404,16 @@ async fn ticket_list(
 struct TicketWithEvents {
     #[serde(rename = "ticket")]
     summary: Ticket,
+    /// Oldest first.
     events: Vec<Event>,
+    /// Pass as `before` for older events; absent if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    older: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct TicketQuery {
+    before: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -370,13 +424,20 @@ struct Event {
 }
 
 /// Most lines of a timeline in one answer.
-pub(super) const MAX_EVENTS: usize = 500;
+const MAX_EVENTS: usize = 500;
 
-async fn ticket(ctx: Ctx, Path(key): Path<String>) -> Result<Json<TicketWithEvents>, WebError> {
+async fn ticket(
+    ctx: Ctx,
+    Path(key): Path<String>,
+    Query(query): Query<TicketQuery>,
+) -> Result<Json<TicketWithEvents>, WebError> {
     let store = &ctx.web.app.store;
     let ticket = views::ticket(store, &key).await?;
     let ticket = ticket.ok_or(WebError::NotFound("there is no such ticket"))?;
-    let events = views::ticket_events(store, TicketId(ticket.id), MAX_EVENTS).await?;
+    let id = TicketId(ticket.id);
+    let events = views::ticket_events(store, id, query.before, MAX_EVENTS).await?;
+    let first = events.first().filter(|_| events.len() == MAX_EVENTS);
+    let older = first.map(|event| event.id);
     let events = events.iter().map(|event| Event {
         at: event.at,
         actor: serde_json::from_str(&event.actor).unwrap_or_default(),
@@ -384,6 +445,7 @@ async fn ticket(ctx: Ctx, Path(key): Path<String>) -> Result<Json<TicketWithEven
     });
     Ok(Json(TicketWithEvents {
         events: events.collect(),
+        older,
         summary: Ticket::of(ticket),
     }))
 }

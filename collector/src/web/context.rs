@@ -4,7 +4,7 @@ use askama::Template;
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, request::Parts},
-    response::{Html, IntoResponse, Response},
+    response::{Html, IntoResponse, Redirect, Response},
 };
 use watchkeep_core::tickets::Actor;
 use watchkeep_shared::UnixMillis;
@@ -73,6 +73,15 @@ impl Ctx {
     /// Whether only this block of the page is wanted.
     pub(crate) fn wants_block(&self, id: &str) -> bool {
         self.block() == Some(id)
+    }
+
+    /// Where a browser without script goes to if its form left parameters empty: to the address
+    /// without them.
+    pub(crate) fn shorter_address(&self, query: Option<&str>, address: &str) -> Option<Response> {
+        let mut pairs = query.unwrap_or_default().split('&');
+        let has_empty = pairs.any(|pair| pair.ends_with('='));
+        let is_page = self.block.is_none();
+        (has_empty && is_page).then(|| Redirect::to(address).into_response())
     }
 
     pub(crate) fn time(&self, ms: i64) -> Time {

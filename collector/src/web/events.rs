@@ -52,7 +52,7 @@ impl News {
 
     fn note(&mut self, hint: Hint, page: Option<HostId>) {
         match hint {
-            Hint::Host(host) => {
+            Hint::Values(host) | Hint::Host(host) => {
                 self.fleet = true;
                 self.host |= page == Some(host);
             }

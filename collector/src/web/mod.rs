@@ -32,7 +32,7 @@ use axum::{
     routing::{get, post},
 };
 
-use crate::app::App;
+use crate::{app::App, fleet::Fleet};
 use client::Clients;
 use error::Asked;
 use limit::SignInLimits;
@@ -65,6 +65,7 @@ impl fmt::Debug for Probes {
 #[derive(Clone)]
 pub(crate) struct Web {
     pub(crate) app: App,
+    pub(crate) fleet: Arc<Fleet>,
     limits: Arc<SignInLimits>,
     clients: Arc<Clients>,
     hasher: Hasher,
@@ -117,6 +118,7 @@ pub fn router_with(app: App, probes: Probes) -> Result<Router, TokenError> {
     let web = Web {
         clients,
         app,
+        fleet: Arc::default(),
         limits: Arc::new(SignInLimits::new()),
         hasher: Hasher::new(),
         new_tokens: Arc::default(),

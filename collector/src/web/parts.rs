@@ -68,10 +68,6 @@ impl Time {
         Self { at, now }
     }
 
-    pub(crate) const fn instant(&self) -> UnixMillis {
-        self.at
-    }
-
     /// "5 min ago".
     pub(crate) fn ago(&self) -> TimeText {
         TimeText {

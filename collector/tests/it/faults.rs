@@ -116,35 +116,60 @@ async fn a_transaction_with_a_failed_statement_can_not_be_committed(bench: Bench
 }
 
 /// A pipeline whose rounds a test starts by hand.
-struct Rig {
+pub(crate) struct Rig {
     app: App,
     inbox: Inbox,
     pipeline: Pipeline,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Rig {
-    async fn start(bench: &Bench) -> Self {
+    pub(crate) async fn start(bench: &Bench) -> Self {
         let app = App {
             process: Process::new(),
             ..bench.app.clone()
         };
         let (inbox, queue) = mpsc::channel(64);
         let metrics = Arc::new(Metrics::default());
-        let pipeline = Pipeline::begin(app.clone(), Uuid::from_u128(9), metrics, queue)
+        let node = Uuid::from_u128(9);
+        let pipeline = Pipeline::begin(app.clone(), node, Arc::clone(&metrics), queue)
             .await
             .unwrap();
         Self {
             app,
             inbox,
             pipeline,
+            metrics,
         }
     }
 
-    async fn send(
+    async fn send(&mut self, host: HostId, batch: (UnixMillis, Batch)) -> Result<Ack, NotTaken> {
+        let mut answers = self.send_all(vec![(host, batch)]).await;
+        answers.remove(0)
+    }
+
+    /// Sends batches of several hosts in one round; the answers in the same order.
+    pub(crate) async fn send_all(
+        &mut self,
+        batches: Vec<(HostId, (UnixMillis, Batch))>,
+    ) -> Vec<Result<Ack, NotTaken>> {
+        let mut waiting = Vec::new();
+        for (host, batch) in batches {
+            waiting.push(self.queue(host, batch).await);
+        }
+        self.pipeline.turn().await.unwrap();
+        let mut answers = Vec::new();
+        for answer in waiting {
+            answers.push(answer.await.unwrap());
+        }
+        answers
+    }
+
+    async fn queue(
         &mut self,
         host: HostId,
         (at, batch): (UnixMillis, Batch),
-    ) -> Result<Ack, NotTaken> {
+    ) -> oneshot::Receiver<Result<Ack, NotTaken>> {
         let (reply, answer) = oneshot::channel();
         let arrival = Arrival {
             host,
@@ -159,8 +184,7 @@ impl Rig {
             reply,
         };
         self.inbox.send(arrival).await.unwrap();
-        self.pipeline.turn().await.unwrap();
-        answer.await.unwrap()
+        answer
     }
 
     async fn stored(&self) -> Vec<i64> {

@@ -10,6 +10,7 @@
 mod delivery;
 mod faults;
 mod history;
+mod isolation;
 mod leases;
 mod limits;
 mod outbox;

@@ -311,7 +311,7 @@ async fn a_hosts_own_list_reaches_its_agent_alone(bench: Bench) {
     rig.stop().await;
 }
 
-async fn another_host(bench: &Bench) -> HostId {
+pub(crate) async fn another_host(bench: &Bench) -> HostId {
     let site = fleet::sites(&bench.app.store).await.unwrap()[0].id.into();
     let host = fleet::NewHost {
         id: HostId(Uuid::new_v4()),
@@ -343,7 +343,7 @@ async fn a_missing_unit_is_a_fault_only_where_it_is_expected(bench: Bench) {
         rig.send(place.host, at, batch).await;
         rows::open(&bench.app.store).await.unwrap().len()
     };
-    let not_here = || bench.app.live.host(place.host).unwrap().not_here;
+    let not_here = || bench.app.live.host(place.host).unwrap().not_here.clone();
     // Asked for by a policy of many hosts, and never seen on this one.
     assert_eq!(beat(1, Some(ServiceStatus::NotFound)).await, 0);
     assert_eq!(beat(2, None).await, 0);

@@ -205,7 +205,7 @@ async fn two_people_acknowledge_at_once_and_one_event_is_written(bench: Bench) {
     let ticket = rows::read(&bench.app.store, id).await.unwrap().unwrap();
     assert_eq!(ticket.state, TicketState::Open);
     assert_eq!(ticket.first_response_at, Some(NOW));
-    let events = views::ticket_events(&bench.app.store, id, 100)
+    let events = views::ticket_events(&bench.app.store, id, None, 100)
         .await
         .unwrap();
     let acknowledged = events.iter().filter(|event| event.kind == "acknowledged");

@@ -361,6 +361,8 @@ pub enum RejectReason {
     /// A service's key or a log rule's name has a control character, a line separator or a
     /// bidirectional override.
     BadText,
+    /// The collector's database refuses a value in it.
+    Unstorable,
     /// A reason that this version does not know.
     #[serde(other)]
     Other,
@@ -376,6 +378,7 @@ impl RejectReason {
             Self::OverLimit => "over_limit",
             Self::BadSequence => "bad_sequence",
             Self::BadText => "bad_text",
+            Self::Unstorable => "unstorable",
             Self::Other => "other",
         }
     }

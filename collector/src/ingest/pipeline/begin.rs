@@ -12,7 +12,9 @@ use uuid::Uuid;
 use watchkeep_core::alerts;
 use watchkeep_shared::{DurationMs, UnixMillis};
 
-use super::{LEASE, Pipeline, PipelineError, collector_down, queue_deadline, subject_of};
+use super::{
+    Isolation, LEASE, Pipeline, PipelineError, collector_down, queue_deadline, subject_of,
+};
 use crate::{
     app::App,
     ingest::{
@@ -76,6 +78,7 @@ impl Pipeline {
             alive_at: now,
             checkpoint_queue: Vec::new(),
             recovery: None,
+            isolation: Isolation::default(),
         };
         let last_arrival = pipeline.load().await.map_err(PipelineError::Begin)?;
         pipeline
@@ -105,7 +108,7 @@ impl Pipeline {
         for entry in self.hosts.values_mut() {
             entry.take_policy(&self.app.policies);
             queue_deadline(&mut self.deadlines, entry, &self.app, self.grace_until);
-            live.push((entry.id, entry.now()));
+            live.push((entry.id, entry.now(&self.app.config.rules, None)));
         }
         self.app.live.update(live);
         let took_ms = self.app.clock.now().since(begun).0;

@@ -40,6 +40,8 @@ pub(super) fn poll(app: &App) -> mpsc::Receiver<Vec<HostChange>> {
                 Ok(changes) if changes.is_empty() => {}
                 // The pipeline has not taken the ones before yet: the rows are read again.
                 Ok(changes) => drop(found.try_send(changes)),
+                // The store logs its outages itself, once each.
+                Err(error) if error.is_outage() => {}
                 Err(error) => tracing::warn!("failed to read changed hosts, retrying: {error}"),
             }
         }
@@ -67,8 +69,12 @@ impl Pipeline {
         let (is_retired, revoked_at) = (row.retired_at.is_some(), row.revoked_at.map(UnixMillis));
         let mut entry = match self.hosts.remove(&host) {
             Some(entry) => entry,
-            None => rebuild::entry_of(&self.app.store, row).await?,
+            None => {
+                let known = (&mut self.schemas, &self.app.config.rules);
+                rebuild::entry_of(&self.app.store, row, known).await?
+            }
         };
+        self.isolation.remember(&entry);
         if is_retired {
             self.end(&mut entry, Unwatched::Retired, round);
             round.gone.push(host);

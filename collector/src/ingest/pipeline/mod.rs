@@ -4,6 +4,7 @@
 mod begin;
 mod changes;
 mod hold_up;
+mod isolate;
 mod recovery;
 mod silence;
 mod upkeep;
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use watchkeep_core::{
     alerts,
     evidence::{Evidence, EvidenceKind},
@@ -26,7 +27,7 @@ use watchkeep_shared::{
     wire::heartbeat::{Ack, Batch},
 };
 
-use self::{hold_up::Liveness, recovery::Recovery};
+use self::{hold_up::Liveness, isolate::Isolation, recovery::Recovery};
 use super::{
     Arrival, Knocks, NotTaken,
     commit::{Subject, Writes, commit},
@@ -76,12 +77,9 @@ pub enum PipelineError {
     NotAlone(usize),
 }
 
-/// An answer that is held back until the round is committed.
+/// An answer that is held back until the round is committed, with what it answers.
 struct Reply {
-    host: HostId,
-    /// When the batch arrived.
-    at: UnixMillis,
-    to: oneshot::Sender<Result<Ack, NotTaken>>,
+    arrival: Arrival,
     answer: Result<Ack, NotTaken>,
 }
 
@@ -96,6 +94,19 @@ struct Round {
     live: Vec<HostId>,
     /// Hosts that pages no longer show after it.
     gone: Vec<HostId>,
+}
+
+impl Round {
+    fn new(now: UnixMillis) -> Self {
+        Self {
+            now,
+            newest_arrival: None,
+            writes: Writes::default(),
+            incidents: RoundChanges::default(),
+            live: Vec::new(),
+            gone: Vec::new(),
+        }
+    }
 }
 
 /// The pipeline.
@@ -125,6 +136,7 @@ pub struct Pipeline {
     checkpoint_queue: Vec<HostId>,
     /// Set while the states in memory can't be relied on.
     recovery: Option<Recovery>,
+    isolation: Isolation,
 }
 
 impl Pipeline {
@@ -204,40 +216,18 @@ impl Pipeline {
             self.refuse(arrivals);
             return Ok(());
         }
-        let mut round = Round {
-            now: self.app.clock.now(),
-            newest_arrival: None,
-            writes: Writes::default(),
-            incidents: RoundChanges::default(),
-            live: Vec::with_capacity(arrivals.len()),
-            gone: Vec::new(),
-        };
+        self.isolation.forget_round();
+        let (arrivals, suspect) = self.put_suspects_aside(arrivals);
+        let mut round = Round::new(self.app.clock.now());
         self.follow_changes(changes, &mut round).await;
         let mut replies: Vec<Reply> = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
-            let Arrival {
-                host,
-                at,
-                from,
-                trust,
-                batch,
-                reply,
-            } = arrival;
-            let origin = Origin {
-                from: &from,
-                trust: &trust,
-            };
-            let answer = self.one(host, (origin, at), &batch, &mut round).await;
+            let answer = self.one(&arrival, &arrival.batch, &mut round).await;
             if matches!(answer, Ok(_) | Err(NotTaken::Quarantined)) {
-                round.live.push(host);
+                round.live.push(arrival.host);
             }
-            round.newest_arrival = round.newest_arrival.max(Some(at));
-            replies.push(Reply {
-                host,
-                at,
-                to: reply,
-                answer,
-            });
+            round.newest_arrival = round.newest_arrival.max(Some(arrival.at));
+            replies.push(Reply { arrival, answer });
         }
         if self.alive(round.now, &mut round.writes) == Liveness::Unbroken {
             self.judge_silence(&mut round);
@@ -246,51 +236,56 @@ impl Pipeline {
         let incidents = std::mem::take(&mut round.incidents);
         round.writes.incidents = self.incidents.writes(round.now, is_listening, incidents);
         self.checkpoint(&mut round.writes);
-        self.write(round, replies).await
+        self.write(round, replies).await?;
+        self.take_suspects(suspect).await
     }
 
     /// Commits a round, and then answers.
     async fn write(&mut self, round: Round, replies: Vec<Reply>) -> Result<(), PipelineError> {
-        let Round {
-            now,
-            writes,
-            live,
-            gone,
-            ..
-        } = round;
-        if writes.is_empty() {
+        if round.writes.is_empty() {
             answer(replies);
             return Ok(());
         }
-        let begun = tokio::time::Instant::now();
-        match commit(&self.app, &self.held, &writes, now).await {
-            Ok(done) => {
-                self.metrics.commit_s.observe(begun.elapsed().as_secs_f64());
-                self.metrics.rounds.inc();
-                self.metrics.frames.inc_by(writes.heartbeats.len() as u64);
-                self.committed(now, &writes);
-                self.incidents.committed(&done.incidents);
+        match self.commit(&round.writes, round.now).await {
+            Ok(()) => {
                 answer(replies);
-                self.publish(live);
-                self.app.live.remove(&gone);
-                for ticket in done.tickets {
-                    self.app.live.hint(Hint::Ticket(ticket.uuid()));
-                }
+                self.publish(round.live);
+                self.app.live.remove(&round.gone);
                 Ok(())
             }
             Err(StoreError::LeaseLost) => Err(PipelineError::LeaseLost),
+            Err(error) if error.is_data() => self.write_apart(round, replies, error).await,
             Err(error) => self.failed(&error, replies).await,
         }
     }
 
-    /// One batch of one host.
+    /// Commits, and notes what that means for the pipeline and for pages.
+    async fn commit(&mut self, writes: &Writes, now: UnixMillis) -> Result<(), StoreError> {
+        let begun = tokio::time::Instant::now();
+        let done = commit(&self.app, &self.held, writes, now).await?;
+        self.metrics.commit_s.observe(begun.elapsed().as_secs_f64());
+        self.metrics.rounds.inc();
+        self.metrics.frames.inc_by(writes.heartbeats.len() as u64);
+        self.committed(now, writes);
+        self.incidents.committed(&done.incidents);
+        for ticket in done.tickets {
+            self.app.live.hint(Hint::Ticket(ticket.uuid()));
+        }
+        Ok(())
+    }
+
+    /// One batch of one host: what arrived, or a part of its frames.
     async fn one(
         &mut self,
-        host: HostId,
-        (origin, at): (Origin<'_>, UnixMillis),
+        arrival: &Arrival,
         batch: &Batch,
         round: &mut Round,
     ) -> Result<Ack, NotTaken> {
+        let (host, at) = (arrival.host, arrival.at);
+        let origin = Origin {
+            from: &arrival.from,
+            trust: &arrival.trust,
+        };
         if !self.hosts.contains_key(&host) {
             let schemas = (&mut self.schemas, &self.app.config.rules);
             match rebuild::one_host(&self.app.store, host, schemas).await {
@@ -313,6 +308,7 @@ impl Pipeline {
         if !entry.is_accepted(origin.trust) {
             return Err(NotTaken::UnknownHost);
         }
+        self.isolation.remember(entry);
         let app = &self.app;
         entry.take_policy(&app.policies);
         let mut context = Context {
@@ -359,7 +355,11 @@ impl Pipeline {
         live.dedup();
         let now: Vec<(HostId, HostNow)> = live
             .into_iter()
-            .filter_map(|id| Some((id, self.hosts.get(&id)?.now())))
+            .filter_map(|id| {
+                let before = self.app.live.host(id);
+                let entry = self.hosts.get(&id)?;
+                Some((id, entry.now(&self.app.config.rules, before.as_deref())))
+            })
             .collect();
         self.app.live.update(now);
     }
@@ -429,6 +429,6 @@ fn collector_down(from: UnixMillis, to: UnixMillis) -> Evidence {
 fn answer(replies: Vec<Reply>) {
     for reply in replies {
         // The agent may have disconnected meanwhile; it will send again.
-        drop(reply.to.send(reply.answer));
+        drop(reply.arrival.reply.send(reply.answer));
     }
 }

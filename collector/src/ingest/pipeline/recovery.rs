@@ -37,7 +37,7 @@ impl Pipeline {
         self.recovery.as_ref().map(|recovery| recovery.retry_at)
     }
 
-    /// A commit failed.
+    /// A commit failed, and not for the values in it.
     pub(super) async fn failed(
         &mut self,
         error: &StoreError,
@@ -48,7 +48,7 @@ impl Pipeline {
         }
         self.metrics.failed_rounds.inc();
         for reply in &mut replies {
-            self.knocks.note(reply.host, reply.at);
+            self.knocks.note(reply.arrival.host, reply.arrival.at);
             reply.answer = Err(NotTaken::Busy);
         }
         answer(replies);

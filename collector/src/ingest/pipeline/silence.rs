@@ -131,6 +131,7 @@ impl Pipeline {
         let Some(entry) = self.hosts.get_mut(&host) else {
             return Decision::default();
         };
+        self.isolation.remember(entry);
         let mut context = Context {
             rules: &app.config.rules,
             is_in_incident: false,

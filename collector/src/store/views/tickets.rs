@@ -5,15 +5,20 @@ use uuid::Uuid;
 use watchkeep_core::{
     ids::{ContractId, TicketId},
     ledger::Interval,
+    search::{MAX_WORDS, Words},
 };
 use watchkeep_shared::HostId;
 
 use super::super::{Store, StoreError, row::row, tx::on_read};
 
+/// Tickets that one request looks at for a filter that no index answers.
+const SEARCHED: i64 = 10_000;
+const ALL_STATES: usize = 7;
+
 const OPEN_TICKETS: &str = "SELECT COUNT(*) FROM ticket WHERE state NOT IN ('resolved', 'closed')";
 
 macro_rules! tickets {
-    ($rest:literal) => {
+    ($rest:expr) => {
         concat!(
             "SELECT t.id, t.number, t.title, t.priority, t.severity, t.state, t.tier, t.opened_at, t.episode_at, \
              t.acknowledged_at, t.over_at, t.recheck_at, t.first_response_at, t.resolved_at, \
@@ -27,33 +32,62 @@ macro_rules! tickets {
         )
     };
 }
-// The queue is worked from the most urgent and oldest; the archive is read from the newest.
-const QUEUE: &str = tickets!(
-    "WHERE t.state IN ($1, $2, $3, $4, $5, $6, $7) AND ($8 = '' OR t.priority = $8) \
-     AND ($9 = 0 OR t.client_id = $10) AND ($11 = 0 OR t.assignee = $12) \
-     AND ($13 = '' OR LOWER(t.title) LIKE $14 ESCAPE '!' OR LOWER(h.name) LIKE $14 ESCAPE '!' \
-         OR CAST(t.number AS TEXT) = $13) \
-     AND (t.priority > $15 OR (t.priority = $15 AND t.number > $16)) \
-     ORDER BY t.priority, t.number LIMIT $17"
+/// The filters of every list, as parameters 1 to 19. `COALESCE` keeps the planner from walking the
+/// index of states in place of the one that gives the order.
+macro_rules! listed {
+    ($driver:literal, $range:literal) => {
+        tickets!(concat!(
+            "WHERE ",
+            $driver,
+            "COALESCE(t.state, '') IN ($1, $2, $3, $4, $5, $6, $7) AND ($8 = '' OR t.priority = $8) \
+             AND ($9 = 0 OR t.client_id = $10) AND ($11 = 0 OR t.assignee = $12 \
+             OR ($11 = 2 AND t.assignee IS NULL)) AND ($13 = 0 OR (t.search LIKE $14 ESCAPE '!' \
+             AND t.search LIKE $15 ESCAPE '!' AND t.search LIKE $16 ESCAPE '!' \
+             AND t.search LIKE $17 ESCAPE '!' AND t.search LIKE $18 ESCAPE '!' \
+             AND t.search LIKE $19 ESCAPE '!')) AND ",
+            $range
+        ))
+    };
+}
+// The queue is worked from the most urgent and oldest.
+const QUEUE: &str = listed!(
+    "t.state NOT IN ('resolved', 'closed') AND ",
+    "(t.priority, t.number) > ($20, $21) ORDER BY t.priority, t.number LIMIT $22"
 );
-const ARCHIVE: &str = tickets!(
-    "WHERE t.state IN ($1, $2, $3, $4, $5, $6, $7) AND ($8 = '' OR t.priority = $8) \
-     AND ($9 = 0 OR t.client_id = $10) AND ($11 = 0 OR t.assignee = $12) \
-     AND ($13 = '' OR LOWER(t.title) LIKE $14 ESCAPE '!' OR LOWER(h.name) LIKE $14 ESCAPE '!' \
-         OR CAST(t.number AS TEXT) = $13) \
-     AND t.number < $15 ORDER BY t.number DESC LIMIT $16"
-);
-const TICKETS_OF_HOST: &str = tickets!("WHERE t.host_id = $1 ORDER BY t.opened_at DESC LIMIT $2");
-const TICKET: &str = tickets!("WHERE t.id = $1 OR t.number = $2");
+// The archive is read from the newest, along the index of the narrowest filter.
+macro_rules! archive {
+    ($driver:literal) => {
+        listed!(
+            $driver,
+            "t.number > $20 AND t.number < $21 ORDER BY t.number DESC LIMIT $22"
+        )
+    };
+}
+const ARCHIVE: &str = archive!("");
+const ARCHIVE_OF_CLIENT: &str = archive!("t.client_id = $10 AND ");
+const ARCHIVE_OF_ASSIGNEE: &str = archive!("t.assignee = $12 AND ");
+const ARCHIVE_OF_STATE: &str = archive!("t.state = $1 AND ");
+// Where a search that looks at so many tickets ends.
+const FLOOR: &str = "SELECT number FROM ticket WHERE number < $1 ORDER BY number DESC \
+    LIMIT 1 OFFSET $2";
+const FLOOR_OF_CLIENT: &str = "SELECT number FROM ticket WHERE client_id = $3 AND number < $1 \
+    ORDER BY number DESC LIMIT 1 OFFSET $2";
+const FLOOR_OF_ASSIGNEE: &str = "SELECT number FROM ticket WHERE assignee = $3 AND number < $1 \
+    ORDER BY number DESC LIMIT 1 OFFSET $2";
+const FLOOR_OF_STATE: &str = "SELECT number FROM ticket WHERE state = $3 AND number < $1 \
+    ORDER BY number DESC LIMIT 1 OFFSET $2";
+const TICKETS_OF_HOST: &str = tickets!("WHERE t.host_id = $1 ORDER BY t.number DESC LIMIT $2");
+const TICKET: &str = tickets!("WHERE t.id = $1");
+const TICKET_OF_NUMBER: &str = tickets!("WHERE t.number = $1");
 const OUTAGE_TICKETS: &str = "SELECT number, host_id, opened_at FROM ticket \
     WHERE contract_id = $1 AND opened_at >= $2 AND opened_at < $3 AND check_key = 'host' \
     ORDER BY opened_at LIMIT $4";
 const NUMBER_OF: &str = "SELECT number FROM ticket WHERE id = $1";
 const TICKET_EVENTS: &str = "SELECT id, at, actor, kind, detail FROM ticket_event \
-    WHERE ticket_id = $1 ORDER BY id LIMIT $2";
+    WHERE ticket_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
 const TICKET_EVIDENCE: &str = "SELECT body FROM ticket_evidence WHERE ticket_id = $1";
 const DELIVERIES: &str = "SELECT id, channel, recipient, kind, state, attempts, created_at, \
-    done_at, last_error FROM outbox WHERE ticket_id = $1 ORDER BY id LIMIT $2";
+    done_at, last_error FROM outbox WHERE ticket_id = $1 ORDER BY id DESC LIMIT $2";
 
 row! {
     /// A ticket with the names of what it belongs to.
@@ -192,22 +226,39 @@ impl TicketView {
     }
 }
 
-/// Binds a [`TicketFilter`] to the first fourteen placeholders.
+/// Binds a [`TicketFilter`] to the first nineteen placeholders.
 macro_rules! filtered {
     ($query:expr, $filter:expr) => {{
         let mut query = $query;
         for word in padded(&$filter.states) {
             query = query.bind(word);
         }
-        query
+        let (assignee, who) = match $filter.assignee {
+            None => (0, Uuid::nil()),
+            Some(Assignee::Person(id)) => (1, id),
+            Some(Assignee::Nobody) => (2, Uuid::nil()),
+        };
+        query = query
             .bind($filter.priority.clone())
             .bind(i32::from($filter.client.is_some()))
             .bind($filter.client.unwrap_or_default())
-            .bind(i32::from($filter.assignee.is_some()))
-            .bind($filter.assignee.unwrap_or_default())
-            .bind($filter.search.clone())
-            .bind(like(&$filter.search))
+            .bind(assignee)
+            .bind(who)
+            .bind(i32::from(!$filter.words.is_empty()));
+        for pattern in patterns(&$filter.words) {
+            query = query.bind(pattern);
+        }
+        query
     }};
+}
+
+/// Whose tickets a list shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assignee {
+    /// One person's.
+    Person(Uuid),
+    /// Those that nobody works on.
+    Nobody,
 }
 
 /// Which tickets a list shows.
@@ -219,10 +270,47 @@ pub struct TicketFilter {
     pub priority: String,
     /// Tickets of one client.
     pub client: Option<Uuid>,
-    /// Tickets of one person.
-    pub assignee: Option<Uuid>,
-    /// A number, or part of a title or host name; empty for all.
-    pub search: String,
+    /// Tickets by who works on them.
+    pub assignee: Option<Assignee>,
+    /// Words of title, check, host, site, client and contract.
+    pub words: Words,
+}
+
+impl TicketFilter {
+    /// Along which index the archive is read.
+    fn driver(&self) -> Driver {
+        match (self.client, self.assignee, self.states.as_slice()) {
+            (Some(_), _, _) => Driver::Client,
+            (_, Some(Assignee::Person(_)), _) => Driver::Assignee,
+            (_, _, [_]) => Driver::State,
+            _ => Driver::All,
+        }
+    }
+
+    /// Every ticket of the driver is shown.
+    fn is_exact(&self, driver: Driver) -> bool {
+        let by_state = driver != Driver::State && self.states.len() < ALL_STATES;
+        let by_assignee = driver != Driver::Assignee && self.assignee.is_some();
+        !by_state && !by_assignee && self.priority.is_empty() && self.words.is_empty()
+    }
+}
+
+/// The index along which the archive is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Driver {
+    All,
+    Client,
+    Assignee,
+    State,
+}
+
+/// A part of the archive.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    /// Newest first.
+    pub tickets: Vec<TicketView>,
+    /// Older tickets were not looked at: continue before this number.
+    pub continue_before: Option<i64>,
 }
 
 /// How many tickets are open.
@@ -230,7 +318,7 @@ pub async fn open_tickets(store: &Store) -> Result<i64, StoreError> {
     Ok(on_read!(store, c => query_scalar(OPEN_TICKETS).fetch_one(c).await)?)
 }
 
-/// The work queue: tickets after `(priority, number)`, most urgent and oldest first.
+/// The work queue: open tickets after `(priority, number)`, most urgent and oldest first.
 pub async fn queue(
     store: &Store,
     filter: &TicketFilter,
@@ -247,15 +335,66 @@ pub async fn queue(
     })?)
 }
 
-/// Tickets with a number below `before`, newest first.
+/// Tickets with a number below `before`, newest first. A filter that no index answers looks at
+/// 10,000 tickets at a time.
 pub async fn archive(
     store: &Store,
     filter: &TicketFilter,
     before: i64,
     limit: usize,
-) -> Result<Vec<TicketView>, StoreError> {
+) -> Result<Archive, StoreError> {
+    let driver = filter.driver();
+    let floor = if filter.is_exact(driver) {
+        None
+    } else {
+        floor(store, filter, driver, before).await?
+    };
+    let sql = match driver {
+        Driver::All => ARCHIVE,
+        Driver::Client => ARCHIVE_OF_CLIENT,
+        Driver::Assignee => ARCHIVE_OF_ASSIGNEE,
+        Driver::State => ARCHIVE_OF_STATE,
+    };
+    let tickets: Vec<TicketView> = on_read!(store, c => {
+        filtered!(query_as(sql), filter)
+            .bind(floor.unwrap_or(0))
+            .bind(before)
+            .bind(limit as i64)
+            .fetch_all(c)
+            .await
+    })?;
+    Ok(Archive {
+        continue_before: floor
+            .filter(|_| tickets.len() < limit)
+            .map(|floor| floor + 1),
+        tickets,
+    })
+}
+
+/// The number above which [`SEARCHED`] tickets below `before` lie; `None` if there are fewer.
+async fn floor(
+    store: &Store,
+    filter: &TicketFilter,
+    driver: Driver,
+    before: i64,
+) -> Result<Option<i64>, StoreError> {
+    let sql = match driver {
+        Driver::All => FLOOR,
+        Driver::Client => FLOOR_OF_CLIENT,
+        Driver::Assignee => FLOOR_OF_ASSIGNEE,
+        Driver::State => FLOOR_OF_STATE,
+    };
     Ok(on_read!(store, c => {
-        filtered!(query_as(ARCHIVE), filter).bind(before).bind(limit as i64).fetch_all(c).await
+        let query = query_scalar(sql).bind(before).bind(SEARCHED);
+        match (driver, filter.assignee) {
+            (Driver::All, _) => query,
+            (Driver::Client, _) => query.bind(filter.client),
+            (Driver::Assignee, Some(Assignee::Person(who))) => query.bind(who),
+            (Driver::Assignee, _) => query.bind(Uuid::nil()),
+            (Driver::State, _) => query.bind(filter.states.first().copied().unwrap_or_default()),
+        }
+        .fetch_optional(c)
+        .await
     })?)
 }
 
@@ -291,9 +430,15 @@ pub async fn outage_tickets(
 
 /// A ticket by its identifier or its number.
 pub async fn ticket(store: &Store, key: &str) -> Result<Option<TicketView>, StoreError> {
-    let id = key.parse::<Uuid>().unwrap_or_default();
-    let number = key.parse::<i64>().unwrap_or(-1);
-    Ok(on_read!(store, c => query_as(TICKET).bind(id).bind(number).fetch_optional(c).await)?)
+    if let Ok(number) = key.parse::<i64>() {
+        return Ok(on_read!(store, c => {
+            query_as(TICKET_OF_NUMBER).bind(number).fetch_optional(c).await
+        })?);
+    }
+    let Ok(id) = key.parse::<Uuid>() else {
+        return Ok(None);
+    };
+    Ok(on_read!(store, c => query_as(TICKET).bind(id).fetch_optional(c).await)?)
 }
 
 /// A ticket's number.
@@ -301,15 +446,23 @@ pub async fn ticket_number(store: &Store, ticket: TicketId) -> Result<Option<i64
     Ok(on_read!(store, c => query_scalar(NUMBER_OF).bind(ticket.uuid()).fetch_optional(c).await)?)
 }
 
-/// A ticket's timeline, oldest first.
+/// The newest lines of a ticket's timeline before one of them, oldest first.
 pub async fn ticket_events(
     store: &Store,
     ticket: TicketId,
+    before: Option<i64>,
     limit: usize,
 ) -> Result<Vec<TicketEventView>, StoreError> {
-    Ok(on_read!(store, c => {
-        query_as(TICKET_EVENTS).bind(ticket.uuid()).bind(limit as i64).fetch_all(c).await
-    })?)
+    let mut events: Vec<TicketEventView> = on_read!(store, c => {
+        query_as(TICKET_EVENTS)
+            .bind(ticket.uuid())
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(limit as i64)
+            .fetch_all(c)
+            .await
+    })?;
+    events.reverse();
+    Ok(events)
 }
 
 /// The metric around a ticket's breach, JSON.
@@ -322,15 +475,17 @@ pub async fn ticket_evidence(
     })?)
 }
 
-/// What was or will be sent about a ticket, oldest first.
+/// The newest of what was or will be sent about a ticket, oldest first.
 pub async fn deliveries(
     store: &Store,
     ticket: TicketId,
     limit: usize,
 ) -> Result<Vec<DeliveryView>, StoreError> {
-    Ok(on_read!(store, c => {
+    let mut deliveries: Vec<DeliveryView> = on_read!(store, c => {
         query_as(DELIVERIES).bind(ticket.uuid()).bind(limit as i64).fetch_all(c).await
-    })?)
+    })?;
+    deliveries.reverse();
+    Ok(deliveries)
 }
 
 /// Seven states: those asked for, the last repeated.
@@ -339,12 +494,15 @@ fn padded(asked: &[&'static str]) -> [&'static str; 7] {
     std::array::from_fn(|i| asked.get(i).copied().unwrap_or(last))
 }
 
-/// A pattern that finds the text anywhere, its own wildcards taken as letters.
-fn like(search: &str) -> String {
-    let text = search.to_lowercase();
-    let text = text
-        .replace('!', "!!")
-        .replace('%', "!%")
-        .replace('_', "!_");
-    format!("%{text}%")
+/// Patterns that find each word anywhere, its own wildcards taken as letters; those that are left
+/// over find everything.
+fn patterns(words: &Words) -> [String; MAX_WORDS] {
+    std::array::from_fn(|i| {
+        let word = words.words().get(i).map_or("", String::as_str);
+        let word = word
+            .replace('!', "!!")
+            .replace('%', "!%")
+            .replace('_', "!_");
+        format!("%{word}%")
+    })
 }

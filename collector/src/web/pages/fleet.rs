@@ -1,194 +1,234 @@
-//! The fleet: what is wrong now first, then every host. States come from memory, names and tickets
-//! from the store.
+//! The fleet: what is wrong now first, then a table of hosts. Filters choose what the whole page is
+//! about; the state chooses rows of the table.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::collections::HashMap;
 
 use askama::Template;
-use axum::{extract::Query, response::Response};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use axum::{
+    extract::{Query, RawQuery},
+    response::Response,
+};
 use serde::Deserialize;
-use watchkeep_shared::{HostId, metric};
+use uuid::Uuid;
+use watchkeep_core::search::Words;
 
 use crate::{
-    health::{Health, Signals},
-    live::HostNow,
-    store::views::{self, HostView},
+    fleet::{Column, Filter, Row, Snapshot, Sort, Totals, sort},
+    health::Health,
+    store::views,
     web::{
         context::{Ctx, Layout, html},
         error::WebError,
         format,
         pages::{
-            Choice, choices, client_choices,
-            troubles::{Trouble, troubles},
+            Choice, choices, named_choices,
+            problems::{Problem, Problems, problems},
         },
         parts::{self, Gauge, Pill, Time},
     },
 };
 
-/// Troubles that the page lists; the rest is counted.
-const TROUBLES: usize = 12;
+/// Problems that the page lists; the rest is counted.
+const PROBLEMS: usize = 12;
 /// Hosts on one page.
 const HOSTS: usize = 100;
+/// Sites to choose from.
+const SITES: usize = 1_000;
+const STATES: [(&str, &str); 6] = [
+    ("", "All states"),
+    ("problem", "With problems"),
+    ("up", "Up"),
+    ("silent", "Silent"),
+    ("rejected", "Quarantined or revoked"),
+    ("waiting", "No data yet"),
+];
+/// The table's columns, and what each is sorted by.
+const HEADINGS: [(&str, Column); 8] = [
+    ("Host", Column::Name),
+    ("State", Column::State),
+    ("CPU", Column::Cpu),
+    ("Memory", Column::Memory),
+    ("Fullest disk", Column::Disk),
+    ("Services", Column::Services),
+    ("Tickets", Column::Tickets),
+    ("Last heartbeat", Column::LastHeartbeat),
+];
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Wanted {
-    q: String,
-    client: String,
-    site: String,
-    state: String,
-    after: String,
+    pub(crate) q: String,
+    pub(crate) client: String,
+    pub(crate) site: String,
+    pub(crate) state: String,
+    pub(crate) sort: String,
+    /// `site`: hosts of a site stand together.
+    pub(crate) group: String,
+    /// From 1.
+    pub(crate) page: String,
+}
+
+impl Wanted {
+    /// Which hosts the page is about.
+    pub(crate) fn filter(&self) -> Result<Filter, WebError> {
+        let id = |text: &str, what: &str| match text {
+            "" => Ok(None),
+            text => text
+                .parse::<Uuid>()
+                .map(Some)
+                .map_err(|_| WebError::Bad(format!("{what}: not the id of a {what}"))),
+        };
+        Ok(Filter {
+            words: Words::new(&self.q),
+            client: id(&self.client, "client")?,
+            site: id(&self.site, "site")?,
+        })
+    }
+
+    fn is_scoped(&self) -> bool {
+        [&self.q, &self.client, &self.site]
+            .iter()
+            .any(|filter| !filter.is_empty())
+    }
+
+    /// This page's address with some parameters changed. The page number is not kept.
+    fn with(&self, changes: &[(&str, &str)]) -> String {
+        let own = [
+            ("q", &*self.q),
+            ("client", &self.client),
+            ("site", &self.site),
+            ("state", &self.state),
+            ("sort", &self.sort),
+            ("group", &self.group),
+            ("page", ""),
+        ];
+        let changed = own.map(|(name, value)| {
+            let change = changes.iter().find(|(changed, _)| *changed == name);
+            (name, change.map_or(value, |(_, value)| value))
+        });
+        format::link("/", &changed)
+    }
 }
 
 #[derive(Template)]
 #[template(path = "pages/fleet.html", blocks = ["live"])]
 struct FleetPage {
     layout: Layout,
-    q: String,
+    wanted: Wanted,
     clients: Vec<Choice>,
     sites: Vec<Choice>,
     states: Vec<Choice>,
-    filtered: bool,
-    total: usize,
-    up: usize,
-    silent: usize,
-    rejected: usize,
-    waiting: usize,
-    firing: usize,
-    services_down: usize,
+    sorts: Vec<Choice>,
+    /// Search, client or site: the whole page is about a part of the fleet.
+    scoped: bool,
+    /// Hosts in all.
+    fleet: usize,
+    totals: Totals,
     open_tickets: i64,
-    troubles: Vec<Trouble>,
-    more_troubles: usize,
+    problems: Vec<Problem>,
+    more_problems: usize,
+    headings: Vec<Heading>,
     rows: Vec<HostRow>,
     found: usize,
-    next: String,
+    pages: Pages,
+}
+
+impl FleetPage {
+    fn href(&self, changes: &[(&str, &str)]) -> String {
+        self.wanted.with(changes)
+    }
+}
+
+/// The head of a column.
+struct Heading {
+    label: &'static str,
+    href: String,
+    /// `ascending`, `descending`, or empty.
+    sorted: &'static str,
+}
+
+/// Which page of the table is shown.
+struct Pages {
+    this: usize,
+    all: usize,
+    previous: Option<String>,
+    next: Option<String>,
 }
 
 /// One line of the host table.
 struct HostRow {
+    /// Before the first host of a site, where hosts are grouped.
+    group: Option<Group>,
     id: String,
     name: String,
     client: String,
     site: String,
     state: Pill,
-    alerts: u32,
+    alerts: usize,
     cpu: Gauge,
     memory: Gauge,
     disk: Gauge,
     services: String,
-    services_down: usize,
-    seen: Option<Time>,
-    tickets: i64,
+    services_down: u32,
+    /// Heartbeats arrive: when the newest did says nothing.
+    up: bool,
+    last_heartbeat: Option<Time>,
+    tickets: u32,
+    tickets_href: String,
 }
 
-/// One host with what is true of it now.
-#[derive(Debug)]
-pub(crate) struct HostState {
-    pub(crate) host: HostView,
-    pub(crate) now: Option<HostNow>,
-    pub(crate) health: Health,
-    pub(crate) tickets: i64,
-}
-
-impl HostState {
-    /// The newest heartbeat, while heartbeats arrive: what a host last said is not how it is now.
-    pub(crate) fn current(&self) -> Option<&HostNow> {
-        self.now.as_ref().filter(|_| self.health.is_up())
-    }
-
-    pub(crate) fn services_down(&self) -> usize {
-        let services = self.current().into_iter().flat_map(HostNow::services_here);
-        services.filter(|service| service.status.is_fault()).count()
-    }
-
-    /// The fullest disk: mount point and percentage.
-    pub(crate) fn worst_disk(&self) -> Option<(&str, f64)> {
-        let now = self.current()?;
-        let mut worst: Option<(&str, f64)> = None;
-        for (name, value) in now.names.iter().zip(&now.values) {
-            if let (("disk.used_pct", Some(mount)), Some(value)) = (metric::split(name), *value)
-                && worst.is_none_or(|(_, most)| value > most)
-            {
-                worst = Some((mount, value));
-            }
-        }
-        worst
-    }
-
-    fn key(&self) -> (Health, &str, String) {
-        (self.health, &self.host.name, self.host.id.to_string())
-    }
-}
-
-/// Every host that is not retired, the worst first, then by name.
-pub(crate) async fn states(ctx: &Ctx) -> Result<Vec<HostState>, WebError> {
-    let app = &ctx.web.app;
-    let hosts = views::hosts(&app.store).await?;
-    let tickets: HashMap<HostId, i64> = views::open_tickets_by_host(&app.store)
-        .await?
-        .into_iter()
-        .collect();
-    let live = app.live.hosts();
-    let mut states: Vec<HostState> = hosts
-        .into_iter()
-        .map(|host| {
-            let id = HostId(host.id);
-            let now = live.get(&id).cloned();
-            let health = Health::of(host.recorded(), now.as_ref().map(Signals::from));
-            HostState {
-                host,
-                now,
-                health,
-                tickets: tickets.get(&id).copied().unwrap_or(0),
-            }
-        })
-        .collect();
-    drop(live);
-    states.sort_by(|a, b| a.key().cmp(&b.key()));
-    Ok(states)
+/// A site in the table.
+struct Group {
+    client: String,
+    site: String,
+    hosts: usize,
+    problems: usize,
 }
 
 /// `GET /`
-pub(crate) async fn page(ctx: Ctx, Query(wanted): Query<Wanted>) -> Result<Response, WebError> {
-    let all = states(&ctx).await?;
+pub(crate) async fn page(
+    ctx: Ctx,
+    RawQuery(query): RawQuery,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, WebError> {
+    let address = wanted.with(&[("page", &wanted.page)]);
+    if let Some(elsewhere) = ctx.shorter_address(query.as_deref(), &address) {
+        return Ok(elsewhere);
+    }
     let app = &ctx.web.app;
-    let firing = views::firing(&app.store, views::PAGE_ROWS * 4).await?;
-    let open_tickets = views::open_tickets(&app.store).await?;
-    let troubles = troubles(&ctx, &all, &firing);
-    let count = |health: Health| all.iter().filter(|one| one.health == health).count();
-    let (rows, found, next) = rows(&ctx, &all, &wanted);
+    let snapshot = ctx.web.fleet.snapshot(app).await?;
+    let scope = snapshot.select(&wanted.filter()?);
+    let totals = Totals::of(scope.iter().copied());
+    let scoped = wanted.is_scoped();
+    let open_tickets = if scoped {
+        totals.tickets as i64
+    } else {
+        views::open_tickets(&app.store).await?
+    };
+    let table = Table::new(&ctx, &scope, &wanted);
+    // Who pages through hosts has seen the problems.
+    let problems = if table.pages.this == 1 && wanted.state.is_empty() {
+        problems(&ctx, &scope, PROBLEMS).await?
+    } else {
+        Problems::default()
+    };
     let page = FleetPage {
         layout: ctx.layout("fleet").await?,
-        clients: client_choices(&ctx, &wanted.client).await?,
-        sites: site_choices(&all, &wanted.site),
-        states: choices(
-            [
-                ("", "All states"),
-                ("problem", "With problems"),
-                ("up", "Up"),
-                ("silent", "Silent"),
-                ("rejected", "Quarantined or revoked"),
-                ("waiting", "No data yet"),
-            ],
-            &wanted.state,
-        ),
-        filtered: [&wanted.q, &wanted.client, &wanted.site, &wanted.state]
-            .iter()
-            .any(|filter| !filter.is_empty()),
-        total: all.len(),
-        up: count(Health::Up) + count(Health::Alerting),
-        silent: count(Health::Silent),
-        rejected: count(Health::Quarantined) + count(Health::Revoked),
-        waiting: count(Health::Waiting),
-        firing: firing.len(),
-        services_down: all.iter().map(HostState::services_down).sum(),
+        clients: named_choices(&snapshot.directory.clients, "All clients", &wanted.client),
+        sites: site_choices(&snapshot, &wanted.site),
+        states: choices(STATES, &wanted.state),
+        sorts: sort_choices(&wanted.sort),
+        scoped,
+        fleet: snapshot.rows().len(),
+        totals,
         open_tickets,
-        more_troubles: troubles.len().saturating_sub(TROUBLES),
-        troubles: troubles.into_iter().take(TROUBLES).collect(),
-        rows,
-        found,
-        next,
-        q: wanted.q,
+        more_problems: problems.total.saturating_sub(PROBLEMS),
+        problems: problems.shown,
+        headings: headings(&wanted),
+        rows: table.rows,
+        found: table.found,
+        pages: table.pages,
+        wanted,
     };
     if ctx.wants_block("live") {
         html(&page.as_live())
@@ -197,122 +237,165 @@ pub(crate) async fn page(ctx: Ctx, Query(wanted): Query<Wanted>) -> Result<Respo
     }
 }
 
-fn site_choices(all: &[HostState], chosen: &str) -> Vec<Choice> {
-    let mut sites: Vec<(&str, String)> = all
-        .iter()
-        .map(|one| (one.host.site.as_str(), one.host.site_id.to_string()))
-        .collect();
-    sites.sort();
-    sites.dedup();
+fn site_choices(snapshot: &Snapshot, chosen: &str) -> Vec<Choice> {
     let mut list = choices([("", "All sites")], chosen);
-    list.extend(sites.into_iter().map(|(name, id)| Choice {
-        chosen: id == chosen,
-        value: id,
-        label: name.to_owned(),
+    let sites = snapshot.directory.sites.iter().take(SITES);
+    list.extend(sites.map(|site| {
+        let value = site.id.to_string();
+        Choice {
+            chosen: value == chosen,
+            value,
+            label: format!("{} · {}", site.client, site.name),
+        }
     }));
     list
 }
 
-/// The table's page, how many hosts the filter finds, and the address of the next page.
-fn rows(ctx: &Ctx, all: &[HostState], wanted: &Wanted) -> (Vec<HostRow>, usize, String) {
-    let search = wanted.q.trim().to_lowercase();
-    let is_wanted = |one: &&HostState| {
-        let host = &one.host;
-        one.health.is_selected_by(&wanted.state)
-            && (wanted.client.is_empty() || host.client_id.to_string() == wanted.client)
-            && (wanted.site.is_empty() || host.site_id.to_string() == wanted.site)
-            && (search.is_empty()
-                || [&host.name, &host.client, &host.site]
-                    .iter()
-                    .any(|text| text.to_lowercase().contains(&search)))
-    };
-    let found: Vec<&HostState> = all.iter().filter(is_wanted).collect();
-    let start = cursor(&wanted.after).map_or(0, |after| {
-        found.partition_point(|one| {
-            one.key().cmp(&(after.0, &after.1, after.2.clone())) != Ordering::Greater
-        })
+/// For narrow screens, which have no column heads.
+fn sort_choices(chosen: &str) -> Vec<Choice> {
+    let columns = Column::ALL.into_iter().map(|column| {
+        let label = match column {
+            Column::State => "State, worst first",
+            Column::Name => "Name",
+            Column::Site => "Client and site",
+            Column::Cpu => "CPU, busiest first",
+            Column::Memory => "Memory, fullest first",
+            Column::Disk => "Disk, fullest first",
+            Column::Services => "Services down",
+            Column::Tickets => "Open tickets",
+            Column::LastHeartbeat => "Last heartbeat, oldest first",
+        };
+        (first_order(column), label)
     });
-    let shown = &found[start..found.len().min(start + HOSTS)];
-    let next = match shown.last() {
-        Some(last) if start + shown.len() < found.len() => format::link(
-            "/",
-            &[
-                ("q", &wanted.q),
-                ("client", &wanted.client),
-                ("site", &wanted.site),
-                ("state", &wanted.state),
-                ("after", &cursor_text(last)),
-            ],
-        ),
-        _ => String::new(),
-    };
-    (
-        shown.iter().map(|one| row(ctx, one)).collect(),
-        found.len(),
-        next,
-    )
+    columns
+        .map(|(value, label)| Choice {
+            chosen: value == chosen || (chosen.is_empty() && value == "state"),
+            label: label.to_owned(),
+            value,
+        })
+        .collect()
 }
 
-/// The last line of a page, so that the next begins behind it even when hosts come or go.
-fn cursor_text(last: &HostState) -> String {
-    let (health, name, id) = last.key();
-    URL_SAFE_NO_PAD.encode(format!("{}\n{name}\n{id}", health.as_str()))
+fn first_order(column: Column) -> String {
+    let sign = if column.first_descending() { "-" } else { "" };
+    format!("{sign}{}", column.as_str())
 }
 
-fn cursor(text: &str) -> Option<(Health, String, String)> {
-    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-    let mut parts = text.split('\n');
-    let (health, name, id) = (parts.next()?, parts.next()?, parts.next()?);
-    let health = Health::ALL.into_iter().find(|one| one.as_str() == health)?;
-    Some((health, name.to_owned(), id.to_owned()))
+fn headings(wanted: &Wanted) -> Vec<Heading> {
+    let sort = Sort::parse(&wanted.sort);
+    let headings = HEADINGS.into_iter().map(|(label, column)| {
+        let is_sorted = sort.column == column;
+        let next = match (is_sorted, sort.descending) {
+            (true, true) => column.as_str().to_owned(),
+            (true, false) => format!("-{}", column.as_str()),
+            (false, _) => first_order(column),
+        };
+        Heading {
+            label,
+            href: wanted.with(&[("sort", &next)]),
+            sorted: match (is_sorted, sort.descending) {
+                (false, _) => "",
+                (true, false) => "ascending",
+                (true, true) => "descending",
+            },
+        }
+    });
+    headings.collect()
 }
 
-fn row(ctx: &Ctx, one: &HostState) -> HostRow {
-    let now = one.current();
-    let value = |name: &str| now.and_then(|now| now.value(name));
-    let disk = one.worst_disk();
-    let watched = now.map_or(0, |now| now.services_here().count());
-    let down = one.services_down();
+/// The part of the table that one page shows.
+struct Table {
+    rows: Vec<HostRow>,
+    /// Hosts on all pages.
+    found: usize,
+    pages: Pages,
+}
+
+impl Table {
+    fn new(ctx: &Ctx, scope: &[&Row], wanted: &Wanted) -> Self {
+        let mut found: Vec<&Row> = scope
+            .iter()
+            .filter(|row| row.health.is_selected_by(&wanted.state))
+            .copied()
+            .collect();
+        let by_site = wanted.group == "site";
+        let order = Sort {
+            by_site,
+            ..Sort::parse(&wanted.sort)
+        };
+        sort(&mut found, order);
+        let all = found.len().div_ceil(HOSTS).max(1);
+        let this = wanted.page.parse().unwrap_or(1).clamp(1, all);
+        let shown = found.chunks(HOSTS).nth(this - 1).unwrap_or_default();
+        let to = |page: usize| wanted.with(&[("page", &page.to_string())]);
+        let mut rows: Vec<HostRow> = shown.iter().map(|row| host_row(ctx, row)).collect();
+        if by_site {
+            add_groups(&mut rows, shown, &found);
+        }
+        Self {
+            rows,
+            found: found.len(),
+            pages: Pages {
+                this,
+                all,
+                previous: (this > 1).then(|| to(this - 1)),
+                next: (this < all).then(|| to(this + 1)),
+            },
+        }
+    }
+}
+
+/// Puts a head before the first host of each site.
+fn add_groups(rows: &mut [HostRow], shown: &[&Row], found: &[&Row]) {
+    let mut counts: HashMap<usize, (usize, usize)> = HashMap::new();
+    for row in found {
+        let count = counts.entry(row.host.site).or_default();
+        count.0 += 1;
+        count.1 += usize::from(row.health.is_problem());
+    }
+    let mut last = None;
+    for (line, row) in rows.iter_mut().zip(shown) {
+        let site = row.host.site;
+        if last.replace(site) != Some(site) {
+            let (hosts, problems) = counts.get(&site).copied().unwrap_or_default();
+            line.group = Some(Group {
+                client: row.host.view.client.clone(),
+                site: row.host.view.site.clone(),
+                hosts,
+                problems,
+            });
+        }
+    }
+}
+
+fn host_row(ctx: &Ctx, row: &Row) -> HostRow {
+    let host = &row.host.view;
+    let figures = row.figures;
+    let disk = row.worst_disk();
     HostRow {
-        id: one.host.id.to_string(),
-        name: one.host.name.clone(),
-        client: one.host.client.clone(),
-        site: one.host.site.clone(),
-        state: parts::health(one.health),
-        alerts: one.now.as_ref().map_or(0, |now| now.firing),
-        cpu: Gauge::percent(value("cpu.busy_pct"), "CPU busy"),
-        memory: Gauge::percent(value("mem.used_pct"), "memory used"),
+        group: None,
+        id: row.host.id().to_string(),
+        name: host.name.clone(),
+        client: host.client.clone(),
+        site: host.site.clone(),
+        state: parts::health(row.health),
+        alerts: row.firing(),
+        cpu: Gauge::percent(figures.cpu, "CPU busy"),
+        memory: Gauge::percent(figures.memory, "memory used"),
         disk: Gauge::percent(
             disk.map(|(_, value)| value),
             disk.map_or_else(String::new, |(mount, _)| format!("fullest: {mount}")),
         ),
-        services: match (watched, down) {
+        services: match (figures.services, figures.services_down) {
             (0, _) => "–".to_owned(),
             (all, 0) => format!("{all} running"),
             (all, down) => format!("{down} of {all} down"),
         },
-        services_down: down,
-        seen: one
-            .now
-            .as_ref()
-            .map(|now| Time::new(now.last_seen_at, ctx.now)),
-        tickets: one.tickets,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broken_cursor_starts_at_the_beginning() {
-        for text in ["", "%%%", "YQ", "dXAKYQ"] {
-            assert_eq!(cursor(text), None, "{text}");
-        }
-        let text = URL_SAFE_NO_PAD.encode("up\nweb-1\n42");
-        assert_eq!(
-            cursor(&text),
-            Some((Health::Up, "web-1".to_owned(), "42".to_owned()))
-        );
+        services_down: figures.services_down,
+        up: row.health.is_up(),
+        last_heartbeat: (row.health != Health::Waiting)
+            .then(|| Time::new(row.last_heartbeat_at(), ctx.now)),
+        tickets: row.tickets,
+        tickets_href: format::link("/tickets", &[("q", &host.name)]),
     }
 }

@@ -8,11 +8,11 @@ pub(crate) mod health;
 pub(crate) mod host;
 pub(crate) mod login;
 mod machine;
+mod problems;
 pub(crate) mod rekey;
 pub(crate) mod ticket;
 pub(crate) mod tickets;
 mod timeline;
-mod troubles;
 
 use watchkeep_shared::UnixMillis;
 
@@ -64,8 +64,6 @@ pub(crate) struct AlertRow {
     pub(crate) icon: &'static str,
     pub(crate) word: &'static str,
     pub(crate) summary: String,
-    pub(crate) host: String,
-    pub(crate) host_id: String,
     pub(crate) rule: String,
     pub(crate) since: Time,
     pub(crate) cleared: Option<Time>,
@@ -85,8 +83,6 @@ impl AlertRow {
                 _ => "Info",
             },
             summary: alert.summary.clone(),
-            host: alert.host.clone().unwrap_or_default(),
-            host_id: alert.host_id.to_string(),
             rule: alert.rule_id.clone(),
             since: Time::new(UnixMillis(alert.raised_at), now),
             cleared: alert.cleared_at.map(|at| Time::new(UnixMillis(at), now)),

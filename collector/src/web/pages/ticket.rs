@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::{
     Form,
-    extract::Path,
+    extract::{Path, Query},
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Deserialize;
@@ -22,7 +22,6 @@ use crate::{
     },
     tickets::{ActError, TicketEvidence, act_audited},
     web::{
-        api::MAX_EVENTS,
         chart::{Chart, Options},
         context::{Ctx, Layout, html},
         error::WebError,
@@ -37,6 +36,8 @@ use crate::{
 };
 
 const DELIVERIES: usize = 50;
+/// Lines of the timeline on one page.
+const EVENTS: usize = 100;
 const PRIORITIES: [(&str, &str); 4] = [
     ("P1", "P1 – now"),
     ("P2", "P2 – within the hour"),
@@ -63,6 +64,10 @@ struct TicketPage {
     busiest: Option<Busiest>,
     alerts: Vec<AlertRow>,
     events: Vec<EventRow>,
+    /// Of the oldest line shown, if there are older ones.
+    older: Option<i64>,
+    /// The newest lines are not shown.
+    is_older: bool,
     deliveries: Vec<DeliveryRow>,
 }
 
@@ -96,16 +101,32 @@ struct Observed {
     lines: Vec<String>,
 }
 
+/// Which part of the timeline is shown.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Shown {
+    /// Lines before this one; absent: the newest.
+    before: Option<i64>,
+}
+
 /// `GET /tickets/{number or id}`
-pub(crate) async fn page(ctx: Ctx, Path(key): Path<String>) -> Result<Response, WebError> {
+pub(crate) async fn page(
+    ctx: Ctx,
+    Path(key): Path<String>,
+    Query(shown): Query<Shown>,
+) -> Result<Response, WebError> {
     let store = &ctx.web.app.store;
     let ticket = find(&ctx, &key).await?;
     let id = TicketId(ticket.id);
     let alerts = views::alerts_of_ticket(store, id).await?;
-    let events = views::ticket_events(store, id, MAX_EVENTS).await?;
+    // One more than shown tells whether there are older ones.
+    let mut events = views::ticket_events(store, id, shown.before, EVENTS + 1).await?;
+    let has_older = events.len() > EVENTS;
+    if has_older {
+        events.remove(0);
+    }
     let deliveries = views::deliveries(store, id, DELIVERIES).await?;
-    // The list is newest first; the ticket was opened by the oldest.
-    let opener = alerts.last();
+    let opener = views::opener(store, id).await?;
+    let opener = opener.as_ref();
     let page = TicketPage {
         layout: ctx.layout("tickets").await?,
         number: ticket.number,
@@ -129,6 +150,8 @@ pub(crate) async fn page(ctx: Ctx, Path(key): Path<String>) -> Result<Response, 
             .rev()
             .filter_map(|event| event_row(&ctx, event))
             .collect(),
+        older: events.first().filter(|_| has_older).map(|event| event.id),
+        is_older: shown.before.is_some(),
         deliveries: deliveries
             .iter()
             .map(|one| delivery_row(&ctx, one))

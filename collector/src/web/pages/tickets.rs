@@ -1,11 +1,16 @@
 //! The ticket queue: what is open, most urgent and oldest first; what is done, newest first.
 
 use askama::Template;
-use axum::{extract::Query, response::Response};
+use axum::{
+    extract::{Query, RawQuery},
+    response::Response,
+};
 use serde::Deserialize;
+use uuid::Uuid;
+use watchkeep_core::search::Words;
 
 use crate::{
-    store::views::{self, TicketFilter, TicketView},
+    store::views::{self, Assignee, TicketFilter, TicketView},
     web::{
         context::{Ctx, Layout, html},
         error::WebError,
@@ -16,8 +21,11 @@ use crate::{
 };
 
 const PRIORITIES: [&str; 4] = ["P1", "P2", "P3", "P4"];
-const ASSIGNEES: [(&str, &str); 2] = [("", "All assignees"), ("me", "Assigned to me")];
-const MAX_SEARCH_CHARS: usize = 100;
+const ASSIGNEES: [(&str, &str); 3] = [
+    ("", "All assignees"),
+    ("me", "Assigned to me"),
+    ("nobody", "Unassigned"),
+];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -26,10 +34,27 @@ pub(crate) struct Wanted {
     state: String,
     priority: String,
     client: String,
-    /// `me` for one's own.
+    /// `me`, `nobody`, or a user's id.
     assignee: String,
     q: String,
     after: String,
+}
+
+impl Wanted {
+    /// The address of the page after a cursor.
+    fn after(&self, cursor: &str) -> String {
+        format::link(
+            "/tickets",
+            &[
+                ("state", &self.state),
+                ("priority", &self.priority),
+                ("client", &self.client),
+                ("assignee", &self.assignee),
+                ("q", &self.q),
+                ("after", cursor),
+            ],
+        )
+    }
 }
 
 #[derive(Template)]
@@ -43,61 +68,95 @@ struct TicketsPage {
     assignees: Vec<Choice>,
     filtered: bool,
     rows: TicketRows,
+    searched_above: Option<i64>,
     next: String,
 }
 
-/// The tickets that are wanted, and the cursor of the next page.
-pub(crate) async fn find(
+/// A page of tickets.
+pub(crate) struct Found {
+    pub(crate) tickets: Vec<TicketView>,
+    /// Cursor of the next page.
+    pub(crate) next: Option<String>,
+    /// A search has looked at the tickets above this number; the next page goes on below it.
+    pub(crate) searched_above: Option<i64>,
+}
+
+/// The tickets that are wanted. A number finds its ticket whatever the other filters say.
+pub(crate) async fn find(ctx: &Ctx, wanted: &Wanted) -> Result<Found, WebError> {
+    let (states, is_queue) = states(&wanted.state)?;
+    let store = &ctx.web.app.store;
+    let typed = wanted.q.trim().trim_start_matches('#');
+    if typed.bytes().all(|byte| byte.is_ascii_digit())
+        && let Some(ticket) = views::ticket(store, typed).await?
+    {
+        return Ok(Found {
+            tickets: vec![ticket],
+            next: None,
+            searched_above: None,
+        });
+    }
+    let filter = filter(ctx, wanted, states, typed)?;
+    // One more than shown tells whether there is a next page.
+    let limit = views::PAGE_ROWS + 1;
+    let (mut found, searched_above) = if is_queue {
+        let (priority, number) = wanted.after.split_once('-').unwrap_or_default();
+        let after = (priority, number.parse().unwrap_or(0));
+        (views::queue(store, &filter, after, limit).await?, None)
+    } else {
+        let before = wanted.after.parse().unwrap_or(i64::MAX);
+        let archive = views::archive(store, &filter, before, limit).await?;
+        (archive.tickets, archive.continue_before)
+    };
+    let next = if found.len() < limit {
+        searched_above.map(|number| number.to_string())
+    } else {
+        found.truncate(views::PAGE_ROWS);
+        found.last().map(|last| {
+            if is_queue {
+                format!("{}-{}", last.priority, last.number)
+            } else {
+                last.number.to_string()
+            }
+        })
+    };
+    Ok(Found {
+        tickets: found,
+        next,
+        searched_above: searched_above.map(|number| number - 1),
+    })
+}
+
+fn filter(
     ctx: &Ctx,
     wanted: &Wanted,
-) -> Result<(Vec<TicketView>, Option<String>), WebError> {
-    let (states, is_queue) = states(&wanted.state)?;
+    states: &[&'static str],
+    typed: &str,
+) -> Result<TicketFilter, WebError> {
     if !wanted.priority.is_empty() && !PRIORITIES.contains(&wanted.priority.as_str()) {
         return Err(WebError::Bad("priority: one of P1, P2, P3, P4".to_owned()));
     }
-    let client = match wanted.client.as_str() {
-        "" => None,
-        id => Some(
-            id.parse()
-                .map_err(|_| WebError::Bad("client: not a client's id".to_owned()))?,
-        ),
+    let id = |text: &str, what: &str| {
+        text.parse::<Uuid>()
+            .map_err(|_| WebError::Bad(format!("{what} id")))
     };
-    let search = wanted.q.trim().trim_start_matches('#');
-    let filter = TicketFilter {
+    Ok(TicketFilter {
         states: states.to_vec(),
         priority: wanted.priority.clone(),
-        client,
-        assignee: (wanted.assignee == "me").then(|| ctx.viewer.user.uuid()),
-        search: search.chars().take(MAX_SEARCH_CHARS).collect(),
-    };
-    let store = &ctx.web.app.store;
-    // One more than shown tells whether there is a next page.
-    let limit = views::PAGE_ROWS + 1;
-    let mut found = if is_queue {
-        let (priority, number) = wanted.after.split_once('-').unwrap_or_default();
-        views::queue(
-            store,
-            &filter,
-            (priority, number.parse().unwrap_or(0)),
-            limit,
-        )
-        .await?
-    } else {
-        let before = wanted.after.parse().unwrap_or(i64::MAX);
-        views::archive(store, &filter, before, limit).await?
-    };
-    if found.len() < limit {
-        return Ok((found, None));
-    }
-    found.truncate(views::PAGE_ROWS);
-    let next = found.last().map(|last| {
-        if is_queue {
-            format!("{}-{}", last.priority, last.number)
-        } else {
-            last.number.to_string()
-        }
-    });
-    Ok((found, next))
+        client: match wanted.client.as_str() {
+            "" => None,
+            text => Some(id(text, "client: not a client's")?),
+        },
+        assignee: match wanted.assignee.as_str() {
+            "" => None,
+            "me" => Some(Assignee::Person(ctx.viewer.user.uuid())),
+            "nobody" => Some(Assignee::Nobody),
+            text => Some(Assignee::Person(id(
+                text,
+                "assignee: `me`, `nobody` or a user's",
+            )?)),
+        },
+        words: Words::new(typed),
+    })
 }
 
 /// The stored words of a choice, and whether the list is a queue to work on.
@@ -140,8 +199,16 @@ fn states(word: &str) -> Result<(&'static [&'static str], bool), WebError> {
 }
 
 /// `GET /tickets`
-pub(crate) async fn page(ctx: Ctx, Query(wanted): Query<Wanted>) -> Result<Response, WebError> {
-    let (found, next) = find(&ctx, &wanted).await?;
+pub(crate) async fn page(
+    ctx: Ctx,
+    RawQuery(query): RawQuery,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, WebError> {
+    let address = wanted.after(&wanted.after);
+    if let Some(elsewhere) = ctx.shorter_address(query.as_deref(), &address) {
+        return Ok(elsewhere);
+    }
+    let found = find(&ctx, &wanted).await?;
     let chosen = if wanted.state == "open" {
         ""
     } else {
@@ -183,23 +250,15 @@ pub(crate) async fn page(ctx: Ctx, Query(wanted): Query<Wanted>) -> Result<Respo
         .any(|filter| !filter.is_empty()),
         rows: TicketRows {
             tickets: found
+                .tickets
                 .iter()
                 .map(|ticket| TicketRow::of(ticket, ctx.now))
                 .collect(),
         },
-        next: next.map_or_else(String::new, |after| {
-            format::link(
-                "/tickets",
-                &[
-                    ("state", &wanted.state),
-                    ("priority", &wanted.priority),
-                    ("client", &wanted.client),
-                    ("assignee", &wanted.assignee),
-                    ("q", &wanted.q),
-                    ("after", &after),
-                ],
-            )
-        }),
+        searched_above: found.searched_above,
+        next: found
+            .next
+            .map_or_else(String::new, |after| wanted.after(&after)),
         q: wanted.q,
     };
     if ctx.wants_block("live") {

@@ -78,7 +78,7 @@ async fn what_an_agent_found_is_proposed_as_it_stands_now(bench: Bench) {
 fn tell(bench: &Bench, place: &Place, services: &[(&str, ServiceStatus)], refused: &[&str]) {
     let now = HostNow {
         names: [].into(),
-        values: Vec::new(),
+        values: [].into(),
         at: NOW,
         last_seen_at: NOW,
         silent: false,
@@ -91,7 +91,7 @@ fn tell(bench: &Bench, place: &Place, services: &[(&str, ServiceStatus)], refuse
             })
             .collect(),
         not_here: Vec::new(),
-        firing: 0,
+        firing: [].into(),
         skew_ms: 0,
         policy_version: 1,
         refused: refused

@@ -1,6 +1,7 @@
 //! The pages and their API in process, as a browser sees them.
 
 mod contracts;
+mod fleet;
 mod health;
 mod hosts;
 mod pages;

@@ -135,9 +135,9 @@ pub(crate) async fn page(
         .iter()
         .find(|(name, _)| *name == wanted.range)
         .unwrap_or(&RANGES[0]);
-    let health = Health::of(host.recorded(), now.as_ref().map(Signals::from));
-    let policy = services::policy(&ctx, &host, now.as_ref()).await?;
-    let services = services::services(&ctx, &policy, now.as_ref(), health);
+    let health = Health::of(host.recorded(), now.as_deref().map(Signals::from));
+    let policy = services::policy(&ctx, &host, now.as_deref()).await?;
+    let services = services::services(&ctx, &policy, now.as_deref(), health);
     let all_found = wanted.found == "all";
     let page = HostPage {
         proposals: services::proposals(&ctx, id, &services, all_found).await?,
@@ -153,7 +153,7 @@ pub(crate) async fn page(
         retired: host.retired_at.map(|at| ctx.time(at)),
         revoked: host.revoked_at.is_some() && host.retired_at.is_none(),
         enrolled: ctx.time(host.enrolled_at),
-        facts: now.as_ref().map(|now| facts(&ctx, now, &policy)),
+        facts: now.as_deref().map(|now| facts(&ctx, now, &policy)),
         machine: machine::told(&ctx, id).await?,
         alerts: alerts
             .iter()

@@ -74,7 +74,7 @@ pub(crate) async fn json(ctx: Ctx, Path(id): Path<String>) -> Result<Json<Policy
     let host = views::host(&ctx.web.app.store, id).await?;
     let host = host.ok_or(WebError::NotFound("there is no host with this id"))?;
     let now = ctx.web.app.live.host(id);
-    Ok(Json(policy(&ctx, &host, now.as_ref()).await?))
+    Ok(Json(policy(&ctx, &host, now.as_deref()).await?))
 }
 
 async fn active(ctx: &Ctx, id: &str) -> Result<HostView, WebError> {
