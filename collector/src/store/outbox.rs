@@ -19,7 +19,7 @@ const INSERT: &str = "INSERT INTO outbox (id, message_id, ticket_id, channel, re
 /// claimers one wins on PostgreSQL too. One kind at a time: the index then leads to the rows.
 const CLAIM: &str = "UPDATE outbox SET lease_token = $1, lease_until = $2 \
     WHERE id IN (SELECT id FROM outbox WHERE state = 'pending' AND channel = $4 AND kind = $5 \
-        AND next_at <= $3 AND lease_until <= $3 ORDER BY next_at LIMIT $6) \
+        AND next_at <= $3 AND lease_until <= $3 ORDER BY next_at, id LIMIT $6) \
     AND state = 'pending' AND lease_until <= $3 \
     RETURNING id, message_id, ticket_id, channel, recipient, kind, payload, attempts, \
     first_failed_at, next_at";

@@ -46,9 +46,9 @@ const BY_KEY_LOCKED: &str = concat!(
      CASE WHEN state IN ('resolved', 'closed') THEN 1 ELSE 0 END, opened_at DESC LIMIT 1 FOR UPDATE"
 );
 const ESCALATION_DUE: &str = "SELECT id FROM ticket \
-    WHERE escalate_at IS NOT NULL AND escalate_at <= $1 ORDER BY escalate_at LIMIT 100";
+    WHERE escalate_at IS NOT NULL AND escalate_at <= $1 ORDER BY escalate_at, number LIMIT 100";
 const RECHECK_DUE: &str = "SELECT id FROM ticket \
-    WHERE recheck_at IS NOT NULL AND recheck_at <= $1 ORDER BY recheck_at LIMIT 100";
+    WHERE recheck_at IS NOT NULL AND recheck_at <= $1 ORDER BY recheck_at, number LIMIT 100";
 const POSTPONE: &str = "UPDATE ticket SET \
     escalate_at = CASE WHEN escalate_at IS NULL THEN NULL ELSE $2 END, \
     recheck_at = CASE WHEN recheck_at IS NULL THEN NULL ELSE $2 END WHERE id = $1";
