@@ -94,6 +94,7 @@ const CORE_ORDER: &[&str] = &[
     "host",
     "series",
     "rules",
+    "wording",
     "alerts",
     "tickets",
     "incidents",

@@ -5,8 +5,8 @@
 //! Modules, each using only those before it: [`ids`], [`timeline`] (the collector's clock), [`text`]
 //! (text from agents), [`authority`] (replacing the CA), [`policy`]
 //! (what a host is asked for), [`evidence`], [`host`] (frames to evidence), [`series`] (the history
-//! codec), [`rules`], [`alerts`], [`tickets`], [`incidents`] (storms), [`delivery`] (messages to
-//! people), [`ledger`]. [`search`] uses none of them.
+//! codec), [`rules`], [`wording`] (the texts about checks), [`alerts`], [`tickets`], [`incidents`]
+//! (storms), [`delivery`] (messages to people), [`ledger`]. [`search`] uses none of them.
 
 pub mod alerts;
 pub mod authority;
@@ -26,3 +26,4 @@ pub mod series;
 pub mod text;
 pub mod tickets;
 pub mod timeline;
+pub mod wording;

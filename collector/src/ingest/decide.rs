@@ -32,18 +32,6 @@ const LOG_MATCH_FRESH: DurationMs = DurationMs::from_mins(15);
 /// collector that starts again need not go through them.
 const BACKLOG_FRAMES: usize = 16;
 
-/// Families of metrics that rise because of some process.
-const FAMILIES_OF_PROCESSES: [&str; 8] = [
-    "cpu.",
-    "load.",
-    "mem.",
-    "swap.",
-    "psi.",
-    "container.",
-    "system.fds_",
-    "system.threads_",
-];
-
 /// What all decisions share.
 pub(super) struct Context<'a> {
     pub(super) rules: &'a RulePack,
@@ -201,9 +189,7 @@ pub(super) fn decide(
 /// What makes the evidence of an alert complete: of one about what processes use up, the busiest.
 fn wanted(changes: &[AlertChange]) -> Vec<Want> {
     let by_processes = changes.iter().any(|change| match change {
-        AlertChange::Raised(raised) => FAMILIES_OF_PROCESSES
-            .iter()
-            .any(|family| raised.check.0.starts_with(family)),
+        AlertChange::Raised(raised) => raised.check.is_about_processes(),
         AlertChange::Updated(_) | AlertChange::Cleared(_) => false,
     });
     by_processes
@@ -256,14 +242,7 @@ fn reboot(
         _ => None,
     });
     let Some(gap) = unannounced else { return };
-    let detail = format!(
-        "the boot id changed without a shutdown notice; {} seconds between the last heartbeat before and the first after",
-        gap.0 / 1_000
-    );
-    let seen = Reboot {
-        at,
-        detail: &detail,
-    };
+    let seen = Reboot { at, gap };
     let changes = alerts::raise_reboot(&mut entry.alerts, context.rules, &seen, context.alert_id);
     decision.changes.extend(changes);
 }
@@ -282,7 +261,7 @@ fn troubles(
         .map(|one| format!("{}: {}", one.item, one.detail))
         .collect();
     let report = ConditionReport {
-        condition: Condition::AgentTrouble,
+        condition: Condition::AgentDegraded,
         at,
         problems: &all,
     };

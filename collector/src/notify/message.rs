@@ -7,6 +7,7 @@ use watchkeep_core::{
     ids::{SiteId, TicketId},
     incidents::Scope,
     tickets::{Applied, Intent, News, PageReason, Ticket, TicketEventKind},
+    wording::duration,
 };
 use watchkeep_shared::{DurationMs, UnixMillis};
 
@@ -303,11 +304,9 @@ fn escalation_notes(config: &Config, ticket: &Ticket, now: UnixMillis) -> Vec<St
 
 /// "5 min", "1 h 30 min".
 pub(super) fn minutes(span: DurationMs) -> String {
-    let minutes = span.0.max(0) / 60_000;
-    match (minutes / 60, minutes % 60) {
-        (0, minutes) => format!("{minutes} min"),
-        (hours, 0) => format!("{hours} h"),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
+    match span.0.max(0) / 60_000 {
+        0 => "0 min".to_owned(),
+        minutes => duration(DurationMs::from_mins(minutes)),
     }
 }
 

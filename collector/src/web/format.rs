@@ -1,8 +1,12 @@
-//! Values as text for people: times, lengths of time, bytes, percentages. Pure; `now` comes in.
-//! Texts are English; a page's script turns instants into the reader's zone and language.
+//! Instants, links and shares as text for people; values with their units are `core::wording`. Pure;
+//! `now` comes in. Texts are English; a page's script turns instants into the reader's zone and
+//! language.
 
 use jiff::{Timestamp, tz::TimeZone};
-use watchkeep_shared::{DurationMs, UnixMillis, metric};
+use watchkeep_core::wording::Unit;
+use watchkeep_shared::UnixMillis;
+
+pub(crate) use watchkeep_core::wording::{bytes, duration as span, percent};
 
 /// "just now", "12 s ago", "5 min ago", "3 h ago", "2 d ago". What lies ahead is "just now".
 pub(crate) fn ago(at: UnixMillis, now: UnixMillis) -> String {
@@ -13,27 +17,6 @@ pub(crate) fn ago(at: UnixMillis, now: UnixMillis) -> String {
         60..3_600 => format!("{} min ago", s / 60),
         3_600..86_400 => format!("{} h ago", s / 3_600),
         _ => format!("{} d ago", s / 86_400),
-    }
-}
-
-/// "12 s", "5 min 3 s", "3 h 12 min", "2 d 4 h": two units at most; "< 1 s" for what is shorter.
-pub(crate) fn span(length: DurationMs) -> String {
-    if (1..1000).contains(&length.0) {
-        return "< 1 s".to_owned();
-    }
-    let s = length.0.max(0) / 1000;
-    let pair = |big: i64, unit: &str, small: i64, sub: &str| {
-        if small == 0 {
-            format!("{big} {unit}")
-        } else {
-            format!("{big} {unit} {small} {sub}")
-        }
-    };
-    match s {
-        0..60 => format!("{s} s"),
-        60..3_600 => pair(s / 60, "min", s % 60, "s"),
-        3_600..86_400 => pair(s / 3_600, "h", s % 3_600 / 60, "min"),
-        _ => pair(s / 86_400, "d", s % 86_400 / 3_600, "h"),
     }
 }
 
@@ -62,75 +45,18 @@ pub(crate) fn zoned(at: UnixMillis, zone: &TimeZone) -> String {
         .unwrap_or_default()
 }
 
-/// "42 %", "0.4 %": one decimal below ten.
-pub(crate) fn percent(value: f64) -> String {
-    if value.abs() < 9.95 {
-        format!("{value:.1} %")
-    } else {
-        format!("{value:.0} %")
-    }
-}
-
-/// "12.4 GiB": powers of 1024, three figures.
-pub(crate) fn bytes(value: f64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut value = value;
-    let mut unit = 0;
-    while value.abs() >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 || value.abs() >= 100.0 {
-        format!("{value:.0} {}", UNITS[unit])
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
-}
-
-/// The unit of a metric, from the end of its family: `pct`, `bytes`, `bytes_per_s`, `ms`, `s`,
-/// `per_s`, or empty for a plain number.
+/// The unit of a metric as charts know it: `pct`, `bytes`, `bytes_per_s`, `ms`, `s`, `per_s`, or
+/// empty for what is shown as a plain number.
 pub(crate) fn unit(name: &str) -> &'static str {
-    let (family, _) = metric::split(name);
-    for (end, unit) in [
-        ("_pct", "pct"),
-        ("_bytes_per_s", "bytes_per_s"),
-        ("_bytes", "bytes"),
-        ("_per_s", "per_s"),
-        ("_ms", "ms"),
-        ("_s", "s"),
-    ] {
-        if family.ends_with(end) {
-            return unit;
-        }
+    match Unit::of(name) {
+        Unit::Percent => "pct",
+        Unit::Bytes => "bytes",
+        Unit::BytesPerSecond => "bytes_per_s",
+        Unit::Milliseconds => "ms",
+        Unit::Seconds => "s",
+        Unit::PerSecond => "per_s",
+        Unit::Celsius | Unit::Days | Unit::Plain => "",
     }
-    ""
-}
-
-/// A value with its unit (see [`unit()`]).
-pub(crate) fn value(value: f64, unit: &str) -> String {
-    match unit {
-        "pct" => percent(value),
-        "bytes" => bytes(value),
-        "bytes_per_s" => format!("{}/s", bytes(value)),
-        "ms" => span_ms(value),
-        "s" => span(DurationMs((value * 1000.0) as i64)),
-        "per_s" => format!("{}/s", number(value)),
-        _ => number(value),
-    }
-}
-
-fn span_ms(value: f64) -> String {
-    if value.abs() < 1000.0 {
-        format!("{value:.0} ms")
-    } else {
-        format!("{:.1} s", value / 1000.0)
-    }
-}
-
-fn number(value: f64) -> String {
-    let text = format!("{value:.2}");
-    let short = text.trim_end_matches('0').trim_end_matches('.');
-    short.to_owned()
 }
 
 /// A link with the parameters that are not empty.
@@ -163,6 +89,8 @@ fn encoded(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use watchkeep_shared::DurationMs;
+
     use super::*;
 
     #[test]
@@ -177,16 +105,6 @@ mod tests {
         ] {
             assert_eq!(ago(now - DurationMs::from_secs(past_s), now), text);
         }
-        for (s, text) in [
-            (0, "0 s"),
-            (61, "1 min 1 s"),
-            (7_200, "2 h"),
-            (11_520, "3 h 12 min"),
-            (187_200, "2 d 4 h"),
-        ] {
-            assert_eq!(span(DurationMs::from_secs(s)), text);
-        }
-        assert_eq!(span(DurationMs(999)), "< 1 s");
         assert_eq!(
             utc(UnixMillis(1_795_295_045_678)),
             "2026-11-21 21:04:05 UTC"
@@ -196,12 +114,6 @@ mod tests {
             zoned(UnixMillis(1_795_295_045_678), &paris),
             "21 Nov 2026, 22:04:05 CET"
         );
-        assert_eq!(bytes(13_314_398_617.6), "12.4 GiB");
-        assert_eq!(bytes(0.0), "0 B");
-        assert_eq!(percent(9.94), "9.9 %");
-        assert_eq!(percent(42.4), "42 %");
-        assert_eq!(value(1536.0, unit("net.rx_bytes_per_s:eth0")), "1.5 KiB/s");
-        assert_eq!(value(0.5, unit("load.1m")), "0.5");
         assert_eq!(unit("system.uptime_s"), "s");
     }
 

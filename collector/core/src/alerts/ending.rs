@@ -33,7 +33,7 @@ pub fn end_all(host: &mut HostAlerts, why: Unwatched, at: UnixMillis) -> Vec<Ale
         }
     }
     host.silent_since = None;
-    host.drop_well();
+    host.drop_ok();
     host.changed.0 = true;
     changes
 }

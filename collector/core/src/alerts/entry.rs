@@ -12,7 +12,7 @@ use crate::{
     rules::{CheckKey, RuleId, RuleKind},
 };
 
-/// Where a rule stands on a check.
+/// The state of a rule on a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum AlertState {
@@ -29,7 +29,7 @@ pub enum AlertState {
         alert: AlertId,
         /// When it fired.
         since: UnixMillis,
-        /// Since when all is well again, moved forward likewise; `None` while it is not.
+        /// Since when the check is normal again, moved forward likewise; `None` while it is not.
         clearing_since: Option<UnixMillis>,
     },
 }
@@ -45,7 +45,9 @@ pub(super) enum EntryKind {
     Reboot,
     Skew,
     ClockStep,
-    AgentTrouble,
+    /// Stored by an earlier name.
+    #[serde(rename = "agent_trouble")]
+    AgentDegraded,
     ClonedIdentity,
 }
 
@@ -61,7 +63,7 @@ impl EntryKind {
                 | (Self::Reboot, RuleKind::UnexpectedReboot { .. })
                 | (Self::Skew, RuleKind::ClockSkew { .. })
                 | (Self::ClockStep, RuleKind::ClockStep { .. })
-                | (Self::AgentTrouble, RuleKind::AgentTrouble)
+                | (Self::AgentDegraded, RuleKind::AgentDegraded)
                 | (Self::ClonedIdentity, RuleKind::ClonedIdentity)
         )
     }
@@ -142,15 +144,15 @@ const fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// What an observation says about a check.
+/// What an observation means for a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// A breach.
     Breach,
-    /// Neither a breach nor well: between the levels.
+    /// Neither a breach nor normal: between the levels.
     Between,
-    /// Well.
-    Well,
+    /// As it should be.
+    Normal,
     /// It cannot tell.
     Unknown,
 }
@@ -208,7 +210,7 @@ impl Entry {
         self.is_frozen = is_unknown;
         match (&mut self.state, verdict) {
             (_, Verdict::Unknown)
-            | (AlertState::Ok, Verdict::Between | Verdict::Well)
+            | (AlertState::Ok, Verdict::Between | Verdict::Normal)
             | (
                 AlertState::Firing {
                     clearing_since: None,
@@ -228,11 +230,11 @@ impl Entry {
                     Turn::Same
                 }
             }
-            (AlertState::Pending { .. }, Verdict::Between | Verdict::Well) => {
+            (AlertState::Pending { .. }, Verdict::Between | Verdict::Normal) => {
                 self.state = AlertState::Ok;
                 Turn::Moved
             }
-            (AlertState::Firing { clearing_since, .. }, Verdict::Well) => {
+            (AlertState::Firing { clearing_since, .. }, Verdict::Normal) => {
                 let was_clearing = clearing_since.is_some();
                 let since = *clearing_since.get_or_insert(beat.at);
                 if beat.at.since(since) >= holds.clear_for {

@@ -1,5 +1,5 @@
 //! Rules about the machine as a whole: silence, unexpected reboots, a wrong or jumping clock, and
-//! about its agent: trouble of its own, an identity used twice.
+//! about its agent: problems of its own, an identity used twice.
 
 use std::sync::Arc;
 
@@ -8,9 +8,12 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 use super::{
     AlertChange, AlertEvidence, AlertState, Beat, Finding, HostAlerts, NewAlertId, Updated,
     entry::{EntryKind, Holds, Turn, Verdict},
-    raised, text,
+    raised,
 };
-use crate::rules::{CheckKey, Rule, RuleKind, RulePack};
+use crate::{
+    rules::{CheckKey, Rule, RuleKind, RulePack},
+    wording,
+};
 
 /// A host from which no heartbeat comes.
 #[derive(Clone, Copy, Debug)]
@@ -23,11 +26,11 @@ pub struct Silence {
 
 /// A reboot that nobody announced.
 #[derive(Clone, Copy, Debug)]
-pub struct Reboot<'a> {
+pub struct Reboot {
     /// When it became known.
     pub at: UnixMillis,
-    /// What is known about it, for people.
-    pub detail: &'a str,
+    /// From the last heartbeat before it to the first after it.
+    pub gap: DurationMs,
 }
 
 /// How wrong a machine's wall clock is.
@@ -62,18 +65,17 @@ pub fn set_silent(
     if entry.alert().is_some() {
         return Vec::new();
     }
-    let quiet = text::duration(silence.at.since(silence.since));
     let finding = Finding {
-        summary: format!("{}: no heartbeat for {quiet}", rule.name),
+        summary: wording::silence(silence.since),
         evidence: AlertEvidence {
-            detail: Some(format!("the last heartbeat came {quiet} before")),
+            detail: Some(wording::silence_detail(silence.since, silence.at)),
             ..AlertEvidence::default()
         },
     };
     vec![raised(&rule, entry, silence.at, finding, new_id)]
 }
 
-/// Heartbeats come again. Nothing if the host was not silent.
+/// Heartbeats resumed. Nothing if the host was not silent.
 pub fn clear_silent(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
     let Some(silent_since) = host.silent_since.take() else {
         return Vec::new();
@@ -82,7 +84,7 @@ pub fn clear_silent(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
     let mut changes = Vec::new();
     for entry in &mut host.others {
         match entry.kind {
-            EntryKind::Silent => changes.extend(entry.clear(at, None, "heartbeats came again")),
+            EntryKind::Silent => changes.extend(entry.clear(at, None, "heartbeats resumed")),
             EntryKind::Log | EntryKind::Reboot | EntryKind::ClockStep => {
                 let counted_from = match entry.state {
                     AlertState::Ok => at,
@@ -103,11 +105,11 @@ pub fn clear_silent(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
             EntryKind::Metric
             | EntryKind::Service
             | EntryKind::Skew
-            | EntryKind::AgentTrouble
+            | EntryKind::AgentDegraded
             | EntryKind::ClonedIdentity => {}
         }
     }
-    host.drop_well();
+    host.drop_ok();
     changes
 }
 
@@ -116,7 +118,7 @@ pub fn clear_silent(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
 pub fn raise_reboot(
     host: &mut HostAlerts,
     rules: &RulePack,
-    reboot: &Reboot<'_>,
+    reboot: &Reboot,
     new_id: NewAlertId<'_>,
 ) -> Vec<AlertChange> {
     let Some(rule) = single(rules, |kind| {
@@ -131,7 +133,13 @@ pub fn raise_reboot(
         entry: (EntryKind::Reboot, CheckKey::host()),
         at: reboot.at,
         clear_after,
-        detail: reboot.detail,
+        finding: Finding {
+            summary: wording::REBOOT.to_owned(),
+            evidence: AlertEvidence {
+                detail: Some(wording::reboot_detail(reboot.gap)),
+                ..AlertEvidence::default()
+            },
+        },
     };
     raise_for_a_while(host, &rule, passing, new_id)
 }
@@ -154,29 +162,30 @@ pub fn raise_clock_step(
     if size <= above {
         return Vec::new();
     }
-    let way = if step.0 < 0 { "back" } else { "ahead" };
-    let detail = format!("the wall clock jumped {way} by {}", text::duration(size));
     let passing = Passing {
         entry: (EntryKind::ClockStep, CheckKey::clock()),
         at,
         clear_after,
-        detail: &detail,
+        finding: Finding {
+            summary: wording::clock_step(step),
+            evidence: AlertEvidence::default(),
+        },
     };
     raise_for_a_while(host, &rule, passing, new_id)
 }
 
 /// Something that happened once, whose alert time alone ends.
-struct Passing<'a> {
+struct Passing {
     entry: (EntryKind, CheckKey),
     at: UnixMillis,
     clear_after: DurationMs,
-    detail: &'a str,
+    finding: Finding,
 }
 
 fn raise_for_a_while(
     host: &mut HostAlerts,
     rule: &Arc<Rule>,
-    passing: Passing<'_>,
+    passing: Passing,
     new_id: NewAlertId<'_>,
 ) -> Vec<AlertChange> {
     let (kind, check) = passing.entry;
@@ -189,8 +198,7 @@ fn raise_for_a_while(
     host.changed.0 = true;
     let mut changes = Vec::new();
     if entry.alert().is_none() {
-        let finding = named(rule, passing.detail);
-        changes.push(raised(rule, entry, passing.at, finding, new_id));
+        changes.push(raised(rule, entry, passing.at, passing.finding, new_id));
     }
     if let AlertState::Firing { clearing_since, .. } = &mut entry.state {
         *clearing_since = Some(passing.at);
@@ -203,7 +211,7 @@ fn raise_for_a_while(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The agent can't do all that it should.
-    AgentTrouble,
+    AgentDegraded,
     /// Two machines use the host's identity.
     ClonedIdentity,
 }
@@ -238,7 +246,7 @@ pub fn set_condition(
         problems,
     } = report;
     let (kind, check) = match condition {
-        Condition::AgentTrouble => (EntryKind::AgentTrouble, CheckKey::agent()),
+        Condition::AgentDegraded => (EntryKind::AgentDegraded, CheckKey::agent()),
         Condition::ClonedIdentity => (EntryKind::ClonedIdentity, CheckKey::identity()),
     };
     let known = host.others.iter().position(|entry| entry.kind == kind);
@@ -247,12 +255,12 @@ pub fn set_condition(
             return Vec::new();
         };
         let reason = match condition {
-            Condition::AgentTrouble => "the agent reports no trouble any more",
+            Condition::AgentDegraded => "the agent reports no problem any more",
             Condition::ClonedIdentity => "the host has a new key",
         };
         let change = host.others[i].clear(at, None, reason);
         host.changed.0 = true;
-        host.drop_well();
+        host.drop_ok();
         return change.into_iter().collect();
     }
     let Some(rule) = single(rules, |rule| kind.judges(rule)) else {
@@ -321,7 +329,7 @@ pub fn evaluate_skew(
     let verdict = if size > above {
         Verdict::Breach
     } else if size < clear_below {
-        Verdict::Well
+        Verdict::Normal
     } else {
         Verdict::Between
     };
@@ -346,7 +354,7 @@ pub fn evaluate_skew(
         Turn::Same | Turn::Moved => None,
         Turn::Raise => {
             let finding = Finding {
-                summary: text::skew(&rule.name, measured.skew, above),
+                summary: wording::skew(measured.skew, above),
                 evidence: AlertEvidence {
                     value,
                     threshold: Some(above.0 as f64),
@@ -355,9 +363,9 @@ pub fn evaluate_skew(
             };
             Some(raised(&rule, entry, beat.at, finding, new_id))
         }
-        Turn::Clear => entry.clear(beat.at, value, "the clock is right again"),
+        Turn::Clear => entry.clear(beat.at, value, "clock correct again"),
     };
-    host.drop_well();
+    host.drop_ok();
     change.into_iter().collect()
 }
 

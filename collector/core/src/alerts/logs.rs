@@ -5,9 +5,12 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 use super::{
     AlertChange, AlertEvidence, AlertState, Finding, HostAlerts, NewAlertId,
     entry::{EntryKind, Matched},
-    raised, text,
+    raised,
 };
-use crate::rules::{CheckKey, Rule, RuleKind, RulePack};
+use crate::{
+    rules::{CheckKey, Rule, RuleKind, RulePack},
+    wording,
+};
 
 /// Most times of matches remembered for one window; beyond it the two oldest become one.
 const MAX_REMEMBERED_MATCHES: usize = 64;
@@ -91,7 +94,7 @@ fn record(
     }
     entry.matched.clear();
     let finding = Finding {
-        summary: text::log(&rule.name, matches.rule, total, window),
+        summary: wording::log_lines(matches.rule, total, window),
         evidence: AlertEvidence {
             value: Some(total as f64),
             threshold: Some(count as f64),

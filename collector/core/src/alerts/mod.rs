@@ -5,8 +5,9 @@
 //!
 //! Missing data freezes: a null value, an absent metric, an unknown service state or a silent host
 //! neither clears an alert nor lets any duration run on. Observations that repeat or precede one
-//! already judged change nothing (log matches, being events, count whenever they come). While the silent alert fires, no service or log alert is raised
-//! (a pending one waits); clearing is never held back.
+//! already judged change nothing (log matches, being events, count whenever they come). While the
+//! silent alert fires, no service or log alert is raised (a pending one waits); recovery is never
+//! held back.
 //!
 //! This module never decides about tickets or pages ([`crate::tickets`]) and keeps no history.
 //! It can't fail: what it cannot judge stays as it is.
@@ -16,7 +17,6 @@ mod entry;
 mod host;
 mod logs;
 mod services;
-pub(crate) mod text;
 mod values;
 
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ pub struct Raised {
     pub priority: Priority,
     /// When it fired.
     pub at: UnixMillis,
-    /// One line for people, as in `Disk almost full: disk.used_pct:/var is 91.2 % (above 85 %)`.
+    /// One line for people, as in `Disk /var 91 % full (limit 85 %)`.
     pub summary: String,
     /// What was observed.
     pub evidence: AlertEvidence,
@@ -128,7 +128,7 @@ pub struct AlertEvidence {
     pub lines: Vec<String>,
 }
 
-/// The alerts of one host that are not plainly well. Keyed by (rule id, check), so it survives a
+/// The alerts of one host that are pending or firing. Keyed by (rule id, check), so it survives a
 /// change of the pack and of the host's schema.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostAlerts {
@@ -220,7 +220,8 @@ impl HostAlerts {
             .any(|entry| entry.kind == EntryKind::Silent && entry.alert().is_some())
     }
 
-    /// The place of a rule's entry on a check among `others`; a new, well one if there is none.
+    /// The index of a rule's entry on a check among `others`; a new one without a breach if there is
+    /// none.
     fn other(&mut self, kind: EntryKind, rule: &RuleId, check: &CheckKey) -> usize {
         let found = self
             .others
@@ -233,7 +234,7 @@ impl HostAlerts {
         })
     }
 
-    fn drop_well(&mut self) {
+    fn drop_ok(&mut self) {
         self.metrics.retain(|entry| entry.state != AlertState::Ok);
         self.others.retain(|entry| entry.state != AlertState::Ok);
     }
@@ -257,14 +258,14 @@ pub fn tick(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
     for entry in &mut host.others {
         if entry.ends_at.is_some_and(|ends_at| ends_at <= at) {
             let reason = match entry.kind {
-                EntryKind::Reboot => "the machine has run on since the reboot",
-                EntryKind::ClockStep => "the clock has run evenly since",
-                _ => "no more lines matched",
+                EntryKind::Reboot => "no further reboot",
+                EntryKind::ClockStep => "no further jump of the clock",
+                _ => "no further matching lines",
             };
             changes.extend(entry.clear(at, None, reason));
         }
     }
-    host.drop_well();
+    host.drop_ok();
     host.changed.0 = true;
     changes
 }
@@ -300,7 +301,7 @@ pub fn drop_removed_rules(
         }
     }
     if changed {
-        host.drop_well();
+        host.drop_ok();
         host.changed.0 = true;
     }
     changes

@@ -8,9 +8,12 @@ use watchkeep_shared::{
 use super::{
     AlertChange, AlertEvidence, AlertState, Beat, Finding, HostAlerts, NewAlertId,
     entry::{Entry, EntryKind, Holds, LastReport, Turn, Verdict},
-    raised, text,
+    raised,
 };
-use crate::rules::{CheckKey, Rule, RuleKind, RulePack};
+use crate::{
+    rules::{CheckKey, Rule, RuleKind, RulePack},
+    wording,
+};
 
 /// What one heartbeat says about services.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +48,7 @@ pub fn evaluate_services(
             }
         }
     }
-    host.drop_well();
+    host.drop_ok();
     changes
 }
 
@@ -150,7 +153,7 @@ fn judge(
         return None;
     };
     let verdict = match service.status {
-        ServiceStatus::Running => Verdict::Well,
+        ServiceStatus::Running => Verdict::Normal,
         status if status.is_fault() => Verdict::Breach,
         _ => Verdict::Unknown,
     };
@@ -177,7 +180,11 @@ fn judge(
         }
         Turn::Raise => {
             let finding = Finding {
-                summary: text::service(&rule.name, service),
+                summary: wording::service_breach(
+                    &service.key,
+                    service.status,
+                    service.detail.as_deref(),
+                ),
                 evidence: AlertEvidence {
                     detail: service.detail.clone(),
                     ..AlertEvidence::default()
@@ -185,6 +192,6 @@ fn judge(
             };
             Some(raised(rule, entry, beat.at, finding, new_id))
         }
-        Turn::Clear => entry.clear(beat.at, None, "it runs again"),
+        Turn::Clear => entry.clear(beat.at, None, wording::service_recovery(&service.key)),
     }
 }

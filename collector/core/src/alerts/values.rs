@@ -6,9 +6,12 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 use super::{
     AlertChange, AlertEvidence, AlertState, Beat, Finding, HostAlerts, NewAlertId,
     entry::{Entry, EntryKind, Holds, Turn, UNBOUND, Verdict},
-    raised, text,
+    raised,
 };
-use crate::rules::{Resolved, ResolvedEntry, RuleKind};
+use crate::{
+    rules::{Level, Resolved, ResolvedEntry, RuleKind},
+    wording,
+};
 
 /// The values of one heartbeat.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +37,8 @@ pub fn evaluate_values(
     };
     bind(host, resolved);
     let mut changes = Vec::new();
-    let mut has_well = false;
-    // Walks the resolved entries and, beside them, the few remembered ones, both by slot.
+    let mut has_ok = false;
+    // Walks the resolved entries and the few remembered ones together, both by slot.
     let mut next = 0;
     for (slot, watched) in resolved.entries().iter().enumerate() {
         let value = sample
@@ -62,13 +65,13 @@ pub fn evaluate_values(
         let turn = entry.advance(verdict(watched, value), beat, holds(&watched.rule.kind));
         host.changed.0 |= turn != Turn::Same;
         changes.extend(report(watched, entry, turn, (beat, value), new_id));
-        has_well |= entry.state == AlertState::Ok;
+        has_ok |= entry.state == AlertState::Ok;
     }
     for entry in &mut host.metrics[next..] {
         entry.advance(Verdict::Unknown, beat, HELD_NEVER);
     }
-    if has_well {
-        host.drop_well();
+    if has_ok {
+        host.drop_ok();
     }
     changes
 }
@@ -98,7 +101,7 @@ fn verdict(watched: &ResolvedEntry, value: Option<f64>) -> Verdict {
     match value {
         None => Verdict::Unknown,
         Some(value) if watched.is_breach(value) => Verdict::Breach,
-        Some(value) if watched.is_well(value) => Verdict::Well,
+        Some(value) if watched.is_normal(value) => Verdict::Normal,
         Some(_) => Verdict::Between,
     }
 }
@@ -138,14 +141,20 @@ fn report(
         Turn::Same | Turn::Moved => None,
         Turn::Raise => {
             let name = watched.check.as_str();
-            let seen = value.unwrap_or_default();
+            let observed = value.unwrap_or_default();
             let finding = Finding {
-                summary: text::threshold(&watched.rule.name, name, seen, *raise),
+                summary: wording::breach(&watched.rule.name, name, observed, *raise),
                 evidence: AlertEvidence {
                     value,
                     threshold: Some(raise.value()),
-                    detail: (raise_for.0 > 0)
-                        .then(|| format!("it was so for at least {}", text::duration(*raise_for))),
+                    detail: (raise_for.0 > 0).then(|| {
+                        let way = match raise {
+                            Level::Above(_) => "above",
+                            Level::Below(_) => "below",
+                        };
+                        let length = wording::duration(*raise_for);
+                        format!("{way} the limit for at least {length}")
+                    }),
                     lines: Vec::new(),
                 },
             };
@@ -153,7 +162,7 @@ fn report(
         }
         Turn::Clear => {
             let name = watched.check.as_str();
-            let reason = text::cleared(name, value.unwrap_or_default(), *clear);
+            let reason = wording::recovery(name, value.unwrap_or_default(), *clear);
             entry.clear(beat.at, value, &reason)
         }
     }

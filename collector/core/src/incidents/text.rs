@@ -3,7 +3,7 @@
 use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{Incident, Scope, Tally};
-use crate::alerts::text::duration;
+use crate::wording::duration;
 
 /// Most names in one text.
 const MAX_NAMES: usize = 20;

@@ -2,7 +2,9 @@
 //! texts; what leads to which state is decided in `observe` and `verdict`.
 
 use serde::{Deserialize, Serialize};
-use watchkeep_shared::{UnixMillis, wire::heartbeat::GoodbyeReason};
+use watchkeep_shared::{DurationMs, UnixMillis, wire::heartbeat::GoodbyeReason};
+
+use crate::wording::duration;
 
 /// What the evidence proves about a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -148,7 +150,7 @@ impl Cause {
             Self::ClockStoodStill { still_ms } => {
                 return format!(
                     "The server was frozen or suspended: its clock stood still for {}.",
-                    duration_text(still_ms)
+                    duration(DurationMs(still_ms))
                 );
             }
             Self::ClockRanOn => {
@@ -210,19 +212,6 @@ fn reboot_text(clean: bool, since: DownSince) -> String {
         DownSince::OsRecord => "counted from the last entry in its own logs",
     };
     format!("{how}; {since}.")
-}
-
-/// A length of time for people: `2 d 3 h`, `1 h 5 min`, `3 min 20 s`, `12 s`, `0.450 s`.
-pub(super) fn duration_text(ms: i64) -> String {
-    let secs = ms / 1_000;
-    let (days, hours, mins) = (secs / 86_400, secs / 3_600 % 24, secs / 60 % 60);
-    match (days, hours, mins) {
-        (0, 0, 0) if secs == 0 => format!("0.{:03} s", ms.max(0)),
-        (0, 0, 0) => format!("{secs} s"),
-        (0, 0, _) => format!("{mins} min {} s", secs % 60),
-        (0, ..) => format!("{hours} h {mins} min"),
-        _ => format!("{days} d {hours} h"),
-    }
 }
 
 /// A stretch `[from, to)` in one state for one cause.

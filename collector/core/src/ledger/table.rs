@@ -3,7 +3,10 @@
 
 use std::fmt::Write as _;
 
-use super::{ClassTotals, Interval, Month, MonthReport, Ratio, state::duration_text};
+use watchkeep_shared::DurationMs;
+
+use super::{ClassTotals, Interval, Month, MonthReport, Ratio};
+use crate::wording::duration;
 
 const COLUMNS: [&str; 21] = [
     "record",
@@ -121,7 +124,7 @@ pub(super) fn csv(report: &MonthReport, month: &Month) -> String {
                 "cause",
                 format!(
                     "The server ran and could not be heard for {}.",
-                    duration_text(span.len_ms())
+                    duration(DurationMs(span.len_ms()))
                 ),
             );
             row.set("frames_late", incident.frames_late.to_string());

@@ -110,6 +110,13 @@ impl CheckKey {
         self.0.strip_prefix("log:")
     }
 
+    /// Whether it is about what processes use up: then the busiest ones are part of its evidence.
+    pub fn is_about_processes(&self) -> bool {
+        FAMILIES_OF_PROCESSES
+            .iter()
+            .any(|family| self.0.starts_with(family))
+    }
+
     /// The metric's name, of a check of a metric: its family has a dot, which no other check has.
     pub fn as_metric(&self) -> Option<&str> {
         let (family, _) = metric::split(&self.0);
@@ -128,6 +135,18 @@ impl fmt::Debug for CheckKey {
         f.write_str(&self.0)
     }
 }
+
+/// Families of metrics that rise because of some process.
+const FAMILIES_OF_PROCESSES: [&str; 8] = [
+    "cpu.",
+    "load.",
+    "mem.",
+    "swap.",
+    "psi.",
+    "container.",
+    "system.fds_",
+    "system.threads_",
+];
 
 /// A text that names none of a closed set of words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -335,8 +354,8 @@ pub enum RuleKind {
         /// How long it must run on evenly before the alert clears.
         clear_after: DurationMs,
     },
-    /// The agent reports that something keeps it from doing all that it should.
-    AgentTrouble,
+    /// The agent reports a problem of its own.
+    AgentDegraded,
     /// One identity is used by two machines; the host is quarantined.
     ClonedIdentity,
     /// The machine's wall clock is wrong.
@@ -361,7 +380,7 @@ impl RuleKind {
             Self::UnexpectedReboot { .. } => "unexpected_reboot",
             Self::ClockSkew { .. } => "clock_skew",
             Self::ClockStep { .. } => "clock_step",
-            Self::AgentTrouble => "agent_trouble",
+            Self::AgentDegraded => "agent_trouble",
             Self::ClonedIdentity => "cloned_identity",
         }
     }

@@ -48,7 +48,7 @@ impl ResolvedEntry {
         self.sign * value > self.raise
     }
 
-    pub(crate) fn is_well(&self, value: f64) -> bool {
+    pub(crate) fn is_normal(&self, value: f64) -> bool {
         self.sign * value < self.clear
     }
 }

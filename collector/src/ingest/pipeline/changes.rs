@@ -67,12 +67,11 @@ impl Pipeline {
             return Ok(());
         };
         let (is_retired, revoked_at) = (row.retired_at.is_some(), row.revoked_at.map(UnixMillis));
-        let mut entry = match self.hosts.remove(&host) {
-            Some(entry) => entry,
-            None => {
-                let known = (&mut self.schemas, &self.app.config.rules);
-                rebuild::entry_of(&self.app.store, row, known).await?
-            }
+        let mut entry = if let Some(entry) = self.hosts.remove(&host) {
+            entry
+        } else {
+            let known = (&mut self.schemas, &self.app.config.rules);
+            rebuild::entry_of(&self.app.store, row, known).await?
         };
         self.isolation.remember(&entry);
         if is_retired {

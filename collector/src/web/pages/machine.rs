@@ -1,6 +1,7 @@
 //! What an agent told of its machine beside measurements: what it is, for the host's page; what was
 //! busy when a ticket opened, for the ticket's.
 
+use watchkeep_core::rules::CheckKey;
 use watchkeep_shared::{
     DurationMs, HostId, UnixMillis,
     wire::{
@@ -10,7 +11,7 @@ use watchkeep_shared::{
 };
 
 use crate::{
-    store::views::{self, TicketView},
+    store::views::{self, AlertView, TicketView},
     web::{context::Ctx, error::WebError, format, parts::Time},
 };
 
@@ -18,6 +19,8 @@ use crate::{
 const TOLD_WITHIN: DurationMs = DurationMs::from_mins(8 * 24 * 60);
 /// More lists than a ticket can have before its first one is not looked for.
 const LISTS: usize = 100;
+/// How far a list of processes may be from the alert that asked for it.
+const BUSIEST_WITHIN: DurationMs = DurationMs::from_mins(2);
 
 /// What the machine is, as label and text.
 pub(super) async fn told(ctx: &Ctx, host: HostId) -> Result<Vec<(&'static str, String)>, WebError> {
@@ -89,16 +92,22 @@ pub(super) struct BusyRow {
     pub(super) memory: String,
 }
 
-/// The first list that came while the ticket was open.
-pub(super) async fn busiest(ctx: &Ctx, ticket: &TicketView) -> Result<Option<Busiest>, WebError> {
-    let Some(host) = ticket.host_id else {
+/// The first list from around the alert that opened the ticket, if that is about what processes use.
+/// A list of another time belongs to another alert of the host.
+pub(super) async fn busiest(
+    ctx: &Ctx,
+    ticket: &TicketView,
+    opener: Option<&AlertView>,
+) -> Result<Option<Busiest>, WebError> {
+    let opener = opener.filter(|alert| CheckKey(alert.check_key.clone()).is_about_processes());
+    let (Some(host), Some(opener)) = (ticket.host_id, opener) else {
         return Ok(None);
     };
     let kinds = ["processes", "processes"];
-    let since = UnixMillis(ticket.opened_at);
-    let until = ticket.resolved_at.unwrap_or(i64::MAX);
+    let since = UnixMillis(opener.raised_at) - BUSIEST_WITHIN;
+    let until = UnixMillis(opener.raised_at) + BUSIEST_WITHIN;
     let events = views::host_events(&ctx.web.app.store, HostId(host), since, kinds, LISTS).await?;
-    let first = events.iter().rfind(|event| event.at <= until);
+    let first = events.iter().rfind(|event| event.at <= until.0);
     Ok(
         first.and_then(|event| match serde_json::from_str(&event.detail) {
             Ok(Event::Processes(processes)) => Some(listed(processes, ctx.time(event.at))),

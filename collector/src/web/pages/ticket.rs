@@ -13,6 +13,7 @@ use watchkeep_core::{
     ids::TicketId,
     rules::Priority,
     tickets::{Action, IfFiring, TicketState, WaitingOn},
+    wording,
 };
 
 use crate::{
@@ -140,7 +141,7 @@ pub(crate) async fn page(
         facts: facts(&ctx, &ticket).await?,
         observed: opener.map(observed),
         chart: chart(&ctx, &ticket, opener).await?,
-        busiest: machine::busiest(&ctx, &ticket).await?,
+        busiest: machine::busiest(&ctx, &ticket, opener).await?,
         alerts: alerts
             .iter()
             .map(|alert| AlertRow::of(alert, ctx.now))
@@ -276,17 +277,20 @@ fn evidence(alert: &AlertView) -> AlertEvidence {
 
 fn observed(alert: &AlertView) -> Observed {
     let evidence = evidence(alert);
-    let unit = if alert.check_key == "clock" {
-        "ms"
-    } else {
-        format::unit(&alert.check_key)
+    // The skew of a clock is in milliseconds, though its check is no metric.
+    let name = match alert.check_key.as_str() {
+        "clock" => "clock.offset_ms",
+        name => name,
     };
-    let text =
-        |value: Option<f64>| value.map_or_else(String::new, |value| format::value(value, unit));
+    let value = evidence.value.map(|value| match evidence.threshold {
+        Some(limit) => wording::value_against(name, value, limit),
+        None => wording::value(name, value),
+    });
+    let threshold = evidence.threshold.map(|limit| wording::value(name, limit));
     Observed {
         summary: alert.summary.clone(),
-        value: text(evidence.value),
-        threshold: text(evidence.threshold),
+        value: value.unwrap_or_default(),
+        threshold: threshold.unwrap_or_default(),
         // The summary may say it already.
         detail: evidence
             .detail
@@ -313,7 +317,7 @@ async fn chart(
     let options = Options {
         src: format!("/api/v1/tickets/{}/evidence", ticket.number),
         unit,
-        labels: vec![kept.metric.clone()],
+        labels: vec![wording::label(&kept.metric)],
         max: (unit == "pct").then_some(100.0),
         fixed: true,
         threshold: alert.and_then(|alert| evidence(alert).threshold),
@@ -321,7 +325,7 @@ async fn chart(
         ..Options::default()
     };
     Ok(Some(Chart::new(
-        format!("{}, the hour before", kept.metric),
+        format!("{}, the hour before", wording::label(&kept.metric)),
         &options,
     )))
 }

@@ -2,16 +2,17 @@
 
 use axum::http::{StatusCode, header};
 use serde_json::{Value as Json, json};
+use uuid::Uuid;
 use watchkeep_collector::{
     identity::{CA_DIR, Cas},
     live::HostNow,
     store::{
         fleet, people,
-        record::{self, NewEvent},
+        record::{self, NewAlert, NewEvent},
         views,
     },
 };
-use watchkeep_core::rules::Priority;
+use watchkeep_core::{ids::AlertId, rules::Priority};
 use watchkeep_shared::{
     DurationMs, UnixMillis,
     wire::{
@@ -231,10 +232,34 @@ async fn told(bench: &Bench, place: &Place, id: i64, event: &Event) {
     tx.commit().await.unwrap();
 }
 
+/// A ticket with the alert that opened it.
+async fn ticket_with_alert(bench: &Bench, place: &Place, check: &str, raised_at: UnixMillis) {
+    let ticket = ticket(bench, place, check, Priority::P1).await;
+    let alert = NewAlert {
+        id: AlertId(Uuid::new_v4()),
+        host: place.host,
+        rule: "a-rule",
+        check,
+        severity: "critical",
+        priority: "P1",
+        summary: "a summary",
+        evidence: "{}".to_owned(),
+        raised_at,
+        recorded_at: raised_at,
+        ticket,
+    };
+    let mut tx = bench.app.store.begin().await.unwrap();
+    record::insert_alerts(&mut tx, &[alert]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
 async fn what_the_agent_told_of_its_machine_is_shown(bench: Bench) {
     let browser = signed_in(&bench).await;
     let place = place(&bench.app).await;
-    ticket(&bench, &place, "cpu.busy_pct", Priority::P1).await;
+    ticket_with_alert(&bench, &place, "cpu.busy_pct", NOW).await;
+    ticket_with_alert(&bench, &place, "disk.used_pct:/", NOW).await;
+    let hour_later = NOW + DurationMs::from_hours(1);
+    ticket_with_alert(&bench, &place, "mem.used_pct", hour_later).await;
     let page = browser.get("/tickets/1001").await;
     assert!(!page.text.contains("Busiest processes"));
     let process = |name: &str| Process {
@@ -261,6 +286,10 @@ async fn what_the_agent_told_of_its_machine_is_shown(bench: Bench) {
         !page.contains("later"),
         "the first list is the one of the breach"
     );
+    for (number, why) in [(1_002, "a disk's"), (1_003, "an hour later")] {
+        let page = browser.get(&format!("/tickets/{number}")).await.text;
+        assert!(!page.contains("Busiest processes"), "{why}");
+    }
     let facts = Event::HostFacts(HostFacts {
         os: Some("Debian GNU/Linux 12".to_owned()),
         cpus: Some(2),

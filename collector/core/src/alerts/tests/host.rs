@@ -61,7 +61,11 @@ fn silence_fires_once_and_ends_with_the_next_heartbeat() {
         panic!("not one alert raised: {changes:?}");
     };
     assert_eq!(raised.check, CheckKey::host());
-    assert_eq!(raised.summary, "Host silent: no heartbeat for 25 s");
+    assert_eq!(raised.summary, "No heartbeat since 22:13 UTC");
+    assert_eq!(
+        raised.evidence.detail.as_deref(),
+        Some("last heartbeat at 2023-11-14 22:13:20 UTC, 25 s earlier")
+    );
     assert!(host.take_changed() && host.is_silent());
     assert_eq!(set_silent(&mut host, &rules, silence, &mut ids), []);
     assert!(!host.take_changed());
@@ -78,7 +82,7 @@ fn a_reboot_clears_after_the_machine_has_run_on() {
     let mut host = HostAlerts::default();
     let reboot = |secs| Reboot {
         at: at(secs),
-        detail: "no goodbye came before it",
+        gap: DurationMs::from_mins(27),
     };
     let changes = raise_reboot(&mut host, &rules, &reboot(0), &mut ids);
     assert_eq!(brief(&changes), ["raised reboot host"]);
@@ -108,7 +112,7 @@ fn silence_and_a_reboot_are_two_alerts_of_one_check() {
     set_silent(&mut host, &rules, silence, &mut ids);
     let reboot = Reboot {
         at: at(60),
-        detail: "it booted again",
+        gap: DurationMs::from_mins(1),
     };
     raise_reboot(&mut host, &rules, &reboot, &mut ids);
     assert_eq!(host.firing_on(&CheckKey::host()), 2);
@@ -140,10 +144,7 @@ fn a_wrong_clock_fires_either_way_and_clears_within_the_lower_level() {
     let [AlertChange::Raised(raised)] = &changes[..] else {
         panic!("not one alert raised: {changes:?}");
     };
-    assert_eq!(
-        raised.summary,
-        "Clock skew: the clock is 1 h behind (more than 30 s)"
-    );
+    assert_eq!(raised.summary, "Clock 1 h behind (limit 30 s)");
     assert_eq!(raised.evidence.value, Some(-3_600_000.0));
     assert_eq!(brief(&measure(40, 20)), NONE, "between the levels");
     assert_eq!(brief(&measure(40, 0)), NONE, "repeated");
@@ -158,7 +159,7 @@ fn a_condition_fires_once_and_ends_when_it_is_taken_back() {
     let mut say = |secs, problems: &[&str]| {
         let problems: Vec<String> = problems.iter().map(|one| (*one).to_owned()).collect();
         let report = ConditionReport {
-            condition: Condition::AgentTrouble,
+            condition: Condition::AgentDegraded,
             at: at(secs),
             problems: &problems,
         };
@@ -205,7 +206,7 @@ fn an_agent_can_name_only_so_many_problems() {
     let mut updates = 0;
     for n in 0..1_000 {
         let report = ConditionReport {
-            condition: Condition::AgentTrouble,
+            condition: Condition::AgentDegraded,
             at: at(n),
             problems: &[format!("config: attempt {n}")],
         };
@@ -228,10 +229,7 @@ fn a_jump_of_the_clock_fires_beyond_its_level_and_ends_by_time() {
     let [AlertChange::Raised(raised)] = &changes[..] else {
         panic!("not one alert raised: {changes:?}");
     };
-    assert_eq!(
-        raised.summary,
-        "Clock jumped: the wall clock jumped back by 1 h"
-    );
+    assert_eq!(raised.summary, "Clock jumped back by 1 h");
     assert_eq!(jump(61, 3_600_000), [], "the time starts anew");
     assert_eq!(tick(&mut host, at(3_660)), []);
     assert_eq!(brief(&tick(&mut host, at(3_661))), ["cleared step clock"]);

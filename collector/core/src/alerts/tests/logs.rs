@@ -62,7 +62,7 @@ fn enough_lines_within_the_window_fire() {
     assert_eq!(raised.check, CheckKey::log("oom"));
     assert_eq!(
         raised.summary,
-        "Log lines: 5 lines matched oom within 1 min"
+        "oom: 5 matching log lines in 1 min"
     );
     assert_eq!(raised.evidence.value, Some(5.0));
     assert_eq!(raised.evidence.lines, ["it broke"]);

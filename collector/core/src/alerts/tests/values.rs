@@ -122,10 +122,7 @@ fn a_raised_alert_says_what_was_seen() {
     let [AlertChange::Raised(raised)] = &changes[..] else {
         panic!("not one alert raised: {changes:?}");
     };
-    assert_eq!(
-        raised.summary,
-        "Full: disk.used_pct:/ is 97.25 % (above 95 %)"
-    );
+    assert_eq!(raised.summary, "Disk / 97 % full (limit 95 %)");
     assert_eq!(raised.severity, Severity::Critical);
     assert_eq!(raised.priority, Priority::P2);
     assert_eq!(raised.evidence.value, Some(97.25));
@@ -140,7 +137,7 @@ fn a_raised_alert_says_what_was_seen() {
         panic!("not one alert cleared: {changes:?}");
     };
     assert_eq!(cleared.alert, raised.alert);
-    assert_eq!(cleared.reason, "disk.used_pct:/ is 89 % (below 90 %)");
+    assert_eq!(cleared.reason, "89 %, below 90 %");
 }
 
 #[test]
@@ -289,7 +286,7 @@ impl Counters {
         } else {
             0
         };
-        let (is_breach, is_well, raise_s, clear_s) = match rule {
+        let (is_breach, is_normal, raise_s, clear_s) = match rule {
             "high" => (value > 85.0, value < 80.0, 60, 30),
             "full" => (value > 95.0, value < 90.0, 0, 0),
             _ => (value < 10.0, value > 12.0, 20, 20),
@@ -298,7 +295,7 @@ impl Counters {
             holds.then(|| so_far.map_or(0, |so_far| so_far + counted))
         };
         if self.fires {
-            self.well_s = count(self.well_s, is_well);
+            self.well_s = count(self.well_s, is_normal);
             if self.well_s.is_some_and(|well| well >= clear_s) {
                 *self = Self {
                     was_known: true,

@@ -130,7 +130,7 @@ const fn is_single(kind: &RuleKind) -> bool {
             | RuleKind::UnexpectedReboot { .. }
             | RuleKind::ClockSkew { .. }
             | RuleKind::ClockStep { .. }
-            | RuleKind::AgentTrouble
+            | RuleKind::AgentDegraded
             | RuleKind::ClonedIdentity
     )
 }
@@ -203,7 +203,7 @@ fn read_kind(fields: &mut Fields<'_, '_, '_>, word: &str) -> Option<RuleKind> {
                 clear_after: clear_after?,
             })
         }
-        "agent_trouble" => Some(RuleKind::AgentTrouble),
+        "agent_trouble" => Some(RuleKind::AgentDegraded),
         "cloned_identity" => Some(RuleKind::ClonedIdentity),
         _ => None,
     }

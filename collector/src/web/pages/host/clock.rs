@@ -1,6 +1,8 @@
 //! What the machine itself says of its clock, in words.
 
-use crate::{live::HostNow, web::format};
+use watchkeep_core::wording;
+
+use crate::live::HostNow;
 
 /// As in `synchronised, 12 ms ahead`; a dash where nothing is known.
 pub(super) fn words(now: &HostNow) -> String {
@@ -19,7 +21,7 @@ fn told(synchronised: Option<bool>, offset_ms: Option<f64>) -> String {
         Some(offset_ms) if offset_ms.abs() < 1.0 => format!("{state}, within 1 ms"),
         Some(offset_ms) => {
             let side = if offset_ms > 0.0 { "ahead" } else { "behind" };
-            let size = format::value(offset_ms.abs(), "ms");
+            let size = wording::value("clock.offset_ms", offset_ms.abs());
             format!("{state}, {size} {side}")
         }
     }

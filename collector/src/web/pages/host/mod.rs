@@ -14,7 +14,7 @@ use axum::{
     response::Response,
 };
 use serde::Deserialize;
-use watchkeep_core::policy::Level;
+use watchkeep_core::{policy::Level, wording};
 use watchkeep_shared::{DurationMs, wire::heartbeat::GoodbyeReason};
 
 use self::{
@@ -196,7 +196,7 @@ pub(crate) async fn page(
 fn facts(ctx: &Ctx, now: &HostNow, policy: &PolicyView) -> Facts {
     let text = |name: &str| {
         now.value(name)
-            .map_or_else(|| "–".to_owned(), |v| format::value(v, format::unit(name)))
+            .map_or_else(|| "–".to_owned(), |v| wording::value(name, v))
     };
     let uptime = now.value("system.uptime_s");
     let memory = match (now.value("mem.used_bytes"), now.value("mem.total_bytes")) {
