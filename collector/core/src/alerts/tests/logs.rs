@@ -60,10 +60,7 @@ fn enough_lines_within_the_window_fire() {
         panic!("not one alert raised: {changes:?}");
     };
     assert_eq!(raised.check, CheckKey::log("oom"));
-    assert_eq!(
-        raised.summary,
-        "oom: 5 matching log lines in 1 min"
-    );
+    assert_eq!(raised.summary, "oom: 5 matching log lines in 1 min");
     assert_eq!(raised.evidence.value, Some(5.0));
     assert_eq!(raised.evidence.lines, ["it broke"]);
     assert_eq!(

@@ -120,10 +120,7 @@ fn a_restart_loop_is_a_fault_and_a_unit_that_is_starting_is_neither_well_nor_ill
     let [AlertChange::Raised(raised)] = &changes[..] else {
         panic!("not one alert raised: {changes:?}");
     };
-    assert_eq!(
-        raised.summary,
-        "Unit x keeps restarting (seen)"
-    );
+    assert_eq!(raised.summary, "Unit x keeps restarting (seen)");
     // It must run for 30 s; the time in which it starts does not count.
     assert_eq!(bench.said(20, Some(&[("systemd:x", Running)])), NONE);
     assert_eq!(bench.said(40, Some(&[("systemd:x", Changing)])), NONE);
@@ -202,8 +199,5 @@ fn an_alert_that_is_raised_later_says_what_was_reported() {
     let [AlertChange::Raised(raised)] = &changes[..] else {
         panic!("not one alert raised: {changes:?}");
     };
-    assert_eq!(
-        raised.summary,
-        "Process y: seen"
-    );
+    assert_eq!(raised.summary, "Process y: seen");
 }
