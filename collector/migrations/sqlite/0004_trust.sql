@@ -147,6 +147,7 @@ CREATE TABLE host_schema (
     since      BIGINT NOT NULL,
     PRIMARY KEY (host_id, schema_id)
 );
+CREATE INDEX host_schema_by_schema ON host_schema (schema_id);
 INSERT INTO host_schema (host_id, schema_id, since)
     SELECT host_id, schema_id, MAX(recorded_at) FROM heartbeat GROUP BY host_id, schema_id;
 ALTER TABLE metric_schema ADD COLUMN unused_at BIGINT;  -- since when no host uses it

@@ -136,18 +136,18 @@ pub(super) struct Learned {
 
 impl SchemaWrites {
     /// Adds what a batch of a host changed.
-    pub(super) fn learn(&mut self, host: HostId, learned: Learned, pool: &Schemas) {
+    pub(super) fn learn(&mut self, host: HostId, learned: Learned) {
         for (id, schema, is_new) in learned.added {
             let names = is_new.then(|| Arc::clone(&schema.names));
             self.use_list(host, id, names);
         }
-        self.drop_lists(host, &learned.dropped, pool);
+        self.drop_lists(host, &learned.dropped);
     }
 
     /// Adds that a host uses lists no longer.
-    pub(super) fn drop_lists(&mut self, host: HostId, dropped: &[SchemaId], pool: &Schemas) {
+    pub(super) fn drop_lists(&mut self, host: HostId, dropped: &[SchemaId]) {
         for id in dropped {
-            self.drop_list(host, *id, pool.get(*id).is_none());
+            self.drop_list(host, *id);
         }
     }
 }

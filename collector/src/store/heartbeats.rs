@@ -20,7 +20,9 @@ const PUT_SCHEMA: &str = "INSERT INTO metric_schema (id, names, created_at) VALU
 const USE_SCHEMA: &str = "INSERT INTO host_schema (host_id, schema_id, since) \
     VALUES ($1, $2, $3) ON CONFLICT (host_id, schema_id) DO NOTHING";
 const DROP_SCHEMA: &str = "DELETE FROM host_schema WHERE host_id = $1 AND schema_id = $2";
-const SET_UNUSED: &str = "UPDATE metric_schema SET unused_at = $2 WHERE id = $1";
+/// The table of uses decides: what is in memory may be held a little longer.
+const SET_UNUSED: &str = "UPDATE metric_schema SET unused_at = $2 WHERE id = $1 \
+    AND NOT EXISTS (SELECT 1 FROM host_schema WHERE schema_id = $1)";
 const SCHEMAS: &str = "SELECT id, names FROM metric_schema WHERE unused_at IS NULL";
 const HOST_SCHEMAS: &str = "SELECT host_id, schema_id, since FROM host_schema";
 const SCHEMAS_OF: &str = "SELECT u.schema_id, u.since, m.names FROM host_schema u \
@@ -175,7 +177,7 @@ pub struct SchemaWrites {
     pub used: Vec<(HostId, SchemaId)>,
     /// Lists that a host uses no longer.
     pub dropped: Vec<(HostId, SchemaId)>,
-    /// Lists that no host uses any longer.
+    /// Lists that no host used at the start.
     pub unused: Vec<SchemaId>,
 }
 
@@ -196,13 +198,10 @@ impl SchemaWrites {
         self.used.push((host, id));
     }
 
-    /// A host uses a list no longer; `is_unused`: nor does any other.
-    pub fn drop_list(&mut self, host: HostId, id: SchemaId, is_unused: bool) {
+    /// A host uses a list no longer.
+    pub fn drop_list(&mut self, host: HostId, id: SchemaId) {
         self.used.retain(|used| *used != (host, id));
         self.dropped.push((host, id));
-        if is_unused {
-            self.unused.push(id);
-        }
     }
 }
 
@@ -227,7 +226,8 @@ pub async fn write_schemas(
         on_tx!(tx, c => sqlx::query(DROP_SCHEMA).bind(host.uuid()).bind(id.0 as i64)
             .execute(c).await.map(drop))?;
     }
-    for id in &writes.unused {
+    let dropped = writes.dropped.iter().map(|(_, id)| id);
+    for id in writes.unused.iter().chain(dropped) {
         on_tx!(tx, c => sqlx::query(SET_UNUSED).bind(id.0 as i64).bind(now.0)
             .execute(c).await.map(drop))?;
     }

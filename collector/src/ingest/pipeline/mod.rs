@@ -329,7 +329,7 @@ impl Pipeline {
         let learned = entry
             .schemas
             .learn(batch, at, &mut self.schemas, &app.config.rules);
-        round.writes.schemas.learn(host, learned, &self.schemas);
+        round.writes.schemas.learn(host, learned);
         let mut decision = decide(entry, batch, at, &mut context);
         self.incidents
             .take_left(host, &entry.name, &mut decision.changes, left);

@@ -37,7 +37,7 @@ impl Pipeline {
                 continue;
             };
             let dropped = entry.schemas.drop_unused(now, entry.schema);
-            writes.schemas.drop_lists(host, &dropped, &self.schemas);
+            writes.schemas.drop_lists(host, &dropped);
             let written = writes.states.iter().any(|state| state.host == host);
             if entry.last_id > entry.written_id
                 && !written

@@ -44,7 +44,7 @@ impl Witness {
 type Broken = Result<(), String>;
 
 /// Whether what scenarios have found broken is checked, too.
-const IS_STRICT: bool = false;
+const IS_STRICT: bool = true;
 
 /// Checks all.
 pub(super) async fn check(world: &mut World) -> Broken {
