@@ -171,9 +171,9 @@ impl Machine {
         }
     }
 
-    /// Whether the collector took something from it in `[from, to)`.
+    /// Whether the collector took something from it between two instants, both left out.
     pub(super) fn was_heard(&self, from: UnixMillis, to: UnixMillis) -> bool {
-        self.heard.iter().any(|at| (from..to).contains(at))
+        self.heard.iter().any(|at| from < *at && *at < to)
     }
 
     /// What it would send now: all that was not acknowledged, oldest first.

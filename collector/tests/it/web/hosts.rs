@@ -183,7 +183,7 @@ async fn what_can_not_be_watched_is_refused(bench: Bench) {
     let browser = signed_in(&bench).await;
     let place = place(&bench.app).await;
     discovered(&bench, &place, 1, &["shop.service"]).await;
-    let nowhere = uuid::Uuid::new_v4();
+    let nowhere = Uuid::new_v4();
     for (host, fields, status) in [
         // Only what the agent proposed.
         (
