@@ -1,13 +1,13 @@
 //! The history codec: how the metric values of heartbeats are kept. A heartbeat's values are stored
 //! as one small row ([`mod@row`]); the rows of a host-hour are later sealed into one compressed
-//! chunk ([`encode`]). Charts read one metric of many chunks ([`series`]) and thin it out
+//! chunk ([`encode`]). Charts read one metric of many chunks ([`read`]) and thin it out
 //! ([`fn@downsample`]).
 //!
 //! Values are whole hundredths, the resolution that agents send: exact below 10^13, for whole
 //! numbers up to 360 * 10^12 (bytes: 360 TB), above that as near as an `f64` is. In a row a schema's id
 //! stands for the names; a chunk holds the names itself, so it can be read for as long as it is kept.
 //! Decoding is bounded and refuses what it cannot read ([`ChunkError`]); it never panics on foreign
-//! bytes. What exceeds the limits of a chunk is thinned out before it is encoded ([`bound`]).
+//! bytes. What exceeds the limits of a chunk is thinned out before it is encoded ([`bound()`]).
 
 mod bound;
 mod chunk;

@@ -1,7 +1,7 @@
 //! Open incidents in memory, and what a round changes about them. The rows are the truth: after a
 //! start or a failed commit this is read again.
 //!
-//! - [`write`]: the part of the round's transaction.
+//! - [`mod@write`]: the part of the round's transaction.
 
 mod write;
 
