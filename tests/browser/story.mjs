@@ -129,18 +129,17 @@ async function fleetShowsThisMachineUp(page) {
   await page.locator("#live-state[data-state=on]").waitFor(LIMIT);
   // Live: the values move by themselves, in the same document.
   await page.evaluate(() => { window.sameDocument = true; });
-  const seen = row.locator("td[data-label='Last seen'] time");
-  const before = await seen.getAttribute("datetime");
-  const moved = async () => (await seen.getAttribute("datetime")) !== before;
-  await until(moved, "the last heartbeat's time moves");
+  const before = await row.innerText();
+  const moved = async () => (await row.innerText()) !== before;
+  await until(moved, "the row's values move");
   assert(await page.evaluate(() => window.sameDocument), "the page did not reload");
   assert.equal(await page.locator("header.top").count(), 1, "only the block was swapped");
   assert.match(await row.locator("td[data-label=CPU]").innerText(), /\d %/);
   assert.match(await row.locator("td[data-label='Fullest disk']").innerText(), /\d %/);
   // Searching swaps the table only.
-  await page.getByLabel("Search hosts, clients, sites").fill("no such host");
+  await page.getByLabel(/^Search hosts/).fill("no such host");
   await page.getByText("No hosts match these filters").waitFor(LIMIT);
-  await page.getByLabel("Search hosts, clients, sites").fill("");
+  await page.getByLabel(/^Search hosts/).fill("");
   await row.waitFor(LIMIT);
   assert(await page.evaluate(() => window.sameDocument), "searching does not reload");
   say("this machine is up, its values move");
@@ -282,7 +281,7 @@ async function itIsAcknowledged(page, ticket) {
 
 async function itIsResolved(page, ticket) {
   await page.goto(`${url}${ticket}`);
-  await page.getByRole("button", { name: "Resolve" }).click();
+  await page.getByRole("button", { name: /resolve/i }).click();
   await page.locator("h1 + .row .pill", { hasText: "Resolved" }).waitFor(LIMIT);
   await page.getByRole("button", { name: "Reopen" }).waitFor(LIMIT);
   say("it was resolved");
