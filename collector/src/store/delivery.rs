@@ -13,6 +13,7 @@ use super::{
     Store, StoreError, Tx,
     outbox::Message,
     row::row,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 
@@ -87,6 +88,12 @@ const NAMES: &str = "SELECT c.name AS client, \
     FROM client c WHERE c.id = $1";
 const FIRING: &str = "SELECT rule_id, check_key, summary, evidence FROM alert \
     WHERE ticket_id = $1 AND cleared_at IS NULL ORDER BY raised_at LIMIT $2";
+
+statements! {
+    RECIPIENT_SENT, RECIPIENT_FAILED, RECIPIENTS, RECIPIENT_REPORTED, RECIPIENT_NOT_REPORTED,
+    REMOVE_RECIPIENT, QUEUED_FOR, GIVE_UP, TO_HAND_OVER, TO_REPORT, COPIES_OF, HANDED_OVER,
+    REPORTED, QUEUES, DEAD_COUNTS, DEAD, SEND_AGAIN, NAMES, FIRING
+}
 
 row! {
     /// How one recipient fares.

@@ -7,6 +7,7 @@ use watchkeep_shared::{HostId, UnixMillis};
 use super::{
     Store, StoreError, Tx,
     row::row,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 use crate::health::Recorded;
@@ -65,6 +66,12 @@ const SET_REVOKED: &str = "UPDATE host SET revoked_at = $2 WHERE id = $1";
 const IS_QUARANTINED: &str =
     "SELECT COUNT(*) FROM host WHERE id = $1 AND quarantined_at IS NOT NULL";
 const RETIRE_HOST: &str = "UPDATE host SET retired_at = $2 WHERE id = $1 AND retired_at IS NULL";
+
+statements! {
+    GENERATION, INSERT_HOST, IS_ACTIVE, IS_ACTIVE_LOCKED, HOSTS, HOST, UPSERT_CLIENT,
+    CLIENT_BY_NAME, UPSERT_CONTRACT, CONTRACT_PAGING, CONTRACTS, UPSERT_SITE, SITES, SITE_BY_NAME,
+    SET_QUARANTINE, NOTE_CHANGE, CHANGES, DROP_CHANGE, SET_REVOKED, IS_QUARANTINED, RETIRE_HOST
+}
 
 /// A machine about to be taken in; client and contract come from its site.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use super::{
     Store, StoreError, Tx,
     dialect::{in_sql, insert_many, pieces},
     row::row,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 
@@ -50,6 +51,13 @@ const UNSEEN: &str = "SELECT h.id, h.host_id, h.boot, h.instance, h.seq, h.at, h
     WHERE h.id > $1 AND h.id > COALESCE(s.arrival_id, 0) ORDER BY h.id LIMIT $2";
 const NEWEST: &str = "SELECT id, recorded_at FROM heartbeat ORDER BY id DESC LIMIT 1";
 const VALUES_OF: &str = "SELECT id, at, schema_id, vals FROM heartbeat WHERE id IN (";
+
+statements! {
+    PUT_SCHEMA, USE_SCHEMA, DROP_SCHEMA, SET_UNUSED, SCHEMAS, HOST_SCHEMAS, SCHEMAS_OF, PRUNABLE,
+    PRUNE, PUT_STATE, STATES, STATE_OF, TAIL, UNSEEN, NEWEST;
+    rows INSERT 15;
+    lists NAMES_OF, VALUES_OF
+}
 
 /// Rows of the tail read at a time at start.
 const TAIL_PAGE_ROWS: i64 = 20_000;

@@ -9,6 +9,7 @@ use super::{
     dialect::{in_sql, pieces},
     heartbeats::ValuesRow,
     row::row,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 use crate::ids::RowIds;
@@ -38,6 +39,11 @@ const DROP_OLD_CHUNKS: &str = "DELETE FROM chunk WHERE (client_id, host_id, hour
     (SELECT client_id, host_id, hour FROM chunk WHERE hour < $1 ORDER BY hour LIMIT $2)";
 const OLDEST: &str = "SELECT MIN(id) FROM heartbeat";
 const OLDEST_CHUNK: &str = "SELECT MIN(hour) FROM chunk";
+
+statements! {
+    WALK, CHUNKS, CHUNK, PUT_CHUNK, SEALABLE, SET_ASIDE, DROP_OLD_CHUNKS, OLDEST, OLDEST_CHUNK;
+    lists DROP_ROWS
+}
 
 /// Longest walk: an hour and more at the shortest interval.
 const MAX_WALK_ROWS: i64 = 20_000;

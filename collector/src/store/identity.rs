@@ -6,6 +6,7 @@ use watchkeep_shared::{HostId, UnixMillis};
 
 use super::{
     Store, StoreError, Tx,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 use crate::identity::Issued;
@@ -37,6 +38,11 @@ const NEWEST: &str = "SELECT host_id, MAX(not_before) FROM certificate \
     WHERE revoked_at IS NULL AND not_after > $1 GROUP BY host_id";
 const OPEN_TOKENS_BEFORE: &str = "SELECT COUNT(*) FROM enrolment_token \
     WHERE uses_left > 0 AND expires_at > $1 AND created_at < $2";
+
+statements! {
+    INSERT_TOKEN, USE_TOKEN, INSERT_CERTIFICATE, REVOKE_HOST, REVOKE, IS_REVOKED, GOOD,
+    ISSUED_SINCE, REVOKED, NEWEST, OPEN_TOKENS_BEFORE
+}
 
 /// A token about to be stored.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use watchkeep_shared::{HostId, UnixMillis};
 use super::{
     Store, StoreError, Tx,
     row::row,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 
@@ -31,6 +32,10 @@ const LINKED: &str = "SELECT h.name, t.number FROM alert a JOIN host h ON h.id =
     JOIN ticket t ON t.id = a.ticket_id WHERE a.cleared_at IS NULL AND a.rule_id = $1 \
     AND h.site_id = $2 AND t.host_id = h.id AND t.state NOT IN ('resolved', 'closed') \
     ORDER BY t.number LIMIT $3";
+
+statements! {
+    OPEN, MEMBERS, PUT, MOVE_ALERTS, END, SITE, MISSING, LINKED
+}
 
 row! {
     /// An open incident as stored.

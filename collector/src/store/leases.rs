@@ -6,6 +6,7 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 use super::{
     Store, StoreError, Tx,
     fleet::PARTITIONS,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 
@@ -26,6 +27,10 @@ const ALIVE: &str = "INSERT INTO collector_node (id, started_at, last_alive_at) 
     VALUES ($1, $2, $2) ON CONFLICT (id) DO UPDATE SET last_alive_at = excluded.last_alive_at";
 const STARTED: &str = "UPDATE collector_node SET started_at = $2 WHERE id = $1";
 const LAST_ALIVE: &str = "SELECT MAX(last_alive_at) FROM collector_node";
+
+statements! {
+    CLAIM, EPOCHS, EPOCHS_LOCKED, OWNED, RENEW, ALIVE, STARTED, LAST_ALIVE
+}
 
 /// What this collector owns, as it stood when claimed. The sum of the epochs changes when any one
 /// of them does, because epochs only grow.

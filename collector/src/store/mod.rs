@@ -24,6 +24,7 @@ pub mod policy;
 mod postgres;
 pub mod record;
 mod row;
+pub mod statements;
 pub mod tickets;
 mod tx;
 pub mod views;

@@ -9,6 +9,7 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 use super::{
     Store, StoreError, Tx, delivery,
     row::row,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 
@@ -42,6 +43,10 @@ const ATTEMPT: &str =
     "INSERT INTO outbox_attempt (id, outbox_id, at, error) VALUES ($1, $2, $3, $4)";
 const RELEASE: &str = "UPDATE outbox SET lease_until = 0 WHERE state = 'pending' \
     AND lease_until > 0";
+
+statements! {
+    INSERT, CLAIM, IS_DUE, SENT, RETRY, DEAD, CANCEL, STILL_WANTED, ATTEMPT, RELEASE
+}
 
 /// A copy of a message, about to be stored.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use watchkeep_shared::UnixMillis;
 use super::{
     Store, StoreError, Tx,
     row::row,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 
@@ -49,6 +50,12 @@ const INSERT_AUDIT: &str = "INSERT INTO audit_log (id, at, actor, action, subjec
 
 const AUDIT_LOG: &str =
     "SELECT id, at, actor, action, subject, detail FROM audit_log ORDER BY id DESC LIMIT $1";
+
+statements! {
+    INSERT_USER, USER_BY_LOGIN, ALL_USERS, SET_PASSWORD, DISABLE_USER, INSERT_SESSION, SESSION,
+    SESSIONS_OF, TOUCH_SESSION, DELETE_SESSION, DELETE_OTHER_SESSIONS, DELETE_EXPIRED,
+    IS_KNOWN_DEVICE, PUT_DEVICE, FORGET_DEVICES, INSERT_AUDIT, AUDIT_LOG
+}
 
 row! {
     /// A line of the audit log as stored.

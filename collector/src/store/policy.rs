@@ -7,6 +7,7 @@ use watchkeep_shared::{HostId, UnixMillis};
 use super::{
     Store, StoreError, Tx,
     row::row,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 
@@ -26,6 +27,10 @@ const INSERT: &str = "INSERT INTO host_watch (host_id, item, body, added_by, add
     SELECT id, $2, $3, $4, $5 FROM host WHERE id = $1 AND retired_at IS NULL \
     ON CONFLICT (host_id, item) DO NOTHING";
 const DELETE: &str = "DELETE FROM host_watch WHERE host_id = $1 AND item = $2";
+
+statements! {
+    GENERATION, BUMP, LAYERS, PUT_LAYER, DELETE_LAYER, WATCHED, WATCHED_ON, INSERT, DELETE
+}
 
 row! {
     /// What one owner's hosts are asked for.

@@ -13,6 +13,7 @@ use super::{
     Store, StoreError, Tx,
     dialect::insert_many,
     row::row,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 
@@ -35,6 +36,11 @@ const STILL_FIRING: &str = "SELECT COUNT(*), MIN(priority) FROM alert \
     WHERE ticket_id = $1 AND cleared_at IS NULL";
 const UPDATE_ALERT: &str = "UPDATE alert SET summary = $2, evidence = $3 \
     WHERE id = $1 AND cleared_at IS NULL RETURNING ticket_id";
+
+statements! {
+    EVIDENCE_OF, ENROLMENT_OF, EVIDENCE_OF_COLLECTOR, CLEAR_ALERT, STILL_FIRING, UPDATE_ALERT;
+    rows INSERT_EVIDENCE 7, INSERT_EVENT 6, INSERT_ALERT 11
+}
 
 row! {
     /// Evidence as stored.

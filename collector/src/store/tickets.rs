@@ -13,6 +13,7 @@ use watchkeep_shared::{HostId, UnixMillis};
 use super::{
     Store, StoreError, Tx,
     row::row,
+    statements::statements,
     tx::{on_read, on_tx},
 };
 
@@ -92,6 +93,11 @@ const INSERT_EVENT: &str = "INSERT INTO ticket_event (id, ticket_id, at, actor, 
     VALUES ($1, $2, $3, $4, $5, $6)";
 const PUT_EVIDENCE: &str = "INSERT INTO ticket_evidence (ticket_id, body) VALUES ($1, $2) \
     ON CONFLICT (ticket_id) DO NOTHING";
+
+statements! {
+    BY_ID, BY_ID_LOCKED, BY_KEY, BY_KEY_LOCKED, ESCALATION_DUE, RECHECK_DUE, POSTPONE, OPEN,
+    WITHOUT_EVIDENCE, SET_ASIDE, NEXT_NUMBER, SET_FIRING, PUT, NAMES, INSERT_EVENT, PUT_EVIDENCE
+}
 
 row! {
     struct TicketRow {

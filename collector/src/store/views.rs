@@ -7,9 +7,10 @@ use uuid::Uuid;
 use watchkeep_core::ids::{AlertId, ContractId, TicketId};
 use watchkeep_shared::{HostId, UnixMillis};
 
-use super::{Store, StoreError, row::row, tx::on_read};
+use super::{Store, StoreError, row::row, statements::statements, tx::on_read};
 use crate::health::Recorded;
 
+pub(in crate::store) use tickets::statements as ticket_statements;
 pub use tickets::{
     Archive, Assignee, DeliveryView, OutageTicket, TicketEventView, TicketFilter, TicketView,
     archive, deliveries, open_tickets, outage_tickets, queue, ticket, ticket_events,
@@ -82,6 +83,11 @@ macro_rules! contracts {
 }
 const CONTRACTS: &str = contracts!("ORDER BY c.name, k.name");
 const CONTRACT: &str = contracts!("WHERE k.id = $1");
+
+statements! {
+    ANSWERS, CLIENTS, FIRING_BY_HOST, OPEN_BY_HOST, HOSTS, HOST, ALERTS, ALERTS_OF_HOST,
+    ALERTS_OF_TICKET, OPENER, HOST_EVENTS, CONTRACTS, CONTRACT
+}
 
 row! {
     /// A host with the names of what it belongs to.

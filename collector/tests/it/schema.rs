@@ -1,7 +1,9 @@
 //! Both databases end with the same tables and columns; an older program leaves a newer store alone.
 
+use std::{collections::BTreeSet, fs, path::Path};
+
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
-use watchkeep_collector::store::{SCHEMA_VERSION, Store, StoreError};
+use watchkeep_collector::store::{SCHEMA_VERSION, Store, StoreError, statements};
 
 use crate::support::{Bench, Kind, both, run};
 
@@ -71,4 +73,44 @@ async fn a_newer_store_is_refused(bench: Bench) {
         matches!(error, StoreError::Newer { found, known } if found == version && known == SCHEMA_VERSION),
         "{error}"
     );
+}
+
+/// Every statement that is declared in the store's source is in its list, so that tests see it.
+#[test]
+fn every_statement_is_listed() {
+    let listed: BTreeSet<String> = statements::all()
+        .into_iter()
+        .map(|one| format!("{}.rs {}", one.module, one.name))
+        .collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let mut declared = BTreeSet::new();
+    for folder in ["", "views/"] {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let file = path.strip_prefix(&root).unwrap().display().to_string();
+            for name in declared_in(&fs::read_to_string(&path).unwrap()) {
+                declared.insert(format!("{file} {name}"));
+            }
+        }
+    }
+    assert!(declared.len() > 150, "{declared:?}");
+    let missing: Vec<&String> = declared.difference(&listed).collect();
+    assert!(missing.is_empty(), "not in `statements!`: {missing:?}");
+}
+
+/// Names of constants whose text is SQL.
+fn declared_in(source: &str) -> Vec<&str> {
+    let constants = source.split("const ").skip(1);
+    constants
+        .filter_map(|constant| {
+            let (name, text) = constant.split_once(": &str =")?;
+            let text = text.split(";\n").next()?;
+            let is_name = name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+            let verbs = ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "!("];
+            (is_name && verbs.iter().any(|verb| text.contains(verb))).then_some(name)
+        })
+        .collect()
 }

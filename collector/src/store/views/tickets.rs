@@ -9,7 +9,7 @@ use watchkeep_core::{
 };
 use watchkeep_shared::HostId;
 
-use super::super::{Store, StoreError, row::row, tx::on_read};
+use super::super::{Store, StoreError, row::row, statements::statements, tx::on_read};
 
 /// Tickets that one request looks at for a filter that no index answers.
 const SEARCHED: i64 = 10_000;
@@ -88,6 +88,12 @@ const TICKET_EVENTS: &str = "SELECT id, at, actor, kind, detail FROM ticket_even
 const TICKET_EVIDENCE: &str = "SELECT body FROM ticket_evidence WHERE ticket_id = $1";
 const DELIVERIES: &str = "SELECT id, channel, recipient, kind, state, attempts, created_at, \
     done_at, last_error FROM outbox WHERE ticket_id = $1 ORDER BY id DESC LIMIT $2";
+
+statements! {
+    OPEN_TICKETS, QUEUE, ARCHIVE, ARCHIVE_OF_CLIENT, ARCHIVE_OF_ASSIGNEE, ARCHIVE_OF_STATE, FLOOR,
+    FLOOR_OF_CLIENT, FLOOR_OF_ASSIGNEE, FLOOR_OF_STATE, TICKETS_OF_HOST, TICKET, TICKET_OF_NUMBER,
+    OUTAGE_TICKETS, NUMBER_OF, TICKET_EVENTS, TICKET_EVIDENCE, DELIVERIES
+}
 
 row! {
     /// A ticket with the names of what it belongs to.
