@@ -140,7 +140,7 @@ fn last_seen(before: &Status, now: Clocks, journal_wall_ms: Option<i64>) -> i64 
     let booted_wall_ms = now.wall_ms - now.boot_ms;
     let recorded = fs::read(WTMP)
         .ok()
-        .and_then(|wtmp| last_record_before(&wtmp, booted_wall_ms));
+        .and_then(|wtmp| last_record(&wtmp, before.written_wall_ms, booted_wall_ms));
     recorded
         .into_iter()
         .chain(platform::last_record_before(booted_wall_ms))
@@ -148,16 +148,25 @@ fn last_seen(before: &Status, now: Clocks, journal_wall_ms: Option<i64>) -> i64 
         .fold(before.written_wall_ms, i64::max)
 }
 
-/// The time of the last record of a `wtmp(5)` file that lies before `limit_ms`, milliseconds. The
-/// record's form is glibc's on Linux with 32-bit times: 384 bytes, seconds at offset 340.
-fn last_record_before(wtmp: &[u8], limit_ms: i64) -> Option<i64> {
+/// The time of the last record in a `wtmp(5)` file of the boot in which the agent wrote at
+/// `written_ms`, if it lies before `limit_ms`; milliseconds. Records are in the order of their
+/// writing: whatever follows the next boot's record is not of that boot. That record alone often
+/// looks earlier than the boot itself, since `wtmp` cuts times to whole seconds. The record's form is
+/// glibc's on Linux with 32-bit times: 384 bytes, seconds at offset 340.
+fn last_record(wtmp: &[u8], written_ms: i64, limit_ms: i64) -> Option<i64> {
     const RECORD_BYTES: usize = 384;
     const SECONDS_AT: usize = 340;
-    wtmp.rchunks_exact(RECORD_BYTES).find_map(|record| {
-        let seconds = record.get(SECONDS_AT..SECONDS_AT + 4)?;
-        let ms = i64::from(u32::from_le_bytes(seconds.try_into().ok()?)) * 1_000;
-        (ms > 0 && ms < limit_ms).then_some(ms)
-    })
+    const BOOT_TIME: [u8; 2] = [2, 0];
+    wtmp.chunks_exact(RECORD_BYTES)
+        .filter_map(|record| {
+            let seconds = record.get(SECONDS_AT..SECONDS_AT + 4)?;
+            let ms = i64::from(u32::from_le_bytes(seconds.try_into().ok()?)) * 1_000;
+            Some((record[..2] == BOOT_TIME, ms))
+        })
+        .take_while(|(is_boot, ms)| !is_boot || *ms <= written_ms)
+        .map(|(_, ms)| ms)
+        .filter(|ms| *ms > 0 && *ms < limit_ms)
+        .last()
 }
 
 /// Why the agent is being stopped, as far as the system shows it.
@@ -198,11 +207,23 @@ mod tests {
     }
 
     #[test]
-    fn the_last_login_record_before_this_boot_is_found() {
-        let wtmp = [record(7, 1, 100), record(7, 1, 200), record(2, 0, 300)].concat();
-        assert_eq!(last_record_before(&wtmp, 250_000), Some(200_000));
-        assert_eq!(last_record_before(&wtmp, 1_000), None);
-        assert_eq!(last_record_before(b"short", 1_000), None);
+    fn the_last_record_of_the_boot_before_is_found() {
+        let wtmp = [
+            record(2, 0, 50),
+            record(7, 1, 100),
+            record(7, 1, 200),
+            record(2, 0, 300),
+            record(7, 1, 310),
+        ]
+        .concat();
+        let last = |written_ms, limit_ms| last_record(&wtmp, written_ms, limit_ms);
+        // The boot's own record says 300 s, cut to the second: 0.6 s before the kernel's start.
+        assert_eq!(last(150_000, 300_600), Some(200_000));
+        assert_eq!(last(150_000, 150_000), Some(100_000));
+        // A boot in which the agent never ran says nothing about the end of the one before.
+        assert_eq!(last(150_000, 900_000), Some(200_000));
+        assert_eq!(last(40_000, 300_600), None);
+        assert_eq!(last_record(b"short", 0, 250_000), None);
     }
 
     /// Prints an entry if it is asked as `journalctl` takes it.
