@@ -11,6 +11,8 @@ use std::{borrow::Cow, sync::OnceLock};
 use regex::{Captures, Regex};
 
 const REDACTED: &str = "[redacted]";
+/// How often a line is looked at; the first pass almost always suffices.
+const PASSES: usize = 5;
 
 /// Pattern and replacement, in the order in which they are applied.
 /// Classes are ASCII where that will do: Unicode ones compile to many times the size.
@@ -31,7 +33,7 @@ const BUILT_IN: [(&str, &str); 10] = [
     (r"(?:AKIA|ASIA)[0-9A-Z]{16}", REDACTED),
     URL_USER,
     (
-        r#"(?i)((?:password|passwd|passphrase|passcode|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key|credentials?|client[-_ ]?id)[A-Za-z0-9_.-]*\\?["']?[ \t]*(?:=>|[:=])[ \t]*)(?:(?:\\?"(?:[^"\\]|\\[^"])*\\?"?|'[^']*'?)(?:\[redacted\]|[^\s,;&"'\]})])*|(?:\[redacted\]|[^\s,;&"'\]})])+)"#,
+        r#"(?i)((?:password|passwd|passphrase|passcode|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key|credentials?|client[-_ ]?id)[A-Za-z0-9_.-]*\\?["']?[ \t]*(?:=>|[:=])[ \t]*)(?:(?:\\?"(?:[^"\\]|\\[^"])*\\?"?|'[^']*'?)(?:\[redacted\]|\[e-mail\]|\[card number\]|[^\s,;&"'\]})])*|(?:\[redacted\]|\[e-mail\]|\[card number\]|[^\s,;&"'\]})])+)"#,
         "${1}[redacted]",
     ),
     (
@@ -75,8 +77,24 @@ impl Redactor {
         }
     }
 
-    /// `line` without what must not leave the machine.
+    /// `line` without what must not leave the machine. What is left of a line can be a secret by
+    /// another pattern, so it is looked at again until nothing changes, within [`PASSES`].
     pub fn redact(&self, line: &str) -> String {
+        let mut text = self.pass(line);
+        for _ in 1..PASSES {
+            if text == line {
+                break;
+            }
+            let again = self.pass(&text);
+            if again == text {
+                break;
+            }
+            text = again;
+        }
+        text
+    }
+
+    fn pass(&self, line: &str) -> String {
         let compiled = self.built_in.get_or_init(Compiled::new);
         let mut text = Cow::Borrowed(line);
         for (pattern, replacement) in &compiled.patterns {
@@ -244,6 +262,7 @@ mod tests {
             // What was taken out before is part of the value.
             ("password=https://u:p@h/x", "password=[redacted]"),
             ("token=\"x\"y z", "token=[redacted] z"),
+            ("access_token=a}b@c.d", "access_token=[redacted]"),
             ("curl 'token=abc' failed", "curl 'token=[redacted]' failed"),
         ] {
             assert_eq!(redact(line), expected);
