@@ -86,6 +86,7 @@ const RULES: &[Rule] = &[
 /// Domains of the pure package, each of which may use only those before it.
 const CORE_ORDER: &[&str] = &[
     "ids",
+    "duration",
     "timeline",
     "text",
     "authority",

@@ -2,7 +2,7 @@
 //! no clock, no async, no store. The collector's shell reads what is needed, calls these functions,
 //! and carries out the effects that they return.
 //!
-//! Modules, each using only those before it: [`ids`], [`timeline`] (the collector's clock), [`text`]
+//! Modules, each using only those before it: [`ids`], [`duration`], [`timeline`] (the collector's clock), [`text`]
 //! (text from agents), [`authority`] (replacing the CA), [`policy`]
 //! (what a host is asked for), [`evidence`], [`host`] (frames to evidence), [`series`] (the history
 //! codec), [`rules`], [`wording`] (the texts about checks), [`alerts`], [`tickets`], [`incidents`]
@@ -11,6 +11,7 @@
 pub mod alerts;
 pub mod authority;
 pub mod delivery;
+pub mod duration;
 pub mod evidence;
 #[cfg(test)]
 #[path = "../../../tests/fuzz/check.rs"]

@@ -2,7 +2,10 @@
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use watchkeep_core::ids::{SiteId, UserId};
+use watchkeep_core::{
+    duration::parse_duration,
+    ids::{SiteId, UserId},
+};
 use watchkeep_shared::DurationMs;
 
 use super::{ACTOR, confirm, say};
@@ -225,17 +228,13 @@ const fn act<'a>(action: &'a str, subject: &'a str) -> people::Act<'a> {
 
 /// Reads a span such as `30m`, `12h`, `7d`, `2w`.
 fn parse_span(text: &str) -> Result<DurationMs, String> {
-    let wrong = || {
-        format!("`{text}` is not a span from 1s to {MAX_VALID_DAYS}d, such as 30m, 12h, 7d or 2w")
-    };
-    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
-    let days_are_24_hours = jiff::SpanRelativeTo::days_are_24_hours();
-    let length = span.to_duration(days_are_24_hours).map_err(|_| wrong())?;
-    let seconds = length.as_secs();
-    if !(1..=MAX_VALID_DAYS * 86_400).contains(&seconds) {
-        return Err(wrong());
-    }
-    Ok(DurationMs::from_secs(seconds))
+    parse_duration(text)
+        .filter(|span| (1_000..=MAX_VALID_DAYS * 86_400_000).contains(&span.0))
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is not a span from 1s to {MAX_VALID_DAYS}d, such as 30m, 12h, 7d or 2w"
+            )
+        })
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use watchkeep_shared::{DurationMs, metric};
 
-use super::units::{Unit, duration, value, value_against};
+use super::{
+    duration,
+    units::{Unit, value, value_against},
+};
 use crate::rules::Level;
 
 /// What is said of a family. In the texts `{i}` is the instance, `{v}` the value, `{l}` the limit,

@@ -1,7 +1,7 @@
 //! The texts about checks, values and limits that people read: in titles, mails, tables and charts.
 //! One place, so that a value is rounded once and says the same everywhere.
 //!
-//! [`units`](value()) formats lengths of time, amounts and values with their unit; the other
+//! [`units`](value()) formats amounts and values with their unit; the other
 //! functions make whole phrases. Instants are in UTC, with the zone named. English only.
 
 mod metrics;
@@ -14,8 +14,9 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 pub use self::{
     metrics::{breach, label, recovery},
     services::{service_breach, service_recovery},
-    units::{Unit, bytes, duration, number, percent, value, value_against},
+    units::{Unit, bytes, number, percent, value, value_against},
 };
+pub use crate::duration::format_duration as duration;
 
 /// The title of a host from which nothing comes: `No heartbeat since 13:15 UTC`.
 pub fn silence(since: UnixMillis) -> String {

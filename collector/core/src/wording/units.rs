@@ -1,7 +1,9 @@
-//! Lengths of time, amounts, and values of metrics with their unit. Every value that people see is
+//! Amounts, and values of metrics with their unit. Every value that people see is
 //! rounded here.
 
 use watchkeep_shared::{DurationMs, metric};
+
+use crate::duration::format_duration;
 
 /// The unit of a metric, by the end of its family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +75,7 @@ impl Unit {
             Self::PerSecond => format!("{}/s", rounded(value, decimals)),
             Self::Celsius => format!("{} °C", rounded(value, decimals)),
             Self::Milliseconds => milliseconds(value, decimals),
-            Self::Seconds => duration(DurationMs((value * 1_000.0) as i64)),
+            Self::Seconds => format_duration(DurationMs((value * 1_000.0) as i64)),
             Self::Days if rounded(value.floor(), 0) == "1" => "1 day".to_owned(),
             Self::Days => format!("{} days", rounded(value.floor(), 0)),
             Self::Plain => rounded(value, decimals),
@@ -124,33 +126,6 @@ pub fn bytes(value: f64) -> String {
     }
     let decimals = usize::from(unit > 0 && scaled.abs() < 99.95);
     format!("{} {}", rounded(scaled, decimals), UNITS[unit])
-}
-
-/// A length of time in its two largest units, as in `1 h 30 min`; below a second `250 ms`. Negative
-/// ones are 0.
-pub fn duration(length: DurationMs) -> String {
-    const UNITS: [(i64, &str); 4] = [
-        (86_400_000, "d"),
-        (3_600_000, "h"),
-        (60_000, "min"),
-        (1_000, "s"),
-    ];
-    let ms = length.0.max(0);
-    let Some(first) = UNITS.iter().position(|(size, _)| ms >= *size) else {
-        return if ms == 0 {
-            "0 s".to_owned()
-        } else {
-            format!("{ms} ms")
-        };
-    };
-    let (size, unit) = UNITS[first];
-    let whole = format!("{} {unit}", ms / size);
-    match UNITS.get(first + 1) {
-        Some((next, next_unit)) if ms % size >= *next => {
-            format!("{whole} {} {next_unit}", ms % size / next)
-        }
-        _ => whole,
-    }
 }
 
 fn milliseconds(value: f64, decimals: usize) -> String {
@@ -213,22 +188,5 @@ mod tests {
         assert_eq!(value_against(pct, 95.004, 95.0), "95 %", "not for ever");
         assert_eq!(value_against("load.5m_per_cpu", 4.01, 4.0), "4.01");
         assert_eq!(value_against("clock.offset_ms", 500.3, 500.0), "500.3 ms");
-    }
-
-    #[test]
-    fn lengths_show_their_two_largest_units() {
-        for (ms, expected) in [
-            (-5, "0 s"),
-            (0, "0 s"),
-            (250, "250 ms"),
-            (1_500, "1 s"),
-            (61_000, "1 min 1 s"),
-            (300_000, "5 min"),
-            (7_200_000, "2 h"),
-            (5_400_000, "1 h 30 min"),
-            (90_061_000, "1 d 1 h"),
-        ] {
-            assert_eq!(duration(DurationMs(ms)), expected);
-        }
     }
 }

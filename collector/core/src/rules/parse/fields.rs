@@ -12,6 +12,7 @@ use super::{
     super::{Level, MAX_RULE_DURATION_MS, ParseWordError},
     Problem,
 };
+use crate::duration::parse_duration;
 
 /// The problems found so far, in a text.
 pub(super) struct Problems<'t> {
@@ -140,7 +141,7 @@ impl<'d, 'p, 't> Fields<'d, 'p, 't> {
         let Some(value) = self.take(key) else {
             return Some(default);
         };
-        let parsed = value.get_ref().as_str().and_then(parse_duration);
+        let parsed = value.get_ref().as_str().and_then(rule_duration);
         if parsed.is_none() {
             self.problem(
                 key,
@@ -242,31 +243,8 @@ fn number(value: &DeValue<'_>) -> Option<f64> {
 }
 
 /// `500ms`, `90s`, `5m`, `2h`, `1d`, and sums such as `1h30m`.
-fn parse_duration(text: &str) -> Option<DurationMs> {
-    let mut rest = text.trim();
-    let mut total: i64 = 0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, tail) = rest.split_at(digits);
-        let unit_len = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(unit_len);
-        let unit_ms: i64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 24 * 3_600_000,
-            _ => return None,
-        };
-        total = total.checked_add(number.parse::<i64>().ok()?.checked_mul(unit_ms)?)?;
-        rest = next;
-    }
-    (total <= MAX_RULE_DURATION_MS).then_some(DurationMs(total))
+fn rule_duration(text: &str) -> Option<DurationMs> {
+    parse_duration(text).filter(|length| (0..=MAX_RULE_DURATION_MS).contains(&length.0))
 }
 
 /// The word nearest to `found`, if one is near enough to be meant.
