@@ -15,7 +15,9 @@ use uuid::Uuid;
 use watchkeep_core::authority::{HostTrust, Rotation, Step};
 use watchkeep_shared::{HostId, UnixMillis, wire::heartbeat::Ack};
 
-use super::{Authority, Ca, Cas, WebTls, agent_server, peer_identity, web_server};
+use super::{
+    Authority, Ca, Cas, PortNames, PortTls, WebTls, agent_server, peer_identity, web_server,
+};
 
 /// The time of the machine, which rustls checks validity with.
 fn now() -> UnixMillis {
@@ -56,15 +58,15 @@ fn client_of(ca: &Ca) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) 
     (vec![certificate], key)
 }
 
-/// Connects with a certificate of `holds`, trusting `trusts` alone; gives the chain that the server
-/// showed.
+/// Connects with a certificate of `holds`, trusting the certificate `trusts` (PEM) alone; gives the
+/// chain that the server showed.
 fn connect(
     server: &Arc<ServerConfig>,
     holds: &Ca,
-    trusts: &Ca,
+    trusts: &str,
 ) -> Result<Vec<CertificateDer<'static>>, rustls::Error> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(trusts.pem().as_bytes()).unwrap())?;
+    roots.add(CertificateDer::from_pem_slice(trusts.as_bytes()).unwrap())?;
     let (chain, key) = client_of(holds);
     let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -107,7 +109,7 @@ fn whoever_trusts_and_holds_what_counts_in_a_phase_can_connect_and_nobody_else()
         for trusts in &all {
             for holds in &all {
                 let good = trusted.contains(&&trusts.id()) && trusted.contains(&&holds.id());
-                let answer = connect(&agents, holds, trusts);
+                let answer = connect(&agents, holds, trusts.pem());
                 let phase = cas.rotation().phase();
                 assert_eq!(
                     answer.is_ok(),
@@ -123,7 +125,7 @@ fn whoever_trusts_and_holds_what_counts_in_a_phase_can_connect_and_nobody_else()
                     assert!(chain[1..].iter().any(pinned), "{phase}");
                 }
             }
-            let browser = connect(&web, &all[0], trusts);
+            let browser = connect(&web, &all[0], trusts.pem());
             assert_eq!(browser.is_ok(), trusted.contains(&&trusts.id()));
         }
     }
@@ -232,4 +234,55 @@ fn a_running_collector_follows_the_files_and_outlives_damaged_ones() {
     std::fs::write(dir.path().join("rotation.json"), "{").unwrap();
     assert!(authority.refresh().is_err());
     assert_eq!(authority.current().ids(), both.ids());
+}
+
+/// A certificate of an operator's own, and its key, in PEM.
+fn operators_certificate() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(names()).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[test]
+fn a_web_certificate_that_is_renewed_on_disk_is_served_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let cas = Cas::init(dir.path(), now()).unwrap();
+    let ca = Arc::clone(cas.signs());
+    let (chain_file, key_file) = (dir.path().join("web.pem"), dir.path().join("web.key"));
+    let (first, first_key) = operators_certificate();
+    std::fs::write(&chain_file, &first).unwrap();
+    std::fs::write(&key_file, &first_key).unwrap();
+    let ports = PortTls::new(
+        Arc::new(Authority::new(dir.path().to_owned(), cas)),
+        PortNames {
+            agents: names(),
+            web: names(),
+            web_files: Some((chain_file.clone(), key_file.clone())),
+            web_tls12: false,
+        },
+        crate::clock::Clock::system(),
+    )
+    .unwrap();
+    // What the port was given once, at its start.
+    let (web, agents) = (ports.web(), ports.agents());
+    let is_served = |pem: &str| connect(&web.load_full(), &ca, pem).is_ok();
+    let (second, second_key) = operators_certificate();
+    assert!(is_served(&first) && !is_served(&second));
+
+    // The chain is replaced before its key: the port keeps the old pair.
+    std::fs::write(&chain_file, &second).unwrap();
+    ports.refresh().unwrap_err();
+    assert!(is_served(&first) && !is_served(&second));
+    std::fs::write(&key_file, &second_key).unwrap();
+    ports.refresh().unwrap();
+    assert!(!is_served(&first) && is_served(&second));
+
+    // Files that are gone for a moment change nothing, nor does a further look at the same ones.
+    std::fs::remove_file(&key_file).unwrap();
+    ports.refresh().unwrap_err();
+    assert!(is_served(&second));
+    std::fs::write(&key_file, &second_key).unwrap();
+    let before = web.load_full();
+    ports.refresh().unwrap();
+    assert!(Arc::ptr_eq(&before, &web.load_full()));
+    connect(&agents.load_full(), &ca, ca.pem()).unwrap();
 }
