@@ -7,6 +7,7 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use url::Url;
 
 use super::{
     StoreError, Tx,
@@ -60,10 +61,20 @@ pub enum StoreUrl {
     Postgres(String),
 }
 
-/// The text is not a store URL.
-#[derive(Debug, thiserror::Error)]
-#[error("a store URL is `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`")]
-pub struct StoreUrlError;
+/// The text is not a store URL. No message holds a part of the URL, which has a password in it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreUrlError {
+    /// Neither of the two forms.
+    #[error("a store URL is `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`")]
+    Form,
+    /// It can't be read, or what would be read is not what was meant.
+    #[error(
+        "the PostgreSQL URL can't be read: in the user and the password, percent-encode all but \
+         letters, digits and `-._~`, such as `/` as %2F, `#` as %23, `?` as %3F, `@` as %40, `%` as \
+         %25"
+    )]
+    Encoding,
+}
 
 impl FromStr for StoreUrl {
     type Err = StoreUrlError;
@@ -72,27 +83,46 @@ impl FromStr for StoreUrl {
         if let Some(path) = s.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return if path.is_empty() {
-                Err(StoreUrlError)
+                Err(StoreUrlError::Form)
             } else {
                 Ok(Self::Sqlite(path.into()))
             };
         }
         if s.starts_with("postgres://") || s.starts_with("postgresql://") {
+            check_postgres(s)?;
             return Ok(Self::Postgres(s.to_owned()));
         }
-        Err(StoreUrlError)
+        Err(StoreUrlError::Form)
     }
 }
 
-/// Without the credentials.
+/// Refuses a URL whose password has characters that end the part it stands in: sqlx would connect to
+/// some other host with what is before them.
+fn check_postgres(text: &str) -> Result<(), StoreUrlError> {
+    let url: Url = text.parse().map_err(|_| StoreUrlError::Encoding)?;
+    let cut = url.path().contains('@')
+        || url.query().is_some_and(|query| query.contains('@'))
+        || url.fragment().is_some();
+    if cut {
+        return Err(StoreUrlError::Encoding);
+    }
+    Ok(())
+}
+
+/// Without the credentials, which may also be among the parameters.
 impl std::fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(url) => {
-                let host = url.rsplit_once('@').map_or("...", |(_, host)| host);
-                write!(f, "postgres://{host}")
-            }
+            Self::Postgres(text) => match text.parse::<Url>() {
+                Ok(url) => {
+                    let host = url.host_str().unwrap_or_default();
+                    let port = url.port().map(|port| format!(":{port}"));
+                    let port = port.unwrap_or_default();
+                    write!(f, "postgres://{host}{port}{}", url.path())
+                }
+                Err(_) => f.write_str("postgres://..."),
+            },
         }
     }
 }
@@ -286,4 +316,42 @@ fn migrator(text: fn(&(&'static str, &'static str, &'static str)) -> &'static st
         })
         .collect();
     Migrator::with_migrations(migrations)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_would_cut_its_url_short_is_refused_and_never_shown() {
+        for (url, expected) in [
+            ("sqlite:", StoreUrlError::Form),
+            ("mysql://a@b/c", StoreUrlError::Form),
+            ("postgres://wk:s3c/ret@db/wk", StoreUrlError::Encoding),
+            ("postgres://wk:5432/s3cret@db/wk", StoreUrlError::Encoding),
+            ("postgres://wk:s3c#ret@db/wk", StoreUrlError::Encoding),
+            ("postgres://wk:5432?s3cret@db/wk", StoreUrlError::Encoding),
+        ] {
+            let error = url.parse::<StoreUrl>().unwrap_err();
+            assert_eq!(error, expected, "{url}");
+            assert!(!error.to_string().contains("s3c"), "{error}");
+        }
+        for (url, shown) in [
+            (
+                "postgres://wk:s3c%2Fr%23et@db:5433/wk",
+                "postgres://db:5433/wk",
+            ),
+            ("postgres://wk:s3cr@et@db/wk", "postgres://db/wk"),
+            (
+                "postgresql://db/wk?user=wk&password=s3cret",
+                "postgres://db/wk",
+            ),
+            (
+                "postgres:///wk?host=/run/postgresql&password=s3cret",
+                "postgres:///wk",
+            ),
+        ] {
+            assert_eq!(format!("{:?}", url.parse::<StoreUrl>().unwrap()), shown);
+        }
+    }
 }

@@ -239,7 +239,7 @@ async fn host_series(
 }
 
 fn series_query(query: &str, now: UnixMillis) -> Result<SeriesQuery, WebError> {
-    let pairs: Vec<(String, String)> = serde_urlencoded(query)?;
+    let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     let number = |name: &str, default: i64| -> Result<i64, WebError> {
         let Some((_, text)) = pairs.iter().find(|(key, _)| key == name) else {
             return Ok(default);
@@ -252,7 +252,7 @@ fn series_query(query: &str, now: UnixMillis) -> Result<SeriesQuery, WebError> {
     let metrics: Vec<String> = pairs
         .iter()
         .filter(|(key, _)| key == "metric")
-        .map(|(_, name)| name.clone())
+        .map(|(_, name)| name.to_string())
         .collect();
     if metrics.is_empty() || metrics.len() > MAX_METRICS {
         let text = format!("metric: give 1 to {MAX_METRICS} of them, each as metric=NAME");
@@ -273,15 +273,6 @@ fn series_query(query: &str, now: UnixMillis) -> Result<SeriesQuery, WebError> {
         to,
         points,
     })
-}
-
-fn serde_urlencoded(query: &str) -> Result<Vec<(String, String)>, WebError> {
-    let uri = format!("/?{query}").parse();
-    let uri = uri.map_err(|_| WebError::Bad("the query can't be read".to_owned()))?;
-    let pairs = Query::<Vec<(String, String)>>::try_from_uri(&uri);
-    pairs
-        .map(|Query(pairs)| pairs)
-        .map_err(|error| WebError::Bad(error.to_string()))
 }
 
 /// Lays the metrics' thinned points beside each other. They come from the same frames, so points

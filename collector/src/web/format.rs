@@ -3,10 +3,20 @@
 //! language.
 
 use jiff::{Timestamp, tz::TimeZone};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use watchkeep_core::wording::Unit;
 use watchkeep_shared::UnixMillis;
 
 pub(crate) use watchkeep_core::wording::{bytes, duration as span, percent};
+
+/// What is encoded in the value of a query (RFC 3986): all but the unreserved characters, `/` and `:`.
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'/')
+    .remove(b':');
 
 /// "just now", "12 s ago", "5 min ago", "3 h ago", "2 d ago". What lies ahead is "just now".
 pub(crate) fn ago(at: UnixMillis, now: UnixMillis) -> String {
@@ -66,25 +76,9 @@ pub(crate) fn link(path: &str, parameters: &[(&str, &str)]) -> String {
         link.push(if link.contains('?') { '&' } else { '?' });
         link.push_str(name);
         link.push('=');
-        link.push_str(&encoded(value));
+        link.extend(utf8_percent_encode(value, QUERY_VALUE));
     }
     link
-}
-
-/// Percent-encodes what a query's value can't hold as it is (RFC 3986).
-fn encoded(value: &str) -> String {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut text = String::new();
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/:".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push('%');
-            text.push(char::from(HEX[usize::from(byte >> 4)]));
-            text.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-    }
-    text
 }
 
 #[cfg(test)]

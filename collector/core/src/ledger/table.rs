@@ -1,8 +1,6 @@
 //! The month's report as a table in the form of RFC 4180. Only layout; every number comes from the
 //! report.
 
-use std::fmt::Write as _;
-
 use watchkeep_shared::DurationMs;
 
 use super::{ClassTotals, Interval, Month, MonthReport, Ratio};
@@ -47,31 +45,30 @@ impl Row {
         self.cells[at] = text.into();
     }
 
-    fn write(&self, out: &mut String) {
-        for (at, cell) in self.cells.iter().enumerate() {
-            if at > 0 {
-                out.push(',');
-            }
-            write_cell(out, cell);
-        }
-        out.push_str("\r\n");
+    fn write(self, out: &mut csv::Writer<Vec<u8>>) {
+        out.write_record(self.cells.map(without_formula))
+            .expect("all rows are of one length, and writing to memory does not fail");
     }
 }
 
-/// Numbers here are never negative, so a leading sign is always text.
-fn write_cell(out: &mut String, cell: &str) {
-    let formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    if formula || cell.contains([',', '"', '\r', '\n']) {
-        let guard = if formula { "'" } else { "" };
-        let _ = write!(out, "\"{guard}{}\"", cell.replace('"', "\"\""));
+/// Spreadsheets compute a cell that begins like a formula. Numbers here are never negative, so a
+/// leading sign is always text.
+fn without_formula(cell: String) -> String {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        format!("'{cell}")
     } else {
-        out.push_str(cell);
+        cell
     }
 }
 
 pub(super) fn csv(report: &MonthReport, month: &Month) -> String {
-    let mut out = COLUMNS.join(",");
-    out.push_str("\r\n");
+    let mut out = csv::WriterBuilder::new()
+        .terminator(csv::Terminator::CRLF)
+        .from_writer(Vec::new());
+    Row {
+        cells: COLUMNS.map(str::to_owned),
+    }
+    .write(&mut out);
     let row = |record: &str, host: &str, span: Interval| {
         let mut row = Row::default();
         row.set("record", record);
@@ -131,5 +128,6 @@ pub(super) fn csv(report: &MonthReport, month: &Month) -> String {
             row.write(&mut out);
         }
     }
-    out
+    let bytes = out.into_inner().expect("writing to memory does not fail");
+    String::from_utf8(bytes).expect("all cells are text")
 }
