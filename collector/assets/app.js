@@ -5,7 +5,7 @@
   const $ = (selector, root = document) => root.querySelector(selector);
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
   const root = document.documentElement;
-  const { now, local, zone } = Charts;
+  const { now, local, clock, zone } = Charts;
 
   // ---- Times ----
   const ago = (ms) => {
@@ -17,6 +17,7 @@
     return `${Math.floor(s / 86400)} d ago`;
   };
   const showTimes = () => {
+    for (const el of $$("[data-clock]")) el.textContent = clock.format(Number(el.dataset.clock));
     for (const el of $$("time[datetime]")) {
       const ms = Date.parse(el.dateTime);
       // A time in a contract's zone stays as the server wrote it.

@@ -16,7 +16,8 @@ const Charts = (() => {
   const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
   const zone = local.resolvedOptions().timeZone;
   const charts = [];
-  const marks = JSON.parse($("[data-chart-marks]")?.dataset.chartMarks || "[]");
+  // Refreshed with the page's live part, so it is read whenever a chart is drawn.
+  const marks = () => JSON.parse($("[data-chart-marks]")?.dataset.chartMarks || "{}");
   let span = Number($("[data-chart-span]")?.dataset.chartSpan || 3600000);
   // A zoomed range stands in the address, for a reload and for colleagues.
   const query = new URLSearchParams(location.search);
@@ -162,6 +163,18 @@ const Charts = (() => {
         series: [{ label: "Time", value: (_, s) => (s == null ? (this.options.fixed ? "At the breach" : "Latest") : local.format(s * 1000)) }, ...series.map(line)],
         hooks: {
           setSelect: [() => this.zoom(4)],
+          // Below the lines: when the host was down, or nobody knows whether it was.
+          drawClear: [(u) => {
+            if (this.options.fixed) return;
+            const { left, top, width, height } = u.bbox;
+            for (const one of marks().outages ?? []) {
+              const x = (ms) => Math.min(left + width, Math.max(left, u.valToPos(ms / 1000, "x", true)));
+              const [from, to] = [x(one.from), x(one.to)];
+              if (one.to <= this.range[0] || one.from >= this.range[1]) continue;
+              u.ctx.fillStyle = `${colour(one.down ? "--bar-crit" : "--bar-warn")}30`;
+              u.ctx.fillRect(from, top, Math.max(2, to - from), height);
+            }
+          }],
           draw: [(u) => {
             const rule = (horizontal, position, name, tone = "--crit") => {
               const { left, top, width, height } = u.bbox;
@@ -181,7 +194,7 @@ const Charts = (() => {
             if (threshold != null) rule(true, u.valToPos(threshold, "y", true), `threshold ${show(threshold, unit)}`);
             if (mark != null) rule(false, u.valToPos(mark / 1000, "x", true), "breach");
             if (this.options.fixed) return;
-            for (const one of marks) {
+            for (const one of marks().tickets ?? []) {
               if (one.at > this.range[0] && one.at < this.range[1]) rule(false, u.valToPos(one.at / 1000, "x", true), `#${one.number}`, "--muted");
             }
           }],
@@ -242,5 +255,5 @@ const Charts = (() => {
   for (const figure of $$("figure[data-chart]")) charts.push(new Chart(figure));
   drawn = now();
   reload();
-  return { advance, recolour, now, local, zone };
+  return { advance, recolour, now, local, clock, zone };
 })();

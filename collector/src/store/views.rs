@@ -56,8 +56,10 @@ macro_rules! alerts {
     };
 }
 const ALERTS: &str = alerts!("WHERE a.id IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)");
-const ALERTS_OF_HOST: &str =
-    alerts!("WHERE a.host_id = $1 AND a.cleared_at IS NULL ORDER BY a.raised_at DESC LIMIT $2");
+const ALERTS_OF_HOST: &str = alerts!(
+    "WHERE a.host_id = $1 AND a.cleared_at IS NULL ORDER BY CASE a.severity \
+     WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, a.raised_at DESC LIMIT $2"
+);
 const ALERTS_OF_TICKET: &str = alerts!("WHERE a.ticket_id = $1 ORDER BY a.raised_at DESC LIMIT $2");
 const OPENER: &str = alerts!("WHERE a.ticket_id = $1 ORDER BY a.raised_at LIMIT 1");
 
@@ -289,7 +291,7 @@ pub async fn opener(store: &Store, ticket: TicketId) -> Result<Option<AlertView>
     Ok(on_read!(store, c => query_as(OPENER).bind(ticket.uuid()).fetch_optional(c).await)?)
 }
 
-/// Alerts that fire on a host, newest first.
+/// Alerts that fire on a host, worst first.
 pub async fn firing_of_host(store: &Store, host: HostId) -> Result<Vec<AlertView>, StoreError> {
     Ok(on_read!(store, c => {
         query_as(ALERTS_OF_HOST).bind(host.uuid()).bind(PAGE_ROWS as i64).fetch_all(c).await

@@ -76,7 +76,12 @@ async fn what_an_agent_found_is_proposed_as_it_stands_now(bench: Bench) {
 }
 
 /// What the pipeline would show of the host.
-fn tell(bench: &Bench, place: &Place, services: &[(&str, ServiceStatus)], refused: &[&str]) {
+pub(super) fn tell(
+    bench: &Bench,
+    place: &Place,
+    services: &[(&str, ServiceStatus)],
+    refused: &[&str],
+) {
     let now = HostNow {
         names: [].into(),
         values: [].into(),

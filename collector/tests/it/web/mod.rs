@@ -3,6 +3,7 @@
 mod contracts;
 mod fleet;
 mod health;
+mod host_page;
 mod hosts;
 mod pages;
 mod sessions;

@@ -2,6 +2,7 @@
 
 mod clock;
 mod events;
+mod proposals;
 mod services;
 mod strip;
 pub(crate) mod watch;
@@ -14,19 +15,21 @@ use axum::{
     response::Response,
 };
 use serde::Deserialize;
-use watchkeep_core::{policy::Level, wording};
+use serde_json::json;
+use watchkeep_core::{ledger::Span, policy::Level, wording};
 use watchkeep_shared::{DurationMs, wire::heartbeat::GoodbyeReason};
 
 use self::{
     events::LogRow,
-    services::{Proposals, RuleRow, ServiceRow},
+    proposals::Proposals,
+    services::{RuleRow, ServiceRow},
     strip::Strip,
 };
 use crate::{
     health::{Health, Signals},
     live::HostNow,
     policies::view::PolicyView,
-    store::views,
+    store::views::{self, TicketView},
     web::{
         api::host_id,
         chart::{self, Chart},
@@ -45,6 +48,8 @@ const RANGES: [(&str, DurationMs); 4] = [
     ("24h", DurationMs::from_hours(24)),
     ("7d", DurationMs::from_hours(168)),
 ];
+/// The longest of them.
+const CHARTS_SPAN: DurationMs = RANGES[3].1;
 const TICKETS: usize = 20;
 /// A difference of clocks that is worth a warning.
 const SKEW_WORTH_SAYING_MS: i64 = 2_000;
@@ -59,7 +64,7 @@ pub(crate) struct Wanted {
 }
 
 #[derive(Template)]
-#[template(path = "pages/host.html", blocks = ["live"])]
+#[template(path = "pages/host.html", blocks = ["live", "details"])]
 struct HostPage {
     layout: Layout,
     id: String,
@@ -82,6 +87,8 @@ struct HostPage {
     /// This page with all proposals.
     all_href: String,
     strip: Option<Strip>,
+    /// Tickets and outages that the charts mark, JSON.
+    chart_marks: String,
     logs: Vec<LogRow>,
     clock: Vec<LogRow>,
     tickets: TicketRows,
@@ -139,8 +146,9 @@ pub(crate) async fn page(
     let policy = services::policy(&ctx, &host, now.as_deref()).await?;
     let services = services::services(&ctx, &policy, now.as_deref(), health);
     let all_found = wanted.found == "all";
+    let spans = strip::spans(&ctx, id, ctx.now - CHARTS_SPAN).await?;
     let page = HostPage {
-        proposals: services::proposals(&ctx, id, &services, all_found).await?,
+        proposals: proposals::proposals(&ctx, id, &services, all_found).await?,
         rules: services::log_rules(&policy),
         services,
         all_found,
@@ -159,7 +167,8 @@ pub(crate) async fn page(
             .iter()
             .map(|alert| AlertRow::of(alert, ctx.now))
             .collect(),
-        strip: strip::strip(&ctx, id).await?,
+        strip: strip::strip(&ctx, &spans),
+        chart_marks: chart_marks(&tickets, &spans),
         logs: events::events(&ctx, id, ["log_match", "log_gap"]).await?,
         clock: events::events(&ctx, id, ["clock_step", "slept"]).await?,
         tickets: TicketRows {
@@ -186,11 +195,20 @@ pub(crate) async fn page(
         contract: host.contract_id.map(|id| id.to_string()).zip(host.contract),
         agent_version: host.agent_version,
     };
-    if ctx.wants_block("live") {
-        html(&page.as_live())
-    } else {
-        html(&page)
+    match ctx.block() {
+        Some("live") => html(&page.as_live()),
+        Some("details") => html(&page.as_details()),
+        _ => html(&page),
     }
+}
+
+/// What the charts mark beside their lines.
+fn chart_marks(tickets: &[TicketView], spans: &[Span]) -> String {
+    let tickets: Vec<_> = tickets
+        .iter()
+        .map(|ticket| json!({ "at": ticket.opened_at, "number": ticket.number }))
+        .collect();
+    json!({ "tickets": tickets, "outages": strip::shades(spans) }).to_string()
 }
 
 fn facts(ctx: &Ctx, now: &HostNow, policy: &PolicyView) -> Facts {

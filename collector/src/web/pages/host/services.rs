@@ -1,32 +1,22 @@
-//! What is watched on a host, what is asked for and not watched yet or not at all, and what the agent
-//! found that nobody asks for.
+//! What is watched on a host, and what is asked for and not watched yet or not at all.
 
 use watchkeep_core::policy::{Level, Told};
 use watchkeep_shared::{
     HostId, UnixMillis,
-    wire::{
-        heartbeat::{Event, Proposal, Service, ServiceStatus},
-        policy::ServiceCheck,
-    },
+    wire::heartbeat::{Service, ServiceStatus},
 };
 
 use crate::{
     health::Health,
     live::HostNow,
     policies::view::{ItemState, PolicyView, Seen, ServiceItem},
-    store::{
-        policy as rows,
-        views::{self, HostView},
-    },
+    store::{policy as rows, views::HostView},
     web::{
         context::Ctx,
         error::WebError,
         parts::{Pill, Time, pill},
     },
 };
-
-/// Proposals that are shown before someone asks for all.
-const PROPOSALS_AT_FIRST: usize = 5;
 
 /// A service that is watched, or asked for.
 pub(super) struct ServiceRow {
@@ -49,23 +39,6 @@ pub(super) struct RuleRow {
     pub(super) from: &'static str,
     pub(super) detail: String,
     pub(super) state: Pill,
-}
-
-/// Something that could be watched and is not.
-pub(super) struct ProposalRow {
-    pub(super) key: String,
-    pub(super) name: String,
-    pub(super) kind: &'static str,
-    pub(super) detail: String,
-}
-
-/// What could be watched.
-#[derive(Default)]
-pub(super) struct Proposals {
-    pub(super) rows: Vec<ProposalRow>,
-    pub(super) total: usize,
-    /// All as lines for a `[policy]` section; only where all are shown.
-    pub(super) snippet: String,
 }
 
 /// A host's policy and how far it has come.
@@ -161,7 +134,7 @@ fn told_row(service: &Service, silent: bool) -> ServiceRow {
         state: if silent {
             pill("idle", "unknown", "Unknown")
         } else {
-            service_state(service.status)
+            service_state(kind, service.status)
         },
         from: "reported by agent",
         chosen: None,
@@ -209,7 +182,7 @@ pub(super) const fn level_words(level: Level) -> &'static str {
     }
 }
 
-fn kind_word(kind: &str) -> &'static str {
+pub(super) fn kind_word(kind: &str) -> &'static str {
     match kind {
         "process" => "process",
         "tcp" => "TCP port",
@@ -222,74 +195,16 @@ fn kind_word(kind: &str) -> &'static str {
     }
 }
 
-/// What the agent last found, as far as it can be watched.
-pub(super) async fn found(ctx: &Ctx, host: HostId) -> Result<Vec<Proposal>, WebError> {
-    let kinds = ["discovered", "discovered"];
-    let events = views::host_events(&ctx.web.app.store, host, UnixMillis(0), kinds, 1).await?;
-    let newest = events
-        .first()
-        .map(|event| serde_json::from_str(&event.detail));
-    Ok(match newest {
-        Some(Ok(Event::Discovered { proposals, .. })) => proposals,
-        _ => Vec::new(),
-    })
-}
-
-/// What the agent found and nobody watches, and the lines that a policy would need for it.
-pub(super) async fn proposals(
-    ctx: &Ctx,
-    host: HostId,
-    services: &[ServiceRow],
-    all: bool,
-) -> Result<Proposals, WebError> {
-    let mut proposals = Proposals::default();
-    for proposal in found(ctx, host).await? {
-        let Some((key, line)) = proposal.check.known().and_then(policy_line) else {
-            continue;
-        };
-        if services.iter().any(|service| service.key == key) {
-            continue;
-        }
-        let (kind, name) = key.split_once(':').unwrap_or(("", &key));
-        proposals.rows.push(ProposalRow {
-            name: name.to_owned(),
-            kind: kind_word(kind),
-            detail: proposal.detail.unwrap_or_default(),
-            key,
-        });
-        if all {
-            proposals.snippet.push_str(&line);
-            proposals.snippet.push('\n');
-        }
-    }
-    proposals.total = proposals.rows.len();
-    if !all {
-        proposals.rows.truncate(PROPOSALS_AT_FIRST);
-    }
-    Ok(proposals)
-}
-
-/// The key of a check that agents propose, and its line in a `[policy]` section.
-pub(super) fn policy_line(check: &ServiceCheck) -> Option<(String, String)> {
-    let (kind, field, value) = match check {
-        ServiceCheck::Systemd { unit } => ("systemd", "unit", unit),
-        ServiceCheck::WindowsService { name } => ("winsvc", "name", name),
-        ServiceCheck::Tcp { address } => ("tcp", "address", address),
-        ServiceCheck::Certificate { path } => ("certificate", "path", path),
-        ServiceCheck::Process { .. } | ServiceCheck::Http { .. } | ServiceCheck::Tls { .. } => {
-            return None;
-        }
+/// A state with the word for this kind of check: a certificate does not run.
+fn service_state(kind: &str, status: ServiceStatus) -> Pill {
+    let (up, stopped) = match kind {
+        "tls" | "certificate" => ("Valid", "Not valid"),
+        "tcp" | "http" => ("Answers", "No answer"),
+        _ => ("Running", "Stopped"),
     };
-    // A JSON text is a TOML one too.
-    let value = serde_json::to_string(value).ok()?;
-    let line = format!("{{ type = \"{kind}\", {field} = {value} }},");
-    Some((check.key(), line))
-}
-
-fn service_state(status: ServiceStatus) -> Pill {
     match status {
-        ServiceStatus::Running => pill("ok", "up", "Running"),
-        ServiceStatus::Stopped => pill("crit", "crit", "Stopped"),
+        ServiceStatus::Running => pill("ok", "up", up),
+        ServiceStatus::Stopped => pill("crit", "crit", stopped),
         ServiceStatus::Failed => pill("crit", "crit", "Failed"),
         ServiceStatus::RestartLoop => pill("crit", "crit", "Restart loop"),
         ServiceStatus::Stuck => pill("crit", "crit", "Stuck"),

@@ -10,7 +10,10 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::services::{found, policy, policy_line};
+use super::{
+    proposals::{found, policy_line},
+    services::policy,
+};
 use crate::{
     live::Hint,
     policies::{self, Person, WatchError, view::PolicyView},
