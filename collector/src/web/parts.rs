@@ -148,6 +148,8 @@ pub(crate) struct TicketRow {
     pub(crate) site: String,
     pub(crate) priority: String,
     pub(crate) state: Pill,
+    /// What the state alone does not say.
+    pub(crate) mark: Option<Pill>,
     pub(crate) assignee: String,
     pub(crate) opened: Time,
 }
@@ -171,6 +173,7 @@ impl TicketRow {
             site: ticket.site.clone().unwrap_or_default(),
             priority: ticket.priority.to_uppercase(),
             state: ticket_state(&ticket.state),
+            mark: ticket_mark(ticket),
             assignee: ticket.assignee_name.clone().unwrap_or_default(),
             opened: Time::new(UnixMillis(ticket.opened_at), now),
         }
@@ -202,6 +205,17 @@ pub(crate) fn ticket_state(state: &str) -> Pill {
         "resolved" => pill("ok", "check", "Resolved"),
         "closed" => pill("idle", "check", "Closed"),
         other => pill("idle", "unknown", other),
+    }
+}
+
+/// Marks a ticket whose alerts say something else than its state.
+pub(crate) fn ticket_mark(ticket: &TicketView) -> Option<Pill> {
+    if ticket.is_recovered() {
+        Some(pill("ok", "up", "Recovered"))
+    } else if ticket.is_resolved_while_firing() {
+        Some(pill("warn", "warn", "Still firing"))
+    } else {
+        None
     }
 }
 

@@ -1,17 +1,27 @@
 //! The pages of tickets: acts, the queue, search.
 
 use axum::http::StatusCode;
-use watchkeep_collector::store::{people, views};
-use watchkeep_core::rules::Priority;
+use uuid::Uuid;
+use watchkeep_collector::{
+    store::{people, tickets as rows, views},
+    tickets as service,
+};
+use watchkeep_core::{
+    alerts::Cleared,
+    ids::{AlertId, TicketId},
+    rules::{Priority, RuleId},
+    tickets::{self as core, Firing, TicketContext},
+};
 
 use super::{signed_in, ticket};
-use crate::support::{Bench, both, place};
+use crate::support::{Bench, NOW, both, place};
 
 both!(
     people_act_on_tickets_and_it_is_written_down,
     what_a_ticket_does_not_allow_is_refused,
     the_queue_pages_show_each_ticket_once,
-    search_takes_wildcards_as_letters
+    search_takes_wildcards_as_letters,
+    a_ticket_says_whose_it_is_and_whether_its_alerts_agree
 );
 
 async fn people_act_on_tickets_and_it_is_written_down(bench: Bench) {
@@ -167,4 +177,71 @@ async fn search_takes_wildcards_as_letters(bench: Bench) {
         let page: serde_json::Value = serde_json::from_str(&answer.text).unwrap();
         assert_eq!(page["tickets"].as_array().unwrap().len(), found, "{search}");
     }
+}
+
+async fn a_ticket_says_whose_it_is_and_whether_its_alerts_agree(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    let id = ticket(&bench, &place, "cpu.busy_pct", Priority::P2).await;
+    let page = browser.get("/tickets/1001").await.text;
+    let (head, _) = page
+        .split_once("aria-label=\"Act on this ticket\"")
+        .unwrap();
+    for text in [
+        format!("/hosts/{}", place.host),
+        format!("/contracts/{}", place.contract),
+        "<bdi>Bakery</bdi>".to_owned(),
+        "<bdi>Oven</bdi>".to_owned(),
+    ] {
+        assert!(head.contains(&text), "{text}: {head}");
+    }
+    let marks = async || -> (String, String) {
+        let head = browser.get("/tickets/1001").await.text;
+        let (head, _) = head
+            .split_once("aria-label=\"Act on this ticket\"")
+            .unwrap();
+        (
+            head.to_owned(),
+            browser.get("/tickets?state=all").await.text,
+        )
+    };
+    for (recovered, firing) in [(false, false), (false, true), (true, false)] {
+        let (head, queue) = marks().await;
+        for page in [&head, &queue] {
+            assert_eq!(page.contains("</svg>Recovered</span>"), recovered, "{page}");
+            assert_eq!(page.contains("</svg>Still firing</span>"), firing, "{page}");
+        }
+        if firing {
+            // What was resolved opens again, and then everything recovers.
+            browser.post("/tickets/1001/act", "act=reopen").await;
+            clear(&bench, id).await;
+        } else {
+            browser
+                .post("/tickets/1001/act", "act=resolve_anyway")
+                .await;
+        }
+    }
+}
+
+/// All alerts of a ticket recover.
+async fn clear(bench: &Bench, id: TicketId) {
+    let mut tx = bench.app.store.begin().await.unwrap();
+    let before = rows::by_id(&mut tx, id).await.unwrap().unwrap();
+    let cleared = Cleared {
+        alert: AlertId(Uuid::new_v4()),
+        rule: RuleId("cpu-busy".to_owned()),
+        check: before.check.clone().unwrap(),
+        at: NOW,
+        reason: "below the limit again".to_owned(),
+        value: None,
+    };
+    let context = TicketContext {
+        now: NOW,
+        paging: &bench.app.config.paging,
+    };
+    let applied = core::clear(&before, &cleared, Firing::NONE, context);
+    service::write(&bench.app, &mut tx, &applied, NOW)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
 }
