@@ -110,6 +110,7 @@
   });
 
   showTimes();
+  $$("[data-zone-name]").forEach((el) => { el.value = zone; });
   $$("[data-zone]").forEach((el) => { el.textContent = `Times are in ${zone}.`; });
   setInterval(showTimes, 5000);
   document.addEventListener("htmx:after:swap", showTimes);

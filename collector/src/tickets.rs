@@ -7,7 +7,7 @@ use watchkeep_core::{
     rules::CheckKey,
     tickets::{
         Action, Actor, Applied, Intent, InvalidTransition, Refusal, Ticket, TicketContext, apply,
-        escalate, escalation_due_at, open_key, recheck,
+        end_hold, escalate, escalation_due_at, open_key, recheck,
     },
 };
 use watchkeep_shared::{DurationMs, HostId, UnixMillis};
@@ -134,8 +134,8 @@ pub async fn write(
     Ok(())
 }
 
-/// Does what time brings: escalations, pages that waited for their hours, and the second look at
-/// tickets that were resolved while they fired. Returns how many tickets changed. One that can't be
+/// Does what time brings: escalations, pages that waited for their hours, the second look at tickets
+/// that were resolved while they fired, and the end of a time on hold. Returns how many tickets changed. One that can't be
 /// read is put off and does not hold up the others.
 pub async fn carry_out_due(app: &App, now: UnixMillis) -> Result<usize, StoreError> {
     let mut count = 0;
@@ -165,7 +165,9 @@ async fn carry_out(app: &App, id: TicketId, now: UnixMillis) -> Result<bool, Sto
         now,
         paging: &paging,
     };
-    let step = escalate(&ticket, context).or_else(|| recheck(&ticket, context));
+    let step = escalate(&ticket, context)
+        .or_else(|| recheck(&ticket, context))
+        .or_else(|| end_hold(&ticket, context));
     let has_changed = step.is_some();
     match step {
         // Cannot happen while every new alert goes to the open ticket of its key.

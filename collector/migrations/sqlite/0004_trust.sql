@@ -96,6 +96,9 @@ ALTER TABLE ticket ADD COLUMN paged_at BIGINT;
 ALTER TABLE ticket ADD COLUMN over_at BIGINT;
 -- When a ticket that was resolved while it fired is checked again.
 ALTER TABLE ticket ADD COLUMN recheck_at BIGINT;
+-- When a ticket that waits for a date opens again.
+ALTER TABLE ticket ADD COLUMN hold_until BIGINT;
+CREATE INDEX ticket_hold ON ticket (hold_until) WHERE hold_until IS NOT NULL;
 CREATE INDEX ticket_recheck ON ticket (recheck_at) WHERE recheck_at IS NOT NULL;
 -- What a contract changes of the table of priorities, JSON.
 ALTER TABLE contract ADD COLUMN paging TEXT;

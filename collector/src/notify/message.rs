@@ -36,7 +36,7 @@ const MAX_TITLE_CHARS: usize = 300;
 #[serde(default)]
 pub struct Body {
     /// `opened`, `reopened`, `worse`, `fires_again`, `still_firing`, `hours_began`, `escalated`,
-    /// `assigned`, `resolved`, `handed_back`, `alert_attached`, `alert_updated` or `test`.
+    /// `assigned`, `hold_ended`, `resolved`, `handed_back`, `alert_attached`, `alert_updated` or `test`.
     pub event: String,
     /// The ticket's identifier.
     pub ticket_id: Option<String>,
@@ -66,6 +66,8 @@ pub struct Body {
     pub host: Option<String>,
     /// The host's identifier.
     pub host_id: Option<String>,
+    /// The name of who works on it.
+    pub assignee: Option<String>,
     /// The rule that fired.
     pub rule: Option<String>,
     /// What was checked.
@@ -203,6 +205,7 @@ async fn body(
         contract: names.contract,
         host: names.host,
         host_id: ticket.host.map(|id| id.to_string()),
+        assignee: names.assignee,
         rule: observed.rule,
         check: ticket.check.as_ref().map(ToString::to_string),
         url: format!("{base}/tickets/{}", ticket.id),
@@ -336,6 +339,7 @@ const fn news_name(news: News) -> &'static str {
     match news {
         News::Call { reason } => page_name(reason),
         News::Assigned => "assigned",
+        News::HoldEnded => "hold_ended",
         News::Resolved => "resolved",
         News::HandedBack => "handed_back",
         News::AlertAttached => "alert_attached",

@@ -4,7 +4,7 @@
 use sqlx::{query, query_as};
 use uuid::Uuid;
 use watchkeep_core::{
-    ids::{ContractId, SiteId, TicketId},
+    ids::{ContractId, SiteId, TicketId, UserId},
     tickets::Ticket,
 };
 use watchkeep_shared::{HostId, UnixMillis};
@@ -84,7 +84,8 @@ const NAMES: &str = "SELECT c.name AS client, \
     (SELECT s.name FROM site s WHERE s.id = $4 \
         OR s.id = (SELECT h.site_id FROM host h WHERE h.id = $2)) AS site, \
     (SELECT k.name FROM contract k WHERE k.id = $3) AS contract, \
-    (SELECT h.name FROM host h WHERE h.id = $2) AS host \
+    (SELECT h.name FROM host h WHERE h.id = $2) AS host, \
+    (SELECT u.name FROM app_user u WHERE u.id = $5) AS assignee \
     FROM client c WHERE c.id = $1";
 const FIRING: &str = "SELECT rule_id, check_key, summary, evidence FROM alert \
     WHERE ticket_id = $1 AND cleared_at IS NULL ORDER BY raised_at LIMIT $2";
@@ -217,6 +218,8 @@ row! {
         pub contract: Option<String>,
         /// The host.
         pub host: Option<String>,
+        /// Who works on it.
+        pub assignee: Option<String>,
     }
 }
 
@@ -386,6 +389,7 @@ pub async fn names(
         .bind(ticket.host.map(HostId::uuid))
         .bind(ticket.contract.map(ContractId::uuid))
         .bind(site.map(SiteId::uuid))
+        .bind(ticket.assignee.map(UserId::uuid))
         .fetch_optional(c).await)?;
     Ok(names.unwrap_or_default())
 }

@@ -22,7 +22,7 @@ macro_rules! ticket_columns {
         "id, number, client_id, contract_id, host_id, check_key, title, priority, \
          alert_priority, severity, state, firing, firing_priority, opened_at, episode_at, \
          paged_at, acknowledged_at, over_at, recheck_at, first_response_at, resolved_at, \
-         touched_by_human, assignee, tier, previous_id"
+         touched_by_human, assignee, tier, previous_id, hold_until"
     };
 }
 
@@ -50,7 +50,10 @@ const ESCALATION_DUE: &str = "SELECT id FROM ticket \
     WHERE escalate_at IS NOT NULL AND escalate_at <= $1 ORDER BY escalate_at, number LIMIT 100";
 const RECHECK_DUE: &str = "SELECT id FROM ticket \
     WHERE recheck_at IS NOT NULL AND recheck_at <= $1 ORDER BY recheck_at, number LIMIT 100";
+const HOLD_DUE: &str = "SELECT id FROM ticket \
+    WHERE hold_until IS NOT NULL AND hold_until <= $1 ORDER BY hold_until, number LIMIT 100";
 const POSTPONE: &str = "UPDATE ticket SET \
+    hold_until = CASE WHEN hold_until IS NULL THEN NULL ELSE $2 END, \
     escalate_at = CASE WHEN escalate_at IS NULL THEN NULL ELSE $2 END, \
     recheck_at = CASE WHEN recheck_at IS NULL THEN NULL ELSE $2 END WHERE id = $1";
 const OPEN: &str = concat!(
@@ -74,9 +77,10 @@ const SET_FIRING: &str = "UPDATE ticket SET firing = $2, firing_priority = $3, \
 const PUT: &str = "INSERT INTO ticket (id, number, client_id, contract_id, host_id, check_key, \
     title, priority, alert_priority, severity, state, firing, firing_priority, opened_at, \
     episode_at, paged_at, acknowledged_at, over_at, recheck_at, first_response_at, resolved_at, \
-    touched_by_human, assignee, tier, previous_id, dedup_key, escalate_at, updated_at, search) \
+    touched_by_human, assignee, tier, previous_id, dedup_key, escalate_at, updated_at, search, \
+    hold_until) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29) ON CONFLICT (id) DO UPDATE SET search = excluded.search, \
+    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30) ON CONFLICT (id) DO UPDATE SET search = excluded.search, \
     title = excluded.title, priority = excluded.priority, \
     alert_priority = excluded.alert_priority, severity = excluded.severity, \
     state = excluded.state, firing = excluded.firing, \
@@ -85,7 +89,7 @@ const PUT: &str = "INSERT INTO ticket (id, number, client_id, contract_id, host_
     over_at = excluded.over_at, recheck_at = excluded.recheck_at, \
     first_response_at = excluded.first_response_at, resolved_at = excluded.resolved_at, \
     touched_by_human = excluded.touched_by_human, assignee = excluded.assignee, \
-    tier = excluded.tier, escalate_at = excluded.escalate_at, updated_at = excluded.updated_at";
+    hold_until = excluded.hold_until, tier = excluded.tier, escalate_at = excluded.escalate_at, updated_at = excluded.updated_at";
 const NAMES: &str = "SELECT c.name AS client, h.name AS host, s.name AS site, k.name AS contract \
     FROM client c LEFT JOIN host h ON h.id = $2 LEFT JOIN site s ON s.id = h.site_id \
     LEFT JOIN contract k ON k.id = $3 WHERE c.id = $1";
@@ -95,7 +99,7 @@ const PUT_EVIDENCE: &str = "INSERT INTO ticket_evidence (ticket_id, body) VALUES
     ON CONFLICT (ticket_id) DO NOTHING";
 
 statements! {
-    BY_ID, BY_ID_LOCKED, BY_KEY, BY_KEY_LOCKED, ESCALATION_DUE, RECHECK_DUE, POSTPONE, OPEN,
+    BY_ID, BY_ID_LOCKED, BY_KEY, BY_KEY_LOCKED, ESCALATION_DUE, RECHECK_DUE, HOLD_DUE, POSTPONE, OPEN,
     WITHOUT_EVIDENCE, SET_ASIDE, NEXT_NUMBER, SET_FIRING, PUT, NAMES, INSERT_EVENT, PUT_EVIDENCE
 }
 
@@ -126,6 +130,7 @@ row! {
         assignee: Option<Uuid>,
         tier: i32,
         previous_id: Option<Uuid>,
+        hold_until: Option<i64>,
     }
 }
 
@@ -175,6 +180,7 @@ impl TryFrom<TicketRow> for Ticket {
             touched_by_human: row.touched_by_human,
             assignee: row.assignee.map(UserId),
             previous: row.previous_id.map(TicketId),
+            hold_until: row.hold_until.map(UnixMillis),
         })
     }
 }
@@ -236,10 +242,11 @@ pub async fn set_aside(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Up to 100 tickets whose escalation is due, and up to 100 that are to be checked again.
+/// Up to 100 tickets whose escalation is due, up to 100 that are to be checked again, and up to 100
+/// whose time on hold is over.
 pub async fn due(store: &Store, now: UnixMillis) -> Result<Vec<TicketId>, StoreError> {
     let mut ids = Vec::new();
-    for sql in [ESCALATION_DUE, RECHECK_DUE] {
+    for sql in [ESCALATION_DUE, RECHECK_DUE, HOLD_DUE] {
         let rows: Vec<(Uuid,)> =
             on_read!(store, c => sqlx::query_as(sql).bind(now.0).fetch_all(c).await)?;
         ids.extend(rows.into_iter().map(|(id,)| TicketId(id)));
@@ -322,6 +329,7 @@ pub async fn put(
         .bind(ms(escalate_at))
         .bind(now.0)
         .bind(search)
+        .bind(ms(ticket.hold_until))
         .execute(c).await.map(drop))?;
     Ok(())
 }

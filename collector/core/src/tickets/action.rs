@@ -1,15 +1,17 @@
 //! What people do with tickets.
 
-use watchkeep_shared::UnixMillis;
+use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{
     Actor, Applied, Episode, Intent, News, Phase, Step, Ticket, TicketContext, TicketEventKind,
-    TicketState,
+    TicketState, WaitingOn,
 };
 use crate::{ids::UserId, rules::Priority};
 
 /// Longest note, bytes.
 pub const MAX_NOTE_BYTES: usize = 64 * 1024;
+/// Longest time on hold.
+pub const MAX_HOLD: DurationMs = DurationMs::from_hours(24 * 366);
 
 /// What a person wants done with a ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,11 @@ pub enum Action {
     /// Set it open or waiting; resolved and closed do as [`Action::Resolve`] and [`Action::Close`],
     /// refused while something fires.
     SetState(TicketState),
+    /// Leave it waiting until an instant, then open it again.
+    Hold {
+        /// When it opens again.
+        until: UnixMillis,
+    },
     /// The cause is gone.
     Resolve(IfFiring),
     /// It is finished.
@@ -79,6 +86,12 @@ pub enum Refusal {
     /// There is no way back to new.
     #[error("it cannot become new again; set it to open")]
     NeverNew,
+    /// A hold that would be over at once.
+    #[error("the date is not in the future; choose a later one")]
+    HoldOver,
+    /// A hold that nobody would remember.
+    #[error("the date is too far ahead; choose one within a year")]
+    HoldTooLong,
     /// A note without text.
     #[error("the note is empty; write some text")]
     EmptyNote,
@@ -132,6 +145,7 @@ pub fn apply(
         Action::SetState(TicketState::Closed) => close(&mut step, IfFiring::Refuse),
         Action::Close(if_firing) => close(&mut step, if_firing),
         Action::SetState(to) => set_state(&mut step, to),
+        Action::Hold { until } => hold(&mut step, until),
         Action::Reopen => reopen(&mut step),
         Action::SetPriority(to) => set_priority(&mut step, to),
     }
@@ -239,7 +253,7 @@ fn note(step: &mut Step<'_>, internal: bool, text: String) -> Result<(), Refusal
 
 fn set_state(step: &mut Step<'_>, to: TicketState) -> Result<(), Refusal> {
     let from = step.applied.ticket.state;
-    if to == from {
+    if to == from && step.applied.ticket.hold_until.is_none() {
         return Ok(());
     }
     if to == TicketState::New {
@@ -249,8 +263,44 @@ fn set_state(step: &mut Step<'_>, to: TicketState) -> Result<(), Refusal> {
         return Err(Refusal::ReopenFirst);
     }
     respond(step);
-    step.applied.ticket.state = to;
-    step.event(TicketEventKind::StateChanged { from, to });
+    step.set_state(to);
+    step.event(TicketEventKind::StateChanged {
+        from,
+        to,
+        until: None,
+    });
+    Ok(())
+}
+
+fn hold(step: &mut Step<'_>, until: UnixMillis) -> Result<(), Refusal> {
+    let now = step.context.now;
+    let from = step.applied.ticket.state;
+    if !from.is_open() {
+        return Err(Refusal::ReopenFirst);
+    }
+    if !step.actor.is_human() {
+        return Err(Refusal::OnlyPeople);
+    }
+    if until <= now {
+        return Err(Refusal::HoldOver);
+    }
+    if until > now + MAX_HOLD {
+        return Err(Refusal::HoldTooLong);
+    }
+    if step.applied.ticket.hold_until == Some(until) {
+        return Ok(());
+    }
+    let to = TicketState::Waiting {
+        on: WaitingOn::Scheduled,
+    };
+    respond(step);
+    step.set_state(to);
+    step.applied.ticket.hold_until = Some(until);
+    step.event(TicketEventKind::StateChanged {
+        from,
+        to,
+        until: Some(until),
+    });
     Ok(())
 }
 
@@ -299,9 +349,8 @@ const fn refuse_if_firing(ticket: &Ticket, if_firing: IfFiring) -> Result<(), Re
 
 fn finish(step: &mut Step<'_>, to: TicketState) {
     let now = step.context.now;
-    let ticket = &mut step.applied.ticket;
-    ticket.state = to;
-    ticket.resolved_at.get_or_insert(now);
+    step.set_state(to);
+    step.applied.ticket.resolved_at.get_or_insert(now);
     step.end_episode();
 }
 

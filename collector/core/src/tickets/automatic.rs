@@ -125,6 +125,7 @@ pub fn open(new: NewTicket, raised: &Raised, context: TicketContext<'_>) -> Appl
         alert_priority: raised.priority,
         severity: raised.severity,
         state: TicketState::New,
+        hold_until: None,
         firing: Firing::NONE.and(raised.priority),
         opened_at: context.now,
         episode: Episode::begin(context.now),
@@ -225,9 +226,8 @@ pub fn clear(
                 auto: true,
                 still_firing: 0,
             });
-            let next = &mut step.applied.ticket;
-            next.state = TicketState::Resolved;
-            next.resolved_at = Some(context.now);
+            step.set_state(TicketState::Resolved);
+            step.applied.ticket.resolved_at = Some(context.now);
             step.end_episode();
             step.notify(News::Resolved);
         }
@@ -280,10 +280,11 @@ fn begin_episode(step: &mut Step<'_>, reason: EpisodeReason) {
     next.episode = Episode::begin(now);
     let from = next.state;
     if matches!(from, TicketState::Waiting { .. }) {
-        next.state = TicketState::Open;
+        step.set_state(TicketState::Open);
         step.event(TicketEventKind::StateChanged {
             from,
             to: TicketState::Open,
+            until: None,
         });
     }
 }

@@ -1,10 +1,11 @@
 //! What time alone does to a ticket: an unanswered one escalates from tier 1 to tier 2 or pages
-//! once its hours begin; one that was resolved while it fired is checked again.
+//! once its hours begin; one that was resolved while it fired is checked again; one that was put on
+//! hold opens again.
 
 use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{
-    Applied, Episode, Intent, PageReason, Paging, Phase, Step, Ticket, TicketContext,
+    Applied, Episode, Intent, News, PageReason, Paging, Phase, Step, Ticket, TicketContext,
     TicketEventKind, TicketState,
 };
 use crate::rules::Priority;
@@ -57,6 +58,29 @@ pub fn escalate(ticket: &Ticket, context: TicketContext<'_>) -> Option<Applied> 
     step.send(Intent::Page {
         tier,
         reason: PageReason::Escalated,
+    });
+    Some(step.done())
+}
+
+/// Opens a ticket that was put on hold until now: a line in its timeline, and a notice to whoever
+/// has it. Nobody is paged. `None` if no hold is over.
+pub fn end_hold(ticket: &Ticket, context: TicketContext<'_>) -> Option<Applied> {
+    ticket.hold_until.filter(|until| *until <= context.now)?;
+    let mut step = Step::by_system(ticket, context);
+    let from = ticket.state;
+    if !from.is_open() {
+        step.applied.ticket.hold_until = None;
+        return Some(step.done());
+    }
+    let to = TicketState::Open;
+    step.set_state(to);
+    step.event(TicketEventKind::StateChanged {
+        from,
+        to,
+        until: None,
+    });
+    step.send(Intent::Notify {
+        news: News::HoldEnded,
     });
     Some(step.done())
 }

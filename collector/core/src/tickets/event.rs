@@ -101,12 +101,16 @@ pub enum TicketEventKind {
         /// Their name then.
         name: Option<String>,
     },
-    /// Its state changed, other than by being resolved, closed or reopened.
+    /// Its state changed, other than by being resolved, closed or reopened; by Watchkeep itself, if
+    /// the date that it waited for has come, or a new episode began.
     StateChanged {
         /// From.
         from: TicketState,
         /// To.
         to: TicketState,
+        /// When it opens again, if it waits for a date.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<UnixMillis>,
     },
     /// Someone wrote something.
     Note {
@@ -235,6 +239,8 @@ pub enum News {
     },
     /// It has an assignee, who should know.
     Assigned,
+    /// The date that it waited for has come.
+    HoldEnded,
     /// It was resolved.
     Resolved,
     /// All its alerts recovered; a person has to resolve it.

@@ -29,6 +29,7 @@
 //! | the last alert recovers on a resolved ticket | over | nobody | no more check |
 //! | reopened by a person | taken; over if nothing fires | nobody | never escalates |
 //! | unanswered in time | goes on | pages tier 2 | once |
+//! | put on hold until an instant | taken | queued pages go | opens again then, with a notice |
 //! | hours begin in which it pages | goes on | pages the ticket's tier | escalates if unanswered |
 //!
 //! *Worse* is an alert that is more urgent, or more severe, than every other one of the episode. It
@@ -56,13 +57,13 @@ use crate::{
 };
 
 pub use self::{
-    action::{Action, IfFiring, InvalidTransition, MAX_NOTE_BYTES, Refusal, apply},
+    action::{Action, IfFiring, InvalidTransition, MAX_HOLD, MAX_NOTE_BYTES, Refusal, apply},
     automatic::{
         ClearDecision, NewTicket, RaiseDecision, attach, call_again, clear, comment,
         on_alert_cleared, on_alert_raised, open, reopen, update,
     },
     episode::{Episode, Firing, Phase},
-    escalation::{escalate, escalation_due_at, recheck},
+    escalation::{end_hold, escalate, escalation_due_at, recheck},
     event::{Actor, EpisodeReason, Intent, News, PageReason, TicketEvent, TicketEventKind},
     hours::{ParseHoursError, WeeklyHours},
     paging::{Paging, PagingRule, PagingSettings, UnknownZone, Urgency},
@@ -98,6 +99,8 @@ pub struct Ticket {
     pub severity: Severity,
     /// See [`TicketState`].
     pub state: TicketState,
+    /// When it opens again by itself; only while it waits for a date.
+    pub hold_until: Option<UnixMillis>,
     /// Its alerts that fire, also after a person resolved it.
     pub firing: Firing,
     /// When it was opened.
@@ -272,6 +275,12 @@ impl<'a> Step<'a> {
         if self.applied.ticket.episode.is_unanswered() && self.urgency() != Urgency::Page {
             self.send(Intent::CancelPages);
         }
+    }
+
+    /// Another state; a date that it waited for no longer counts.
+    fn set_state(&mut self, to: TicketState) {
+        self.applied.ticket.state = to;
+        self.applied.ticket.hold_until = None;
     }
 
     fn change_priority(&mut self, to: Priority) {

@@ -22,7 +22,7 @@ macro_rules! tickets {
         concat!(
             "SELECT t.id, t.number, t.title, t.priority, t.severity, t.state, t.tier, t.opened_at, t.episode_at, \
              t.acknowledged_at, t.over_at, t.recheck_at, t.first_response_at, t.resolved_at, \
-             t.escalate_at, t.firing, \
+             t.escalate_at, t.hold_until, t.firing, \
              t.touched_by_human, t.check_key, t.previous_id, t.client_id, c.name AS client, \
              t.contract_id, k.name AS contract, t.host_id, h.name AS host, h.site_id, \
              s.name AS site, t.assignee, u.name AS assignee_name FROM ticket t JOIN client c ON c.id = t.client_id \
@@ -129,6 +129,8 @@ row! {
         pub resolved_at: Option<i64>,
         /// When it escalates.
         pub escalate_at: Option<i64>,
+        /// When it opens again, if it waits for a date.
+        pub hold_until: Option<i64>,
         /// How many of its alerts fire.
         pub firing: i32,
         /// A person has acted on it.

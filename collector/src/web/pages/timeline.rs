@@ -18,6 +18,8 @@ pub(crate) struct EventRow {
     pub(crate) icon: &'static str,
     pub(crate) who: String,
     pub(crate) what: String,
+    /// An instant behind the text.
+    pub(crate) until: Option<Time>,
     pub(crate) note: String,
     pub(crate) public: bool,
 }
@@ -41,6 +43,10 @@ pub(crate) fn event_row(ctx: &Ctx, event: &TicketEventView) -> Option<EventRow> 
         }
     };
     let actor = serde_json::from_str(&event.actor).unwrap_or(Actor::System);
+    let until = match &kind {
+        TicketEventKind::StateChanged { until, .. } => until.map(|at| ctx.time(at.0)),
+        _ => None,
+    };
     let (note, public) = match &kind {
         TicketEventKind::Note { internal, text } => (text.clone(), !internal),
         _ => (String::new(), false),
@@ -57,6 +63,7 @@ pub(crate) fn event_row(ctx: &Ctx, event: &TicketEventView) -> Option<EventRow> 
         icon,
         who,
         what,
+        until,
         note,
         public,
     })
@@ -90,9 +97,8 @@ fn described(kind: TicketEventKind, actor: &Actor) -> (&'static str, &'static st
             name: Some(name), ..
         } => ("", "user", format!("assigned it to {name}")),
         TicketEventKind::Assigned { .. } => ("", "user", "unassigned it".to_owned()),
-        TicketEventKind::StateChanged { from, to } => {
-            let text = format!("set it from {} to {}", state_text(from), state_text(to));
-            ("", "arrow", text)
+        TicketEventKind::StateChanged { from, to, until } => {
+            moved(from, to, until.is_some(), actor.is_human())
         }
         TicketEventKind::Note { internal: true, .. } => {
             ("", "note", "wrote an internal note".to_owned())
@@ -130,6 +136,23 @@ fn described(kind: TicketEventKind, actor: &Actor) -> (&'static str, &'static st
             };
             (tone, "mail", format!("{channel} to {to}: {outcome}"))
         }
+    }
+}
+
+fn moved(
+    from: TicketState,
+    to: TicketState,
+    has_date: bool,
+    by_person: bool,
+) -> (&'static str, &'static str, String) {
+    if has_date {
+        ("", "pause", "put it on hold until".to_owned())
+    } else if matches!(from, TicketState::Waiting { .. }) && !by_person {
+        let text = "opened it again: no longer on hold";
+        ("info", "play", text.to_owned())
+    } else {
+        let text = format!("set it from {} to {}", state_text(from), state_text(to));
+        ("", "arrow", text)
     }
 }
 

@@ -1,8 +1,15 @@
 //! Webhooks to a receiver that refuses, delays or wants a private authority.
 
-use watchkeep_collector::notify::{self, SIGNATURE_HEADER, Selection, send_tests, sign};
-use watchkeep_core::tickets::{Action, Actor, IfFiring};
-use watchkeep_shared::DurationMs;
+use uuid::Uuid;
+use watchkeep_collector::{
+    notify::{self, SIGNATURE_HEADER, Selection, send_tests, sign},
+    store::people,
+};
+use watchkeep_core::{
+    ids::UserId,
+    tickets::{Action, Actor, IfFiring},
+};
+use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{channels, configure, copies, file, http::Receiver, page, smtp};
 use crate::support::{Bench, NOW, both};
@@ -14,7 +21,8 @@ both!(
     gone_is_final_and_a_wait_that_is_asked_for_is_kept,
     the_message_says_whose_server_it_is_and_is_signed,
     tier_2_has_an_address_of_its_own,
-    a_private_authority_is_trusted_by_file
+    a_private_authority_is_trusted_by_file,
+    a_ticket_on_hold_comes_back_with_a_notice_that_names_its_holder
 );
 
 fn settings(bench: &Bench, receiver: &Receiver, more: &str) -> String {
@@ -165,4 +173,51 @@ async fn a_private_authority_is_trusted_by_file(mut bench: Bench) {
     assert_eq!(said, "the receiver answered 200 OK: said so");
     let body: serde_json::Value = serde_json::from_str(&receiver.received()[0].body).unwrap();
     assert_eq!(body["event"], "test");
+}
+
+async fn a_ticket_on_hold_comes_back_with_a_notice_that_names_its_holder(mut bench: Bench) {
+    let receiver = Receiver::start(None, &[]).await;
+    let text = settings(&bench, &receiver, "");
+    configure(&mut bench, &text);
+    let ticket = page(&bench).await;
+    let ada = UserId(Uuid::new_v4());
+    let user = people::NewUser {
+        id: ada,
+        login: "ada",
+        name: "Ada",
+        password_hash: "",
+        role: "admin",
+        must_change: false,
+        created_at: NOW,
+    };
+    let mut tx = bench.app.store.begin().await.unwrap();
+    people::create_user(&mut tx, &user).await.unwrap();
+    tx.commit().await.unwrap();
+    let until = NOW + DurationMs::from_hours(1);
+    for action in [Action::Acknowledge, Action::Hold { until }] {
+        let actor = Actor::User {
+            id: ada,
+            name: "Ada".to_owned(),
+        };
+        watchkeep_collector::tickets::act(&bench.app, ticket, action, actor)
+            .await
+            .unwrap();
+    }
+    let due = async |bench: &Bench, at: UnixMillis| -> usize {
+        bench.clock.set(at);
+        watchkeep_collector::tickets::carry_out_due(&bench.app, at)
+            .await
+            .unwrap()
+    };
+    assert_eq!(due(&bench, until - DurationMs(1)).await, 0);
+    assert_eq!(due(&bench, until).await, 1);
+    assert_eq!(due(&bench, until).await, 0);
+    notify::tick(&bench.app, &channels(&bench)).await.unwrap();
+    let received = receiver.received();
+    assert_eq!(received.len(), 1, "the page was cancelled");
+    let body: serde_json::Value = serde_json::from_str(&received[0].body).unwrap();
+    assert_eq!(body["event"], "hold_ended");
+    assert_eq!(body["state"], "open");
+    assert_eq!(body["assignee"], "Ada");
+    assert_eq!(body["tier"], serde_json::Value::Null);
 }

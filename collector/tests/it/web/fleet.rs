@@ -205,9 +205,9 @@ async fn hosts_of_a_site_stand_together(bench: Bench) {
     hosts(&bench, 12).await;
     let page = browser.get("/?group=site&sort=name").await.text;
     let heads: Vec<usize> = [
-        "Bäckerei Müller · Łódź",
-        "Fjord Shipping · Bergen",
-        "Fjord Shipping · Oslo",
+        "<bdi>Bäckerei Müller</bdi> · <bdi>Łódź</bdi>",
+        "<bdi>Fjord Shipping</bdi> · <bdi>Bergen</bdi>",
+        "<bdi>Fjord Shipping</bdi> · <bdi>Oslo</bdi>",
     ]
     .iter()
     .map(|head| {

@@ -68,7 +68,7 @@ async fn alerts_charts_and_services_come_before_facts(bench: Bench) {
         &[],
     );
     let mut now = (*bench.app.live.host(place.host).unwrap()).clone();
-    now.names = ["load.1m".to_owned()].into();
+    now.names = [Arc::from("load.1m")].into();
     now.values = Arc::from([Some(1.5)]);
     bench.app.live.update([(place.host, now)]);
     alert(&bench, &place, "warning", NOW).await;

@@ -8,10 +8,11 @@ use watchkeep_collector::{
 };
 use watchkeep_core::{
     alerts::Cleared,
-    ids::{AlertId, TicketId},
+    ids::{AlertId, TicketId, UserId},
     rules::{Priority, RuleId},
     tickets::{self as core, Firing, TicketContext},
 };
+use watchkeep_shared::DurationMs;
 
 use super::{signed_in, ticket};
 use crate::support::{Bench, NOW, both, place};
@@ -21,7 +22,9 @@ both!(
     what_a_ticket_does_not_allow_is_refused,
     the_queue_pages_show_each_ticket_once,
     search_takes_wildcards_as_letters,
-    a_ticket_says_whose_it_is_and_whether_its_alerts_agree
+    a_ticket_says_whose_it_is_and_whether_its_alerts_agree,
+    a_ticket_is_given_to_a_colleague,
+    a_ticket_is_put_on_hold_until_a_date_in_the_browsers_zone
 );
 
 async fn people_act_on_tickets_and_it_is_written_down(bench: Bench) {
@@ -244,4 +247,96 @@ async fn clear(bench: &Bench, id: TicketId) {
         .await
         .unwrap();
     tx.commit().await.unwrap();
+}
+
+async fn a_ticket_is_given_to_a_colleague(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    ticket(&bench, &place, "cpu.busy_pct", Priority::P2).await;
+    let colleague = UserId(Uuid::new_v4());
+    let user = |id, login, name| people::NewUser {
+        id,
+        login,
+        name,
+        password_hash: "",
+        role: "admin",
+        must_change: false,
+        created_at: NOW,
+    };
+    let gone = UserId(Uuid::new_v4());
+    let mut tx = bench.app.store.begin().await.unwrap();
+    people::create_user(&mut tx, &user(colleague, "ben", "Ben"))
+        .await
+        .unwrap();
+    people::create_user(&mut tx, &user(gone, "eve", "Eve"))
+        .await
+        .unwrap();
+    people::disable_user(&mut tx, gone, NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    let path = "/tickets/1001/act";
+    let page = browser.get("/tickets/1001").await.text;
+    assert!(page.contains("Ben</option>") && !page.contains("Eve</option>"));
+    let post = async |fields: &str| browser.post(path, fields).await.status;
+    assert_eq!(
+        post(&format!("act=assign&user={}", gone.uuid())).await,
+        StatusCode::BAD_REQUEST
+    );
+    let to_ben = format!("act=assign&user={}", colleague.uuid());
+    assert_eq!(post(&to_ben).await, StatusCode::SEE_OTHER);
+    let now = async || {
+        views::ticket(&bench.app.store, "1001")
+            .await
+            .unwrap()
+            .unwrap()
+    };
+    assert_eq!(now().await.assignee_name.as_deref(), Some("Ben"));
+    assert_eq!(post("act=assign&user=").await, StatusCode::SEE_OTHER);
+    assert_eq!(now().await.assignee, None);
+}
+
+async fn a_ticket_is_put_on_hold_until_a_date_in_the_browsers_zone(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    ticket(&bench, &place, "cpu.busy_pct", Priority::P2).await;
+    let post = async |fields: &str| browser.post("/tickets/1001/act", fields).await.status;
+    let now = async || {
+        let found = views::ticket(&bench.app.store, "1001").await;
+        found.unwrap().unwrap()
+    };
+    // NOW is 2027-01-15, 08:00 UTC, which is 09:00 in Paris.
+    for (fields, after) in [
+        ("act=hold&until=2027-01-15T09:30&zone=UTC", 90),
+        ("act=hold&until=2027-01-15T09%3A30&zone=Europe%2FParis", 30),
+        ("act=hold_4h", 240),
+    ] {
+        assert_eq!(post(fields).await, StatusCode::SEE_OTHER, "{fields}");
+        let ticket = now().await;
+        assert_eq!(ticket.state, "waiting_scheduled");
+        let until = (NOW + DurationMs::from_mins(after)).0;
+        assert_eq!(ticket.hold_until, Some(until), "{fields}");
+    }
+    for (fields, status) in [
+        (
+            "act=hold&until=2027-01-15T08:00&zone=UTC",
+            StatusCode::CONFLICT,
+        ),
+        (
+            "act=hold&until=2029-01-15T08:00&zone=UTC",
+            StatusCode::CONFLICT,
+        ),
+        ("act=hold&until=tomorrow&zone=UTC", StatusCode::BAD_REQUEST),
+    ] {
+        assert_eq!(post(fields).await, status, "{fields}");
+    }
+    let page = browser.get("/tickets/1001").await.text;
+    assert!(page.contains("put it on hold until <time datetime=\"2027-01-15T12:00:00Z\""));
+    assert!(page.contains("<dt>On hold until</dt>"));
+    let until = NOW + DurationMs::from_hours(4);
+    assert_eq!(service::carry_out_due(&bench.app, until).await.unwrap(), 1);
+    assert_eq!(now().await.state, "open");
+    let page = browser.get("/tickets/1001").await.text;
+    assert!(
+        page.contains("opened it again: no longer on hold"),
+        "{page}"
+    );
 }

@@ -12,6 +12,7 @@ enum Op {
     Act(Action, Actor),
     Escalate,
     Recheck,
+    EndHold,
     Pass(i64),
 }
 
@@ -32,6 +33,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Assign { to: None }),
         1 => any::<bool>().prop_map(note),
         2 => proptest::sample::select(TicketState::ALL.to_vec()).prop_map(Action::SetState),
+        1 => (0_i64..5_000).prop_map(|secs| Action::Hold { until: at(secs) }),
         1 => if_firing().prop_map(Action::Resolve),
         1 => if_firing().prop_map(Action::Close),
         1 => Just(Action::Reopen),
@@ -57,6 +59,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (action(), actor).prop_map(|(action, actor)| Op::Act(action, actor)),
         2 => Just(Op::Escalate),
         2 => Just(Op::Recheck),
+        2 => Just(Op::EndHold),
         4 => (1_i64..2_000).prop_map(Op::Pass),
     ]
 }
@@ -90,6 +93,7 @@ fn step(ticket: &Ticket, truth: &mut Truth, op: &Op, secs: i64) -> Option<Applie
         Op::Act(action, actor) => apply(ticket, action.clone(), actor.clone(), context(secs)).ok(),
         Op::Escalate => escalate(ticket, context(secs)),
         Op::Recheck => recheck(ticket, context(secs)),
+        Op::EndHold => end_hold(ticket, context(secs)),
         Op::Pass(_) => None,
     }
 }
@@ -139,6 +143,8 @@ fn ticket_is_consistent(before: &Ticket, truth: &Truth, applied: &Applied) -> Ch
     prop_assert_eq!(ticket.resolved_at.is_some(), is_done);
     prop_assert_eq!(ticket.open_key().is_some(), !is_done);
     prop_assert_eq!(ticket.firing, firing(truth));
+    let is_on_hold = ticket.hold_until.is_some();
+    prop_assert!(!is_on_hold || ticket.state.as_str() == "waiting_scheduled");
     prop_assert!(!is_done || ticket.episode.is_over());
     // Whatever fires has an open ticket, or will have one again.
     if let Phase::Over { recheck_at, .. } = ticket.episode.phase {

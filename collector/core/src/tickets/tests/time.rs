@@ -83,3 +83,41 @@ fn patience_goes_by_the_priority() {
         assert_eq!(applied.escalate_at, due, "{priority}");
     }
 }
+
+#[test]
+fn a_ticket_on_hold_opens_by_itself_with_a_notice() {
+    let until = at(4_000);
+    let held = act(&opened(), Action::Hold { until }, 60);
+    assert_eq!(kinds(&held), ["state"]);
+    assert_eq!(held.notify, [Intent::CancelPages]);
+    assert_eq!(held.escalate_at, None);
+    assert_eq!(held.ticket.hold_until, Some(until));
+    assert_eq!(held.ticket.state.as_str(), "waiting_scheduled");
+    assert_eq!(end_hold(&held.ticket, context(3_999)), None);
+    let back = end_hold(&held.ticket, context(4_000)).expect("it is over");
+    assert_eq!(back.ticket.state, TicketState::Open);
+    assert_eq!(back.notify, [notice(News::HoldEnded)]);
+    assert_eq!(kinds(&back), ["state"]);
+    assert_eq!(end_hold(&back.ticket, context(9_999)), None);
+    // A later date, and then no date at all.
+    let later = act(&held.ticket, Action::Hold { until: at(5_000) }, 70);
+    assert_eq!(end_hold(&later.ticket, context(4_000)), None);
+    let open = act(&later.ticket, Action::SetState(TicketState::Open), 80);
+    assert_eq!(end_hold(&open.ticket, context(5_000)), None);
+    // Something worse does not wait for the date.
+    let worse = raised(90, Severity::Critical, Priority::P1);
+    let worse = attach(&held.ticket, &worse, context(90));
+    assert_eq!(worse.ticket.hold_until, None);
+    assert_eq!(worse.notify, [page(1, PageReason::Worse)]);
+}
+
+#[test]
+fn a_hold_ends_within_a_year_and_not_in_the_past() {
+    let ticket = opened();
+    let hold = |secs: i64| Action::Hold { until: at(secs) };
+    assert_eq!(refused(&ticket, hold(99)), Refusal::HoldOver);
+    let year = MAX_HOLD.0 / 1_000;
+    assert_eq!(refused(&ticket, hold(99 + year + 1)), Refusal::HoldTooLong);
+    let resolved = act(&ticket, Action::Resolve(IfFiring::Anyway), 5).ticket;
+    assert_eq!(refused(&resolved, hold(200)), Refusal::ReopenFirst);
+}

@@ -17,7 +17,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 use watchkeep_core::{ledger::Span, policy::Level, wording};
-use watchkeep_shared::{DurationMs, wire::heartbeat::GoodbyeReason};
+use watchkeep_shared::{DurationMs, HostId, wire::heartbeat::GoodbyeReason};
 
 use self::{
     events::LogRow,
@@ -177,15 +177,7 @@ pub(crate) async fn page(
                 .map(|ticket| TicketRow::of(ticket, ctx.now))
                 .collect(),
         },
-        ranges: RANGES
-            .iter()
-            .map(|(name, span)| Range {
-                name,
-                ms: span.0,
-                href: format!("/hosts/{id}?range={name}"),
-                chosen: *name == range.0,
-            })
-            .collect(),
+        ranges: ranges(id, range.0),
         span_ms: range.1.0,
         charts: now.map_or_else(Vec::new, |now| chart::of_host(&id.to_string(), &now.names)),
         id: id.to_string(),
@@ -200,6 +192,16 @@ pub(crate) async fn page(
         Some("details") => html(&page.as_details()),
         _ => html(&page),
     }
+}
+
+fn ranges(host: HostId, chosen: &str) -> Vec<Range> {
+    let range = |(name, span): &(&'static str, DurationMs)| Range {
+        name,
+        ms: span.0,
+        href: format!("/hosts/{host}?range={name}"),
+        chosen: *name == chosen,
+    };
+    RANGES.iter().map(range).collect()
 }
 
 /// What the charts mark beside their lines.

@@ -1,27 +1,25 @@
 //! One ticket: what was observed, what happened since, and what can be done now.
 
+mod act;
+
+pub(crate) use act::act;
+
 use askama::Template;
 use axum::{
-    Form,
     extract::{Path, Query},
-    response::{IntoResponse, Redirect, Response},
+    response::Response,
 };
 use serde::Deserialize;
 use uuid::Uuid;
-use watchkeep_core::{
-    alerts::AlertEvidence,
-    ids::TicketId,
-    rules::Priority,
-    tickets::{Action, IfFiring, TicketState, WaitingOn},
-    wording,
-};
+use watchkeep_core::{alerts::AlertEvidence, ids::TicketId, wording};
+use watchkeep_shared::DurationMs;
 
 use crate::{
     store::{
         people,
         views::{self, AlertView, TicketView},
     },
-    tickets::{ActError, TicketEvidence, act_audited},
+    tickets::TicketEvidence,
     web::{
         chart::{Chart, Options},
         context::{Ctx, Layout, html},
@@ -39,6 +37,13 @@ use crate::{
 const DELIVERIES: usize = 50;
 /// Lines of the timeline on one page.
 const EVENTS: usize = 100;
+/// Times on hold that take one press: value, label, length.
+const HOLDS: [(&str, &str, DurationMs); 4] = [
+    ("hold_1h", "For 1 hour", DurationMs::from_hours(1)),
+    ("hold_4h", "For 4 hours", DurationMs::from_hours(4)),
+    ("hold_1d", "For 1 day", DurationMs::from_hours(24)),
+    ("hold_1w", "For 1 week", DurationMs::from_hours(24 * 7)),
+];
 const PRIORITIES: [(&str, &str); 4] = [
     ("P1", "P1 – now"),
     ("P2", "P2 – within the hour"),
@@ -59,6 +64,9 @@ struct TicketPage {
     waits: Vec<Act>,
     priorities: Vec<Choice>,
     assignee: String,
+    /// Who it can be given to.
+    people: Vec<Choice>,
+    is_open: bool,
     opened: Time,
     facts: Facts,
     observed: Option<Observed>,
@@ -86,6 +94,7 @@ struct Facts {
     first_response: Option<Time>,
     resolved: Option<Time>,
     escalates: Option<Time>,
+    hold_until: Option<Time>,
     tier: i32,
     client: String,
     site: String,
@@ -140,6 +149,8 @@ pub(crate) async fn page(
         waits: waits(&ticket),
         priorities: choices(PRIORITIES, &ticket.priority),
         assignee: ticket.assignee_name.clone().unwrap_or_default(),
+        people: assignees(&ctx, &ticket).await?,
+        is_open: is_open(&ticket),
         opened: ctx.time(ticket.opened_at),
         facts: facts(&ctx, &ticket).await?,
         observed: opener.map(observed),
@@ -226,20 +237,40 @@ fn waits(ticket: &TicketView) -> Vec<Act> {
     if !is_open(ticket) {
         return Vec::new();
     }
-    [
+    let states = [
         ("wait_customer", "The customer", "waiting_customer"),
         ("wait_supplier", "A supplier", "waiting_supplier"),
-        ("wait_scheduled", "Until a date", "waiting_scheduled"),
-    ]
-    .into_iter()
-    .filter(|(_, _, state)| ticket.state != *state)
-    .map(|(value, label, _)| Act {
-        value,
+    ];
+    let states = states
+        .into_iter()
+        .filter(|(_, _, state)| ticket.state != *state);
+    let holds = HOLDS.into_iter().map(|(value, label, _)| (value, label));
+    states
+        .map(|(value, label, _)| (value, label))
+        .chain(holds)
+        .map(|(value, label)| Act {
+            value,
+            label,
+            icon: "pause",
+            class: "quiet",
+        })
+        .collect()
+}
+
+/// Everyone who can sign in, with who has it chosen.
+async fn assignees(ctx: &Ctx, ticket: &TicketView) -> Result<Vec<Choice>, WebError> {
+    let choice = |id: Option<Uuid>, label: String| Choice {
+        value: id.map(|id| id.to_string()).unwrap_or_default(),
         label,
-        icon: "pause",
-        class: "quiet",
-    })
-    .collect()
+        chosen: ticket.assignee == id,
+    };
+    let users = people::users(&ctx.web.app.store).await?;
+    let users = users
+        .into_iter()
+        .filter(|user| user.disabled_at.is_none() || ticket.assignee == Some(user.id));
+    let mut all = vec![choice(None, "Unassigned".to_owned())];
+    all.extend(users.map(|user| choice(Some(user.id), user.name)));
+    Ok(all)
 }
 
 async fn facts(ctx: &Ctx, ticket: &TicketView) -> Result<Facts, WebError> {
@@ -256,6 +287,7 @@ async fn facts(ctx: &Ctx, ticket: &TicketView) -> Result<Facts, WebError> {
             .escalate_at
             .filter(|_| is_open(ticket))
             .map(|at| ctx.time(at)),
+        hold_until: ticket.hold_until.map(|at| ctx.time(at)),
         tier: ticket.tier,
         client: ticket.client.clone(),
         site: ticket.site.clone().unwrap_or_default(),
@@ -332,83 +364,4 @@ async fn chart(
         format!("{}, the hour before", wording::label(&kept.metric)),
         &options,
     )))
-}
-
-#[derive(Deserialize)]
-pub(crate) struct Wanted {
-    act: String,
-    #[serde(default)]
-    text: String,
-    /// `internal` or `public`.
-    #[serde(default)]
-    audience: String,
-    #[serde(default)]
-    priority: String,
-}
-
-/// `POST /tickets/{number or id}/act`
-pub(crate) async fn act(
-    ctx: Ctx,
-    Path(key): Path<String>,
-    Form(form): Form<Wanted>,
-) -> Result<Response, WebError> {
-    let ticket = find(&ctx, &key).await?;
-    let action = action(&ctx, &form)?;
-    let (word, subject) = (
-        format!("ticket_{}", form.act),
-        format!("ticket {}", ticket.number),
-    );
-    let line = people::Audit {
-        id: ctx.web.app.ids.next(ctx.now),
-        at: ctx.now,
-        actor: &ctx.viewer.login,
-        action: &word,
-        subject: &subject,
-        detail: "",
-    };
-    let id = TicketId(ticket.id);
-    let done = act_audited(&ctx.web.app, id, action, ctx.actor(), Some(&line)).await;
-    done.map_err(|error| match error {
-        ActError::NotFound => WebError::NotFound("there is no ticket with this number"),
-        ActError::Invalid(error) => WebError::Conflict(error.to_string()),
-        ActError::Store(error) => WebError::Store(error),
-    })?;
-    Ok(Redirect::to(&format!("/tickets/{}", ticket.number)).into_response())
-}
-
-fn action(ctx: &Ctx, form: &Wanted) -> Result<Action, WebError> {
-    let waiting = |on| Action::SetState(TicketState::Waiting { on });
-    Ok(match form.act.as_str() {
-        "acknowledge" => Action::Acknowledge,
-        "assign_me" => Action::Assign {
-            to: Some((ctx.viewer.user, ctx.viewer.name.clone())),
-        },
-        "unassign" => Action::Assign { to: None },
-        "note" => {
-            // The safe side, should the choice be missing.
-            let internal = form.audience != "public";
-            Action::Note {
-                internal,
-                text: form.text.trim().to_owned(),
-            }
-        }
-        "wait_customer" => waiting(WaitingOn::Customer),
-        "wait_supplier" => waiting(WaitingOn::Supplier),
-        "wait_scheduled" => waiting(WaitingOn::Scheduled),
-        "open" => Action::SetState(TicketState::Open),
-        "resolve" => Action::Resolve(IfFiring::Refuse),
-        "resolve_anyway" => Action::Resolve(IfFiring::Anyway),
-        "reopen" => Action::Reopen,
-        "close" => Action::Close(IfFiring::Refuse),
-        "close_anyway" => Action::Close(IfFiring::Anyway),
-        "priority" => {
-            let priority = form.priority.parse::<Priority>();
-            Action::SetPriority(priority.map_err(|e| WebError::Bad(format!("priority: {e}")))?)
-        }
-        other => {
-            return Err(WebError::Bad(format!(
-                "act: {other:?} is not an act on tickets"
-            )));
-        }
-    })
 }
