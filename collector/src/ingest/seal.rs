@@ -100,23 +100,25 @@ pub async fn seal_within(
 ) -> Result<Sealed, StoreError> {
     let mut sealed = Sealed::default();
     let before = RowIds::first_at(seal_before(now, SETTLE));
-    let clients = fleet::hosts(&app.store).await?;
-    let run = Run {
-        app,
-        max_bytes,
-        clients: clients
-            .into_iter()
-            .map(|row| (HostId(row.id), ClientId(row.client_id)))
-            .collect(),
-    };
-    while let Some(oldest) = history::oldest_id(&app.store)
-        .await?
-        .filter(|id| *id < before)
-    {
-        let hour = RowIds::time_of(oldest).0.div_euclid(HOUR_MS) * HOUR_MS;
-        let end = RowIds::first_at(UnixMillis(hour + HOUR_MS)).min(before);
-        run.seal_arrivals(Job::new(oldest - 1, end), &mut sealed)
-            .await?;
+    let is_due = |id: &i64| *id < before;
+    let mut due = history::oldest_id(&app.store).await?.filter(is_due);
+    if due.is_some() {
+        let clients = fleet::hosts(&app.store).await?;
+        let run = Run {
+            app,
+            max_bytes,
+            clients: clients
+                .into_iter()
+                .map(|row| (HostId(row.id), ClientId(row.client_id)))
+                .collect(),
+        };
+        while let Some(oldest) = due {
+            let hour = RowIds::time_of(oldest).0.div_euclid(HOUR_MS) * HOUR_MS;
+            let end = RowIds::first_at(UnixMillis(hour + HOUR_MS)).min(before);
+            run.seal_arrivals(Job::new(oldest - 1, end), &mut sealed)
+                .await?;
+            due = history::oldest_id(&app.store).await?.filter(is_due);
+        }
     }
     expire(app, now, &mut sealed).await?;
     Ok(sealed)

@@ -31,7 +31,7 @@ const SCHEMAS_OF: &str = "SELECT u.schema_id, u.since, m.names FROM host_schema 
 const NAMES_OF: &str = "SELECT id, names FROM metric_schema WHERE id IN (";
 /// Lists that no host uses since `$1`; chunks before `$2`, which do not hold names, are gone.
 const PRUNABLE: &str = "SELECT id FROM metric_schema \
-    WHERE unused_at IS NOT NULL AND unused_at < $1 AND chunks_through < $2 ORDER BY id LIMIT $3";
+    WHERE unused_at IS NOT NULL AND unused_at < $1 AND chunks_through < $2 ORDER BY unused_at LIMIT $3";
 const PRUNE: &str = "DELETE FROM metric_schema WHERE id = $1 AND unused_at IS NOT NULL";
 const PUT_STATE: &str = "INSERT INTO host_state \
     (host_id, part, arrival_id, last_id, state, updated_at) VALUES ($1, $2, $3, $4, $5, $6) \

@@ -35,13 +35,14 @@ const SEALABLE: &str = "SELECT id, host_id, at, schema_id, vals FROM heartbeat \
 const DROP_ROWS: &str = "DELETE FROM heartbeat WHERE id IN (";
 const SET_ASIDE: &str = "INSERT INTO set_aside (id, at, host_id, kind, hour, reason, body) \
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
-const DROP_OLD_CHUNKS: &str = "DELETE FROM chunk WHERE (client_id, host_id, hour) IN \
-    (SELECT client_id, host_id, hour FROM chunk WHERE hour < $1 ORDER BY hour LIMIT $2)";
+const OLD_CHUNKS: &str =
+    "SELECT client_id, host_id, hour FROM chunk WHERE hour < $1 ORDER BY hour LIMIT $2";
+const DROP_CHUNK: &str = "DELETE FROM chunk WHERE client_id = $1 AND host_id = $2 AND hour = $3";
 const OLDEST: &str = "SELECT MIN(id) FROM heartbeat";
 const OLDEST_CHUNK: &str = "SELECT MIN(hour) FROM chunk";
 
 statements! {
-    WALK, CHUNKS, CHUNK, PUT_CHUNK, SEALABLE, SET_ASIDE, DROP_OLD_CHUNKS, OLDEST, OLDEST_CHUNK;
+    WALK, CHUNKS, CHUNK, PUT_CHUNK, SEALABLE, SET_ASIDE, OLD_CHUNKS, DROP_CHUNK, OLDEST, OLDEST_CHUNK;
     lists DROP_ROWS
 }
 
@@ -196,10 +197,14 @@ pub async fn set_aside(
 
 /// Drops some chunks of hours before `hour`. Returns how many.
 pub async fn drop_old_chunks(tx: &mut Tx, hour: UnixMillis, limit: i64) -> Result<u64, StoreError> {
-    Ok(
-        on_tx!(tx, c => sqlx::query(DROP_OLD_CHUNKS).bind(hour.0).bind(limit)
-        .execute(c).await.map(|done| done.rows_affected()))?,
-    )
+    let old: Vec<(Uuid, Uuid, i64)> = on_tx!(tx, c => sqlx::query_as(OLD_CHUNKS)
+        .bind(hour.0).bind(limit).fetch_all(c).await)?;
+    // One by one: PostgreSQL, which does not know how few they are, might join them with all.
+    for (client, host, hour) in &old {
+        on_tx!(tx, c => sqlx::query(DROP_CHUNK).bind(client).bind(host).bind(hour)
+            .execute(c).await.map(drop))?;
+    }
+    Ok(old.len() as u64)
 }
 
 /// The oldest hour of any chunk.

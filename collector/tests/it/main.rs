@@ -15,6 +15,7 @@ mod leases;
 mod limits;
 mod outbox;
 mod pipeline;
+mod plans;
 mod renewals;
 mod rotation;
 mod scenario;

@@ -15,7 +15,9 @@ use super::super::{Store, StoreError, row::row, statements::statements, tx::on_r
 const SEARCHED: i64 = 10_000;
 const ALL_STATES: usize = 7;
 
-const OPEN_TICKETS: &str = "SELECT COUNT(*) FROM ticket WHERE state NOT IN ('resolved', 'closed')";
+// That the priority is not empty leads SQLite to the small index of open tickets.
+const OPEN_TICKETS: &str = "SELECT COUNT(*) FROM ticket \
+    WHERE state NOT IN ('resolved', 'closed') AND priority > ''";
 
 macro_rules! tickets {
     ($rest:expr) => {
@@ -446,7 +448,12 @@ pub async fn ticket(store: &Store, key: &str) -> Result<Option<TicketView>, Stor
     let Ok(id) = key.parse::<Uuid>() else {
         return Ok(None);
     };
-    Ok(on_read!(store, c => query_as(TICKET).bind(id).fetch_optional(c).await)?)
+    ticket_of(store, TicketId(id)).await
+}
+
+/// A ticket.
+pub async fn ticket_of(store: &Store, id: TicketId) -> Result<Option<TicketView>, StoreError> {
+    Ok(on_read!(store, c => query_as(TICKET).bind(id.uuid()).fetch_optional(c).await)?)
 }
 
 /// A ticket's number.
