@@ -12,19 +12,40 @@
   const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
   // ---- Refreshing ----
-  const waiting = new Map();
+  // Hints that come within so long are answered by one fetch.
+  const HINTS_TOGETHER = 700;
+  // A part of the page is fetched at most so often: values move with each heartbeat.
+  const REFRESH_EVERY = 5000;
+  const waiting = new Set();
+  const fetchedAt = new Map();
+  // What each part shows, as the server tagged it: it is sent again only if it differs.
+  const tags = new Map();
+  const fetchPart = async (id) => {
+    // Before the fetch: what is hinted while it runs may be missing in its answer.
+    waiting.delete(id);
+    fetchedAt.set(id, Date.now());
+    const el = document.getElementById(id);
+    if (!el) return;
+    const headers = { "x-live": "1", "HX-Target": `${el.localName}#${id}` };
+    if (tags.has(id)) headers["If-None-Match"] = tags.get(id);
+    await htmx.ajax("GET", location.pathname + location.search, { source: el, target: el, swap: "outerMorph", headers });
+  };
   const refresh = (topic) => {
     if (topic === "host") Charts.advance();
-    if (waiting.has(topic)) return;
-    waiting.set(topic, setTimeout(async () => {
-      // Before the fetch: what is hinted while it runs may be missing in its answer.
-      waiting.delete(topic);
-      for (const el of $$(`[data-live~="${topic}"]`)) {
-        const headers = { "x-live": "1", "HX-Target": `${el.localName}#${el.id}` };
-        await htmx.ajax("GET", location.pathname + location.search, { source: el, target: el, swap: "outerMorph", headers });
-      }
-    }, 700));
+    for (const { id } of $$(`[data-live~="${topic}"]`)) {
+      if (waiting.has(id)) continue;
+      const free = (fetchedAt.get(id) ?? 0) + REFRESH_EVERY;
+      waiting.add(id);
+      setTimeout(() => fetchPart(id), Math.max(HINTS_TOGETHER, free - Date.now()));
+    }
   };
+  document.addEventListener("htmx:after:swap", (event) => {
+    const { target, response } = event.detail.ctx ?? {};
+    if (!target?.id) return;
+    const tag = response?.headers?.get("etag");
+    if (tag) tags.set(target.id, tag);
+    else tags.delete(target.id);
+  });
 
   // ---- The bar ----
   let stream = null;

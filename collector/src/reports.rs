@@ -34,8 +34,11 @@ pub enum ReportError {
     Store(#[from] StoreError),
 }
 
-/// What a host proves up to now, beyond what is in the record: its growing chain.
+/// What hosts prove up to now, beyond what is in the record: their growing chains.
 pub type OpenChains = HashMap<HostId, Evidence>;
+
+/// The growing chain of one host.
+pub type OpenChain<'a> = &'a (dyn Fn(HostId) -> Option<Evidence> + Sync);
 
 /// The report of a running collector: growing chains come from memory.
 pub async fn month_live(
@@ -43,33 +46,39 @@ pub async fn month_live(
     contract: ContractId,
     month: &str,
 ) -> Result<Option<MonthReport>, ReportError> {
-    let open = live_chains(app);
+    let open = |host| live_chain(app, host);
     self::month(&app.store, &open, contract, month, app.clock.now()).await
 }
 
 /// The report of a contract and month; `None` if there is no such contract.
 pub async fn month(
     store: &Store,
-    open: &OpenChains,
+    open: OpenChain<'_>,
     contract: ContractId,
     month: &str,
     now: UnixMillis,
 ) -> Result<Option<MonthReport>, ReportError> {
-    let rows = fleet::contracts(store).await?;
-    let Some(row) = rows.into_iter().find(|row| row.id == contract.uuid()) else {
+    let Some(row) = fleet::contract(store, contract).await? else {
         return Ok(None);
     };
     let window = month_window(month, &row.zone)?;
-    let mut hosts = Vec::new();
-    let mut covered: Vec<_> = fleet::hosts(store)
-        .await?
-        .into_iter()
-        .filter(|host| host.contract_id == Some(row.id))
-        .collect();
+    let mut covered = fleet::hosts_of_contract(store, contract).await?;
     covered.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
-    for host in covered {
-        hosts.push(host_record(store, open, HostId(host.id), host.name, window).await?);
-    }
+    let mut evidence =
+        record::evidence_of_contract(store, contract, window.from, window.to).await?;
+    let hosts: Vec<HostRecord> = covered
+        .into_iter()
+        .map(|row| {
+            let host = HostId(row.id);
+            let mut evidence = evidence.remove(&host).unwrap_or_default();
+            evidence.extend(open(host));
+            HostRecord {
+                host,
+                name: row.name,
+                evidence,
+            }
+        })
+        .collect();
     let collector = record::evidence_of_collector(store, window.from, window.to).await?;
     let contract = contract_of(row)?;
     let input = ReportInput {
@@ -85,8 +94,13 @@ pub async fn month(
 /// The observed states of one host in a window, up to now.
 pub async fn observed(app: &App, host: HostId, window: Interval) -> Result<Vec<Span>, StoreError> {
     let now = app.clock.now();
-    let open = live_chains(app);
-    let record = host_record(&app.store, &open, host, String::new(), window).await?;
+    let mut evidence = record::evidence_of(&app.store, host, window.from, window.to).await?;
+    evidence.extend(live_chain(app, host));
+    let record = HostRecord {
+        host,
+        name: String::new(),
+        evidence,
+    };
     let collector = record::evidence_of_collector(&app.store, window.from, window.to).await?;
     Ok(ledger::observe(&record, &collector, window, now, now))
 }
@@ -126,27 +140,8 @@ pub async fn stored_chains(store: &Store) -> Result<OpenChains, StoreError> {
     Ok(open.collect())
 }
 
-fn live_chains(app: &App) -> OpenChains {
-    let hosts = app.live.hosts().into_iter();
-    hosts
-        .filter_map(|(id, now)| Some((id, now.open_chain.clone()?)))
-        .collect()
-}
-
-async fn host_record(
-    store: &Store,
-    open: &OpenChains,
-    host: HostId,
-    name: String,
-    window: Interval,
-) -> Result<HostRecord, StoreError> {
-    let mut evidence = record::evidence_of(store, host, window.from, window.to).await?;
-    evidence.extend(open.get(&host).cloned());
-    Ok(HostRecord {
-        host,
-        name,
-        evidence,
-    })
+fn live_chain(app: &App, host: HostId) -> Option<Evidence> {
+    app.live.host(host)?.open_chain.clone()
 }
 
 fn contract_of(row: ContractRow) -> Result<Contract, StoreError> {

@@ -22,6 +22,10 @@ DROP INDEX outbox_by_ticket;
 CREATE INDEX outbox_by_ticket ON outbox (ticket_id, id);
 CREATE INDEX chunk_by_hour ON chunk (hour);
 CREATE INDEX certificate_revoked ON certificate (not_after) WHERE revoked_at IS NOT NULL;
+-- A window is mostly a recent one: few rows end after its begin.
+DROP INDEX evidence_by_host;
+CREATE INDEX evidence_by_host ON evidence (host_id, valid_to);
+CREATE INDEX evidence_of_enrolment ON evidence (host_id) WHERE kind IN ('enrolled', 'retired');
 CREATE INDEX host_by_contract ON host (contract_id) WHERE contract_id IS NOT NULL;
 -- What a search looks at: title, check, host, site, client and contract, folded by
 -- `watchkeep_core::search`. Tickets of before have their title alone.

@@ -47,9 +47,15 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
         })?;
     let open = reports::stored_chains(&app.store).await?;
     let now = app.clock.now();
-    let report = reports::month(&app.store, &open, ContractId(row.id), &args.month, now)
-        .await?
-        .context("the contract is gone")?;
+    let report = reports::month(
+        &app.store,
+        &|host| open.get(&host).cloned(),
+        ContractId(row.id),
+        &args.month,
+        now,
+    )
+    .await?
+    .context("the contract is gone")?;
     match args.format {
         Format::Json => say(&report.to_json()),
         Format::Csv => say(report.to_csv()?.trim_end()),

@@ -37,6 +37,7 @@ macro_rules! select_host {
 }
 const HOSTS: &str = select_host!();
 const HOST: &str = concat!(select_host!(), " WHERE host.id = $1");
+const HOSTS_OF_CONTRACT: &str = concat!(select_host!(), " WHERE host.contract_id = $1");
 const UPSERT_CLIENT: &str = "INSERT INTO client (id, name, created_at) VALUES ($1, $2, $3) \
     ON CONFLICT (name) DO NOTHING";
 const CLIENT_BY_NAME: &str = "SELECT id FROM client WHERE name = $1";
@@ -47,9 +48,18 @@ const UPSERT_CONTRACT: &str = "INSERT INTO contract \
     unknown_rule = excluded.unknown_rule, target_pct = excluded.target_pct, \
     paging = excluded.paging";
 const CONTRACT_PAGING: &str = "SELECT zone, paging FROM contract WHERE id = $1";
-const CONTRACTS: &str = "SELECT contract.id, client_id, contract.name, kind, zone, \
-    unknown_rule, target_pct, paging, client.name AS client_name \
-    FROM contract JOIN client ON client.id = contract.client_id ORDER BY contract.name";
+macro_rules! select_contract {
+    ($rest:literal) => {
+        concat!(
+            "SELECT contract.id, client_id, contract.name, kind, zone, unknown_rule, target_pct, \
+             paging, client.name AS client_name \
+             FROM contract JOIN client ON client.id = contract.client_id ",
+            $rest
+        )
+    };
+}
+const CONTRACTS: &str = select_contract!("ORDER BY contract.name");
+const CONTRACT: &str = select_contract!("WHERE contract.id = $1");
 const UPSERT_SITE: &str = "INSERT INTO site (id, client_id, contract_id, name, created_at) \
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE SET \
     client_id = excluded.client_id, contract_id = excluded.contract_id";
@@ -68,8 +78,9 @@ const IS_QUARANTINED: &str =
 const RETIRE_HOST: &str = "UPDATE host SET retired_at = $2 WHERE id = $1 AND retired_at IS NULL";
 
 statements! {
-    GENERATION, INSERT_HOST, IS_ACTIVE, IS_ACTIVE_LOCKED, HOSTS, HOST, UPSERT_CLIENT,
-    CLIENT_BY_NAME, UPSERT_CONTRACT, CONTRACT_PAGING, CONTRACTS, UPSERT_SITE, SITES, SITE_BY_NAME,
+    GENERATION, INSERT_HOST, IS_ACTIVE, IS_ACTIVE_LOCKED, HOSTS, HOST, HOSTS_OF_CONTRACT,
+    UPSERT_CLIENT,
+    CLIENT_BY_NAME, UPSERT_CONTRACT, CONTRACT_PAGING, CONTRACTS, CONTRACT, UPSERT_SITE, SITES, SITE_BY_NAME,
     SET_QUARANTINE, NOTE_CHANGE, CHANGES, DROP_CHANGE, SET_REVOKED, IS_QUARANTINED, RETIRE_HOST
 }
 
@@ -398,6 +409,20 @@ pub async fn contract_paging(
 /// All contracts, by name.
 pub async fn contracts(store: &Store) -> Result<Vec<ContractRow>, StoreError> {
     Ok(on_read!(store, c => sqlx::query_as(CONTRACTS).fetch_all(c).await)?)
+}
+
+/// One contract.
+pub async fn contract(store: &Store, id: ContractId) -> Result<Option<ContractRow>, StoreError> {
+    Ok(on_read!(store, c => sqlx::query_as(CONTRACT).bind(id.uuid()).fetch_optional(c).await)?)
+}
+
+/// The hosts that a contract covers, retired ones too.
+pub async fn hosts_of_contract(
+    store: &Store,
+    contract: ContractId,
+) -> Result<Vec<HostRow>, StoreError> {
+    Ok(on_read!(store, c => sqlx::query_as(HOSTS_OF_CONTRACT)
+        .bind(contract.uuid()).fetch_all(c).await)?)
 }
 
 /// All contracts, as a transaction sees them.

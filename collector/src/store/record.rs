@@ -1,9 +1,11 @@
 //! The record: evidence, host events, alerts.
 
+use std::collections::{HashMap, HashSet};
+
 use uuid::Uuid;
 use watchkeep_core::{
     evidence::{Evidence, EvidenceKind},
-    ids::{AlertId, TicketId},
+    ids::{AlertId, ContractId, TicketId},
     rules::Priority,
     tickets::Firing,
 };
@@ -24,6 +26,13 @@ const EVIDENCE_OF: &str = "SELECT id, host_id, detail, valid_from, valid_to, rec
     ORDER BY valid_from, id";
 const ENROLMENT_OF: &str = "SELECT id, host_id, detail, valid_from, valid_to, recorded_at \
     FROM evidence WHERE host_id = $1 AND kind IN ('enrolled', 'retired') ORDER BY id";
+const EVIDENCE_OF_CONTRACT: &str = "SELECT e.id, e.host_id, e.detail, e.valid_from, e.valid_to, \
+    e.recorded_at FROM host h JOIN evidence e ON e.host_id = h.id \
+    WHERE h.contract_id = $1 AND e.valid_to >= $2 AND e.valid_from < $3 \
+    ORDER BY e.valid_from, e.id";
+const ENROLMENTS_OF_CONTRACT: &str = "SELECT e.id, e.host_id, e.detail, e.valid_from, e.valid_to, \
+    e.recorded_at FROM host h JOIN evidence e ON e.host_id = h.id \
+    WHERE h.contract_id = $1 AND e.kind IN ('enrolled', 'retired') ORDER BY e.id";
 const EVIDENCE_OF_COLLECTOR: &str = "SELECT id, host_id, detail, valid_from, valid_to, \
     recorded_at FROM evidence WHERE host_id IS NULL AND valid_to >= $1 AND valid_from < $2 \
     ORDER BY valid_from, id";
@@ -38,7 +47,8 @@ const UPDATE_ALERT: &str = "UPDATE alert SET summary = $2, evidence = $3 \
     WHERE id = $1 AND cleared_at IS NULL RETURNING ticket_id";
 
 statements! {
-    EVIDENCE_OF, ENROLMENT_OF, EVIDENCE_OF_COLLECTOR, CLEAR_ALERT, STILL_FIRING, UPDATE_ALERT;
+    EVIDENCE_OF, ENROLMENT_OF, EVIDENCE_OF_CONTRACT, ENROLMENTS_OF_CONTRACT,
+    EVIDENCE_OF_COLLECTOR, CLEAR_ALERT, STILL_FIRING, UPDATE_ALERT;
     rows INSERT_EVIDENCE 7, INSERT_EVENT 6, INSERT_ALERT 11
 }
 
@@ -147,6 +157,29 @@ pub async fn evidence_of(
     let known: Vec<i64> = rows.iter().map(|row| row.id).collect();
     rows.extend(window.into_iter().filter(|row| !known.contains(&row.id)));
     rows.into_iter().map(Evidence::try_from).collect()
+}
+
+/// The same of every host that a contract covers, in two reads.
+pub async fn evidence_of_contract(
+    store: &Store,
+    contract: ContractId,
+    from: UnixMillis,
+    to: UnixMillis,
+) -> Result<HashMap<HostId, Vec<Evidence>>, StoreError> {
+    let mut rows: Vec<EvidenceRow> = on_read!(store, c => sqlx::query_as(ENROLMENTS_OF_CONTRACT)
+        .bind(contract.uuid()).fetch_all(c).await)?;
+    let window: Vec<EvidenceRow> = on_read!(store, c => sqlx::query_as(EVIDENCE_OF_CONTRACT)
+        .bind(contract.uuid()).bind(from.0).bind(to.0).fetch_all(c).await)?;
+    let known: HashSet<i64> = rows.iter().map(|row| row.id).collect();
+    rows.extend(window.into_iter().filter(|row| !known.contains(&row.id)));
+    let mut by_host: HashMap<HostId, Vec<Evidence>> = HashMap::new();
+    for row in rows {
+        let evidence = Evidence::try_from(row)?;
+        if let Some(host) = evidence.host {
+            by_host.entry(host).or_default().push(evidence);
+        }
+    }
+    Ok(by_host)
 }
 
 /// The collector's own record in a window.

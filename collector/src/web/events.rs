@@ -2,34 +2,38 @@
 //! loses nothing, since each hint only says "fetch again"; a reader that is too slow is told to
 //! fetch everything. The stream ends when its session does, and with the process.
 
-use std::{collections::BTreeSet, convert::Infallible, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    convert::Infallible,
+    time::Duration,
+};
 
 use axum::{
-    body::{Body, Bytes},
     extract::Query,
-    http::header,
-    response::{IntoResponse, Response},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, Sse},
+    },
 };
 use futures_util::stream;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 use uuid::Uuid;
-use watchkeep_core::ids::TicketId;
-use watchkeep_shared::{DurationMs, HostId, UnixMillis};
+use watchkeep_shared::HostId;
 
-use super::{Web, context::Ctx, error::WebError, session};
-use crate::{live::Hint, store::views};
+use super::{Web, announce::Announcement, context::Ctx, error::WebError, session};
+use crate::live::{Hint, Live};
 
 /// Hints are collected for so long before they are told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// A stream says at least this often that it is alive, as an event, so that a page notices when the
 /// collector hangs (`QUIET_AFTER` in `live.js`); the session is checked as often.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
-/// A ticket younger than this is announced as new.
-const NEW: DurationMs = DurationMs::from_secs(60);
+/// How soon a browser connects again.
+const RETRY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Wanted {
@@ -42,22 +46,19 @@ pub(crate) struct Wanted {
 struct News {
     fleet: bool,
     host: bool,
-    tickets: BTreeSet<Uuid>,
+    /// With [`Live::ticket_changes`] when the last hint came.
+    tickets: BTreeMap<Uuid, u64>,
 }
 
 impl News {
-    fn is_empty(&self) -> bool {
-        !self.fleet && !self.host && self.tickets.is_empty()
-    }
-
-    fn note(&mut self, hint: Hint, page: Option<HostId>) {
+    fn note(&mut self, hint: Hint, page: Option<HostId>, live: &Live) {
         match hint {
             Hint::Values(host) | Hint::Host(host) => {
                 self.fleet = true;
                 self.host |= page == Some(host);
             }
             Hint::Ticket(ticket) => {
-                self.tickets.insert(ticket);
+                self.tickets.insert(ticket, live.ticket_changes());
             }
         }
     }
@@ -76,7 +77,8 @@ struct Feed {
     alive: tokio::time::Interval,
     /// Tickets that this page was told of as new, and since when, so that it is not told twice.
     announced: BTreeSet<(Uuid, i64)>,
-    began: bool,
+    /// To be sent before anything else happens.
+    ready: VecDeque<Event>,
 }
 
 /// `GET /events`
@@ -91,33 +93,25 @@ pub(crate) async fn stream(ctx: Ctx, Query(wanted): Query<Wanted>) -> Result<Res
         web: ctx.web,
         alive,
         announced: BTreeSet::new(),
-        began: false,
+        // Its headers go out with the first event.
+        ready: [Event::default().retry(RETRY).comment("welcome")].into(),
     };
-    let body = stream::unfold(feed, |mut feed| async move {
-        let text = feed.next().await?;
-        Some((Ok::<Bytes, Infallible>(Bytes::from(text)), feed))
+    let events = stream::unfold(feed, |mut feed| async move {
+        let event = feed.next().await?;
+        Some((Ok::<Event, Infallible>(event), feed))
     });
-    let fixed = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    Ok((
-        fixed,
-        [("x-accel-buffering", "no")],
-        Body::from_stream(body),
-    )
-        .into_response())
+    // Keeps proxies from holding events back.
+    Ok(([("x-accel-buffering", "no")], Sse::new(events)).into_response())
 }
 
 impl Feed {
     /// What to send next; `None` ends the stream.
-    async fn next(&mut self) -> Option<String> {
-        if !self.began {
-            self.began = true;
-            return Some("retry: 3000\n\n: welcome\n\n".to_owned());
-        }
+    async fn next(&mut self) -> Option<Event> {
         let stop = self.web.app.process.stop.clone();
         loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
             let mut news = News::default();
             tokio::select! {
                 () = stop.cancelled() => return None,
@@ -125,95 +119,60 @@ impl Feed {
                     if !session::is_open(&self.web, &self.token_sha256).await.unwrap_or(false) {
                         return None;
                     }
-                    return Some("event: alive\ndata: {}\n\n".to_owned());
+                    return Some(plain("alive"));
                 }
-                hint = self.hints.recv() => note(&mut news, &hint, self.page)?,
+                hint = self.hints.recv() => self.note(&mut news, &hint)?,
             }
             let until = Instant::now() + TELL_EVERY;
             while let Ok(hint) = timeout_at(until, self.hints.recv()).await {
-                note(&mut news, &hint, self.page)?;
+                self.note(&mut news, &hint)?;
             }
-            if !news.is_empty() {
-                return Some(self.tell(news).await);
-            }
+            self.tell(news).await;
         }
     }
 
-    async fn tell(&mut self, news: News) -> String {
-        let mut text = String::new();
+    /// Takes a hint in; `None` if there will be no more.
+    fn note(&self, news: &mut News, hint: &Result<Hint, RecvError>) -> Option<()> {
+        match hint {
+            Ok(hint) => news.note(*hint, self.page, &self.web.app.live),
+            Err(RecvError::Lagged(_)) => news.note_all(),
+            Err(RecvError::Closed) => return None,
+        }
+        Some(())
+    }
+
+    async fn tell(&mut self, news: News) {
         if news.fleet {
-            text.push_str("event: fleet\ndata: {}\n\n");
+            self.ready.push_back(plain("fleet"));
         }
         if news.host {
-            text.push_str("event: host\ndata: {}\n\n");
+            self.ready.push_back(plain("host"));
         }
-        for ticket in news.tickets {
-            match self.ticket(ticket).await {
-                Ok(Some(data)) => {
-                    text.push_str("event: ticket\ndata: ");
-                    text.push_str(&data);
-                    text.push_str("\n\n");
+        for (ticket, changes) in news.tickets {
+            let announcement = self
+                .web
+                .announcements
+                .of(&self.web.app, ticket, changes)
+                .await;
+            let told = match announcement {
+                Ok(Some(announcement)) => self.told(ticket, &announcement),
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!("failed to send a ticket's change to an open page: {error}");
+                    continue;
                 }
-                Ok(None) => {}
-                Err(error) => tracing::warn!("failed to tell a page of a ticket: {error}"),
-            }
+            };
+            self.ready.extend(told);
         }
-        text
     }
 
-    async fn ticket(&mut self, id: Uuid) -> Result<Option<String>, WebError> {
-        let store = &self.web.app.store;
-        let Some(number) = views::ticket_number(store, TicketId(id)).await? else {
-            return Ok(None);
-        };
-        let Some(ticket) = views::ticket(store, &number.to_string()).await? else {
-            return Ok(None);
-        };
-        let episode = ticket.episode_at;
-        let young = self.web.app.clock.now().since(UnixMillis(episode)) < NEW;
-        let waits = ticket.state == "new" && ticket.acknowledged_at.is_none();
-        let is_new = young && waits && self.announced.insert((id, episode));
-        let told = Told {
-            number,
-            title: ticket.title,
-            client: ticket.client,
-            site: ticket.site,
-            host: ticket.host,
-            priority: ticket.priority,
-            state: ticket.state,
-            is_new,
-            is_again: episode != ticket.opened_at,
-            open: views::open_tickets(store).await?,
-        };
-        Ok(serde_json::to_string(&told).ok())
+    fn told(&mut self, id: Uuid, announcement: &Announcement) -> Option<Event> {
+        let is_new = announcement.is_new && self.announced.insert((id, announcement.episode_at));
+        let event = Event::default().event("ticket");
+        event.json_data(announcement.told(is_new)).ok()
     }
 }
 
-/// Takes a hint in; `None` if there will be no more.
-fn note(news: &mut News, hint: &Result<Hint, RecvError>, page: Option<HostId>) -> Option<()> {
-    match hint {
-        Ok(hint) => news.note(*hint, page),
-        Err(RecvError::Lagged(_)) => news.note_all(),
-        Err(RecvError::Closed) => return None,
-    }
-    Some(())
-}
-
-/// A ticket event's data.
-#[derive(Debug, Serialize)]
-struct Told {
-    number: i64,
-    title: String,
-    /// Whose it is, and which host: names of hosts are not unique.
-    client: String,
-    site: Option<String>,
-    host: Option<String>,
-    priority: String,
-    state: String,
-    /// It was just opened, or opened again, and this page has not been told.
-    is_new: bool,
-    /// It was open before.
-    is_again: bool,
-    /// Open tickets now.
-    open: i64,
+fn plain(name: &str) -> Event {
+    Event::default().event(name).data("{}")
 }

@@ -2,9 +2,10 @@
 //! links and forms.
 //!
 //! This module reads what it shows and hands every change to the services; it decides nothing. A
-//! request passes, outermost first: the request id, errors and security headers (here); the guard
-//! (`session`); the handler. Nothing here imports or is imported by the pipeline.
+//! request passes, outermost first: the request id, errors and security headers (here); compression
+//! and what the page has already (`transfer`); the guard (`session`); the handler. Nothing here imports or is imported by the pipeline.
 
+mod announce;
 mod api;
 mod assets;
 mod chart;
@@ -15,10 +16,12 @@ mod events;
 mod format;
 mod health;
 mod limit;
+mod months;
 mod pages;
 mod parts;
 pub mod password;
 mod session;
+mod transfer;
 mod unsent;
 
 use std::{fmt, net::SocketAddr, sync::Arc};
@@ -33,9 +36,11 @@ use axum::{
 };
 
 use crate::{app::App, fleet::Fleet};
+use announce::Announcements;
 use client::Clients;
 use error::Asked;
 use limit::SignInLimits;
+use months::Months;
 use pages::rekey::NewTokens;
 use password::Hasher;
 use session::Theme;
@@ -66,6 +71,8 @@ impl fmt::Debug for Probes {
 pub(crate) struct Web {
     pub(crate) app: App,
     pub(crate) fleet: Arc<Fleet>,
+    announcements: Arc<Announcements>,
+    months: Arc<Months>,
     limits: Arc<SignInLimits>,
     clients: Arc<Clients>,
     hasher: Hasher,
@@ -119,6 +126,8 @@ pub fn router_with(app: App, probes: Probes) -> Result<Router, TokenError> {
         clients,
         app,
         fleet: Arc::default(),
+        announcements: Arc::default(),
+        months: Arc::default(),
         limits: Arc::new(SignInLimits::new()),
         hasher: Hasher::new(),
         new_tokens: Arc::default(),
@@ -126,6 +135,8 @@ pub fn router_with(app: App, probes: Probes) -> Result<Router, TokenError> {
     };
     Ok(routes()
         .layer(middleware::from_fn_with_state(web.clone(), session::guard))
+        .layer(middleware::from_fn(transfer::blocks))
+        .layer(transfer::compression())
         .layer(middleware::from_fn(outermost))
         .with_state(web))
 }
@@ -225,7 +236,8 @@ async fn readyz(
 }
 
 /// Names the request, gives errors their body, and sets the headers that every answer has.
-async fn outermost(request: Request, next: Next) -> Response {
+async fn outermost(mut request: Request, next: Next) -> Response {
+    transfer::keep_plain_for_other_sites(request.headers_mut());
     let asked = Asked {
         request_id: uuid::Uuid::new_v4().simple().to_string(),
         path: request.uri().path().to_owned(),

@@ -2,10 +2,8 @@
 
 use askama::Template;
 use axum::response::Response;
-use watchkeep_core::ids::ContractId;
 
 use crate::{
-    reports,
     store::views,
     web::{
         context::{Ctx, Layout, html},
@@ -17,9 +15,6 @@ use crate::{
         parts::Pill,
     },
 };
-
-/// Contracts whose figure is computed for the list; each is a read of its hosts' record.
-const FIGURES: usize = 25;
 
 #[derive(Template)]
 #[template(path = "pages/contracts.html")]
@@ -35,43 +30,37 @@ struct Row {
     kind: &'static str,
     hosts: i64,
     target: String,
-    figure: String,
+    /// Absent until it has been computed.
+    figure: Option<String>,
     coverage: String,
     state: Option<Pill>,
 }
 
 /// `GET /contracts`
 pub(crate) async fn page(ctx: Ctx) -> Result<Response, WebError> {
-    let mut rows = Vec::new();
-    for (i, contract) in views::contracts(&ctx.web.app.store)
-        .await?
-        .into_iter()
-        .enumerate()
-    {
-        let month = month_of(ctx.now, &contract.zone);
-        let report = if i < FIGURES {
-            reports::month_live(&ctx.web.app, ContractId(contract.id), &month)
-                .await
-                .map_err(|error| WebError::Internal(error.to_string()))?
-        } else {
-            None
-        };
-        let month = report.map(|report| (report.availability, report.unknown_rule));
-        let totals = month.map(|(figures, rule)| (figures.totals, rule));
-        rows.push(Row {
+    let contracts = views::contracts(&ctx.web.app.store).await?;
+    let months = contracts
+        .iter()
+        .map(|contract| (contract.id, month_of(ctx.now, &contract.zone)));
+    let months: Vec<_> = months.collect();
+    let figures = ctx.web.months.of(&ctx.web.app, &months).await;
+    let rows = contracts.into_iter().map(|contract| {
+        let month = figures.get(&contract.id);
+        let totals = month.map(|month| (month.availability.totals, month.rule));
+        Row {
             id: contract.id.to_string(),
             kind: kind_word(&contract.kind),
             hosts: contract.hosts,
             target: target(contract.target_pct),
-            figure: totals.map_or_else(String::new, |(totals, rule)| headline(totals, rule)),
-            coverage: share(totals.and_then(|(totals, _)| totals.coverage())),
-            state: month.and_then(|(a, _)| verdict(&a, contract.target_pct, false)),
+            figure: totals.map(|(totals, rule)| headline(totals, rule)),
+            coverage: totals.map_or_else(String::new, |(totals, _)| share(totals.coverage())),
+            state: month.and_then(|one| verdict(&one.availability, contract.target_pct, false)),
             name: contract.name,
             client: contract.client,
-        });
-    }
+        }
+    });
     html(&ContractsPage {
+        rows: rows.collect(),
         layout: ctx.layout("contracts").await?,
-        rows,
     })
 }

@@ -15,7 +15,8 @@ use crate::support::{Bench, NOW, Place, both, place};
 
 both!(
     the_month_of_a_contract_reads_by_one_rule,
-    targets_are_shown_as_they_were_agreed
+    targets_are_shown_as_they_were_agreed,
+    every_contract_of_a_long_list_has_its_figure
 );
 
 /// 5 January 2027, midnight in Paris; now is the 15th, 9:00 there.
@@ -243,4 +244,71 @@ async fn targets_are_shown_as_they_were_agreed(bench: Bench) {
         let list = browser.get("/contracts").await.text;
         assert!(list.contains(&format!(">{shown}<")), "{list}");
     }
+}
+
+async fn every_contract_of_a_long_list_has_its_figure(bench: Bench) {
+    const CONTRACTS: usize = 30;
+    let browser = signed_in(&bench).await;
+    let mut tx = bench.app.store.begin().await.unwrap();
+    let client = fleet::ensure_client(&mut tx, "Bakery", NOW).await.unwrap();
+    for i in 0..CONTRACTS {
+        let contract = fleet::NewContract {
+            client,
+            name: format!("Servers {i}"),
+            kind: "managed".to_owned(),
+            zone: "Europe/Paris".to_owned(),
+            unknown_rule: "exclude".to_owned(),
+            target_pct: 99.5,
+            paging: None,
+        };
+        fleet::put_contract(&mut tx, &contract, NOW).await.unwrap();
+    }
+    let contracts = fleet::contracts_in(&mut tx).await.unwrap();
+    for (i, contract) in contracts.iter().enumerate() {
+        let site = format!("Site {i}");
+        fleet::put_site(&mut tx, client, Some(contract.id.into()), &site, NOW)
+            .await
+            .unwrap();
+        let host = HostId(Uuid::from_u128(i as u128 + 1));
+        let new = fleet::NewHost {
+            id: host,
+            site: fleet::site_in(&mut tx, &site).await.unwrap().unwrap(),
+            name: format!("web{i}"),
+            agent_version: "0.1.0".to_owned(),
+            enrolled_at: BEGIN,
+        };
+        fleet::insert_host(&mut tx, &new).await.unwrap();
+        let process = Process {
+            boot: 1,
+            instance: 1,
+            began: BEGIN,
+        };
+        let story = [(EvidenceKind::Enrolled, BEGIN, BEGIN), process.frames(NOW)];
+        for (kind, valid_from, valid_to) in story {
+            let row = Evidence {
+                host: Some(host),
+                kind,
+                valid_from,
+                valid_to,
+                recorded_at: valid_to,
+            };
+            record::insert_evidence(&mut tx, &[(bench.app.ids.next(NOW), &row)])
+                .await
+                .unwrap();
+        }
+    }
+    tx.commit().await.unwrap();
+    // A page does not wait for long; what it lacks is on the next one.
+    let mut page = browser.get("/contracts").await.text;
+    for _ in 0..30 {
+        if !page.contains("being computed") {
+            break;
+        }
+        page = browser.get("/contracts").await.text;
+    }
+    assert_eq!(
+        page.matches("<strong>100.0000 %</strong>").count(),
+        CONTRACTS,
+        "{page}"
+    );
 }

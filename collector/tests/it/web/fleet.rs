@@ -1,7 +1,12 @@
 //! The fleet's page and its API: what is listed, filtered, sorted, and where it comes from.
 
-use axum::http::StatusCode;
+use axum::{
+    body::Body,
+    http::{Response, StatusCode},
+};
+use http_body_util::BodyExt as _;
 use serde_json::Value as Json;
+use tower::ServiceExt as _;
 use uuid::Uuid;
 use watchkeep_collector::{
     live::{FiringAlert, HostNow},
@@ -26,6 +31,9 @@ both!(
     what_another_program_changes_is_on_the_next_page,
     a_silent_host_leads_to_the_ticket_of_its_silence,
     alerts_are_counted_without_a_limit,
+    an_open_tab_needs_little_of_the_line,
+    what_the_page_has_already_is_not_sent_again,
+    other_sites_get_nothing_compressed,
     no_parameter_of_an_address_is_empty
 );
 
@@ -74,7 +82,10 @@ async fn hosts(bench: &Bench, count: usize) -> Vec<HostId> {
     let mut hosts = Vec::new();
     for i in 0..count {
         let new = fleet::NewHost {
-            id: HostId(Uuid::from_u128(i as u128 + 1)),
+            // Like real ones, they don't look alike.
+            id: HostId(Uuid::from_u128(
+                (i as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
+            )),
             site: sites[i % sites.len()],
             name: format!("host-{i}"),
             agent_version: "0.1.0".to_owned(),
@@ -320,5 +331,89 @@ async fn no_parameter_of_an_address_is_empty(bench: Bench) {
         let answer = browser.get(asked).await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{asked}");
         assert_eq!(answer.headers["location"], address);
+    }
+}
+
+/// What the script of an open page asks for.
+async fn refresh(browser: &Browser, tag: &str, site: &str) -> Response<Body> {
+    let request = browser
+        .request("GET", "/")
+        .header("accept-encoding", "gzip, deflate, br, zstd")
+        .header("sec-fetch-site", site)
+        .header("hx-request", "true")
+        .header("hx-target", "div#live")
+        .header("if-none-match", tag)
+        .body(Body::empty())
+        .unwrap();
+    browser.router.clone().oneshot(request).await.unwrap()
+}
+
+fn tag_of(answer: &Response<Body>) -> String {
+    answer.headers()["etag"].to_str().unwrap().to_owned()
+}
+
+/// The bytes of an answer on the line.
+async fn size(answer: Response<Body>) -> usize {
+    let lines = answer.headers().iter();
+    let headers: usize = lines
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    headers + answer.into_body().collect().await.unwrap().to_bytes().len()
+}
+
+async fn an_open_tab_needs_little_of_the_line(bench: Bench) {
+    const REFRESHES: usize = 60;
+    let script = include_str!("../../../assets/live.js");
+    let (_, every) = script.split_once("REFRESH_EVERY = ").unwrap();
+    let every: usize = every.split(';').next().unwrap().parse().unwrap();
+    let browser = signed_in(&bench).await;
+    let ids = hosts(&bench, 300).await;
+    let mut bytes = 0;
+    let mut tag = String::new();
+    for step in 0..REFRESHES {
+        bench.app.live.update(ids.iter().enumerate().map(|(i, id)| {
+            let value = |n: usize| ((i * n + step * 7_919) * 104_729 % 1_000) as f64 / 10.0;
+            (*id, heartbeat(NOW, [value(3), value(7), value(11)]))
+        }));
+        let answer = refresh(&browser, &tag, "same-origin").await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        tag = tag_of(&answer);
+        bytes += size(answer).await;
+    }
+    let a_minute = bytes * 60_000 / every / REFRESHES;
+    assert!(
+        (10_000..=200_000).contains(&a_minute),
+        "{a_minute} bytes a minute"
+    );
+}
+
+async fn what_the_page_has_already_is_not_sent_again(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let ids = hosts(&bench, 3).await;
+    let beat = |cpu| heartbeat(NOW, [cpu, 20.0, 30.0]);
+    bench.app.live.update([(ids[0], beat(10.0))]);
+    let tag = tag_of(&refresh(&browser, "", "same-origin").await);
+    // A heartbeat with the same values.
+    bench.app.live.update([(ids[0], beat(10.0))]);
+    let again = refresh(&browser, &tag, "same-origin").await;
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(tag_of(&again), tag);
+    assert!(size(again).await < 1_000);
+    bench.app.live.update([(ids[0], beat(11.0))]);
+    let changed = refresh(&browser, &tag, "same-origin").await;
+    assert_eq!(changed.status(), StatusCode::OK);
+    assert_ne!(tag_of(&changed), tag);
+}
+
+async fn other_sites_get_nothing_compressed(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    for (site, coding) in [
+        ("same-origin", Some("gzip")),
+        ("none", Some("gzip")),
+        ("cross-site", None),
+    ] {
+        let answer = refresh(&browser, "", site).await;
+        let found = answer.headers().get("content-encoding");
+        assert_eq!(found.map(|value| value.to_str().unwrap()), coding, "{site}");
     }
 }
