@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the standard set of measurements with optimised programs, on loopback and in directories of
 # its own, and writes a Markdown table to standard output and to target/bench/table.md.
-# Takes about ten minutes after the build. PostgreSQL is measured if WATCHKEEP_TEST_POSTGRES names
+# Takes about half an hour after the build, most of it to make stores with a year of history (`--only pages`). PostgreSQL is measured if WATCHKEEP_TEST_POSTGRES names
 # a server. `tests/bench.sh --trial` takes seconds and only shows that the set works;
 # `tests/bench.sh --only log` measures that alone.
 set -euo pipefail
@@ -12,4 +12,4 @@ cargo build --locked --release --bin watchkeep-collector --bin watchkeep-bench
 cargo build --locked --profile dist -p watchkeep-agent
 target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 mkdir -p "$target/bench"
-WATCHKEEP_TEST_AGENT=$target/dist/watchkeep-agent timeout 1200 "$target/release/watchkeep-bench" "$@" | tee "$target/bench/table.md"
+WATCHKEEP_TEST_AGENT=$target/dist/watchkeep-agent timeout 3600 "$target/release/watchkeep-bench" "$@" | tee "$target/bench/table.md"

@@ -3,7 +3,8 @@
 //! [`mod@bench`], the standard set of measurements.
 //!
 //! Nothing here is shipped. Both parts talk to the programs only as their users do: the command
-//! line, the agent protocol, and read-only queries on the store.
+//! line, the agent protocol, and read-only queries on the store. [`mod@seed`] alone writes to a store, while
+//! nothing uses it: years of history can't be sent in minutes.
 
 pub mod bench;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod fleet;
 pub mod flood;
 pub mod harness;
 pub mod loopback;
+pub mod seed;
 pub mod store;
 pub mod views;
 

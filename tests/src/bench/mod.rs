@@ -9,6 +9,7 @@ mod agent;
 mod detection;
 mod load;
 mod logs;
+mod pages;
 mod restart;
 
 use std::fmt;
@@ -59,16 +60,19 @@ pub enum Part {
     Detection,
     /// From a kill to being ready over a large store.
     Restart,
+    /// Pages and the API over a year of history.
+    Pages,
 }
 
 impl Part {
     /// All, in the order of the table.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Agent,
         Self::Log,
         Self::Load,
         Self::Detection,
         Self::Restart,
+        Self::Pages,
     ];
 }
 
@@ -106,6 +110,12 @@ pub async fn measure(
                 tell("detection");
                 let measured = detection::silence(size).await;
                 rows.extend(measured.context("detection of silence")?);
+            }
+            Part::Pages => {
+                for &kind in kinds {
+                    let measured = pages::pages(kind, size, tell).await;
+                    rows.extend(measured.with_context(|| format!("pages on {kind}"))?);
+                }
             }
             Part::Restart => {
                 for &kind in kinds {
