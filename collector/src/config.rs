@@ -3,6 +3,7 @@
 
 mod channels;
 mod policy;
+mod record;
 
 use std::{
     net::SocketAddr,
@@ -24,9 +25,8 @@ use watchkeep_shared::{
 use crate::store::StoreUrl;
 pub use channels::{Mail, MailTls, Webhook};
 pub use policy::PolicySection;
+pub use record::{History, Tickets};
 
-/// Days that raw history is kept by default.
-const DEFAULT_RAW_DAYS: u32 = 7;
 /// The rule pack that is used when the settings name none.
 pub const DEFAULT_RULES: &str = include_str!("../../config/rules/default.toml");
 
@@ -58,6 +58,8 @@ pub struct Config {
     pub paging: Arc<Paging>,
     /// How long history is kept.
     pub history: History,
+    /// Limits on tickets.
+    pub tickets: Tickets,
     /// Where mail goes, if anywhere.
     pub mail: Option<Mail>,
     /// Where webhooks go, if anywhere.
@@ -151,14 +153,6 @@ pub struct Silence {
     pub announced_ms: i64,
 }
 
-/// How long history is kept.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct History {
-    /// Raw samples, days.
-    pub raw_days: u32,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
@@ -179,6 +173,8 @@ struct RawConfig {
     paging: PagingSettings,
     #[serde(default)]
     history: History,
+    #[serde(default)]
+    tickets: Tickets,
     mail: Option<Mail>,
     webhook: Option<Webhook>,
 }
@@ -238,14 +234,6 @@ impl Default for Silence {
             after_ms: 25_000,
             grace_ms: 90_000,
             announced_ms: 300_000,
-        }
-    }
-}
-
-impl Default for History {
-    fn default() -> Self {
-        Self {
-            raw_days: DEFAULT_RAW_DAYS,
         }
     }
 }
@@ -315,6 +303,7 @@ impl Config {
                 web: raw.web,
                 silence: raw.silence,
                 history: raw.history,
+                tickets: raw.tickets,
                 mail: raw.mail,
                 webhook: raw.webhook,
             }),
@@ -424,9 +413,8 @@ fn check_ranges(raw: &RawConfig, problems: &mut Vec<String>) {
     if raw.web.certificate.is_some() != raw.web.key.is_some() {
         problems.push("web.certificate and web.key: give both or neither".to_owned());
     }
-    if raw.history.raw_days == 0 {
-        problems.push("history.raw_days: at least 1 day".to_owned());
-    }
+    problems.extend(raw.history.problems());
+    problems.extend(raw.tickets.problems());
     problems.extend(raw.mail.iter().flat_map(Mail::problems));
     problems.extend(raw.webhook.iter().flat_map(Webhook::problems));
 }

@@ -1,6 +1,8 @@
 //! One transaction for a whole round: heartbeats, evidence, events, alerts with their tickets and
 //! messages, and the states of hosts that changed.
 
+mod raise;
+
 use std::collections::BTreeSet;
 
 use watchkeep_core::{
@@ -8,7 +10,7 @@ use watchkeep_core::{
     evidence::Evidence,
     ids::{AlertId, ClientId, ContractId, TicketId},
     incidents::Scope,
-    tickets::{self, NewTicket, RaiseDecision, Ticket, TicketContext, on_alert_raised, open_key},
+    tickets::{self, Ticket, TicketContext},
 };
 use watchkeep_shared::{HostId, UnixMillis};
 
@@ -234,7 +236,7 @@ async fn write<'a>(
     for (subject, change) in &writes.changes {
         match change {
             AlertChange::Raised(raised) => {
-                let ticket = raise(app, tx, &mut tables, (subject, raised), now).await?;
+                let ticket = raise::raise(app, tx, &mut tables, (subject, raised), now).await?;
                 done.tickets.push(ticket.id);
                 raises.push((subject, raised, ticket.number));
             }
@@ -261,61 +263,6 @@ async fn write<'a>(
     }
     heartbeats::put_states(tx, &writes.states, now).await?;
     Ok((done, raises))
-}
-
-async fn raise(
-    app: &App,
-    tx: &mut Tx,
-    tables: &mut PagingTables,
-    (subject, raised): (&Subject, &Raised),
-    now: UnixMillis,
-) -> Result<Ticket, StoreError> {
-    let paging = tables.of(tx, subject.contract).await?;
-    let context = TicketContext {
-        now,
-        paging: &paging,
-    };
-    let key = open_key(subject.contract, Some(subject.host), &raised.check);
-    let existing = existing(tx, &key).await?;
-    let decision = on_alert_raised(existing.as_ref(), raised, now);
-    let applied = match (decision, &existing) {
-        (RaiseDecision::Attach, Some(ticket)) => tickets::attach(ticket, raised, context),
-        (RaiseDecision::Reopen, Some(ticket)) => tickets::reopen(ticket, raised, context),
-        (decision, _) => {
-            let previous = match decision {
-                RaiseDecision::OpenLinked { previous } => Some(previous),
-                _ => None,
-            };
-            let new = NewTicket {
-                id: TicketId(app.ids.uuid(now)),
-                number: rows::next_number(tx).await?,
-                client: subject.client,
-                contract: subject.contract,
-                host: Some(subject.host),
-                host_name: subject.name.clone(),
-                previous,
-            };
-            tickets::open(new, raised, context)
-        }
-    };
-    crate::tickets::write(app, tx, &applied, now).await?;
-    let ticket = applied.ticket;
-    let alert = new_alert(subject.host, raised, ticket.id, now)?;
-    record::insert_alerts(tx, &[alert]).await?;
-    Ok(ticket)
-}
-
-/// The open ticket of a key. One that can't be read is set aside, so that it harms only itself: a
-/// new one is opened beside it.
-async fn existing(tx: &mut Tx, key: &str) -> Result<Option<Ticket>, StoreError> {
-    match rows::by_key(tx, key).await {
-        Err(error @ StoreError::Corrupt { .. }) => {
-            tracing::error!("a ticket is set aside, alerts go to a new one: {error}");
-            rows::set_aside(tx, key).await?;
-            Ok(None)
-        }
-        other => other,
-    }
 }
 
 /// An alert as it is stored.

@@ -71,6 +71,11 @@ const WITHOUT_EVIDENCE: &str = concat!(
 );
 const SET_ASIDE: &str = "UPDATE ticket SET dedup_key = NULL WHERE dedup_key = $1 \
     AND state NOT IN ('resolved', 'closed')";
+const COUNT_OPEN_OF_HOST: &str = "SELECT COUNT(*) FROM ticket \
+    WHERE host_id = $1 AND state NOT IN ('resolved', 'closed')";
+/// When the ticket was opened before which the host has `$2` newer ones.
+const NTH_NEWEST_OF_HOST: &str = "SELECT opened_at FROM ticket WHERE host_id = $1 \
+    ORDER BY number DESC LIMIT 1 OFFSET $2";
 const NEXT_NUMBER: &str =
     "UPDATE counter SET value = value + 1 WHERE name = 'ticket' RETURNING value";
 const SET_FIRING: &str = "UPDATE ticket SET firing = $2, firing_priority = $3, \
@@ -100,8 +105,9 @@ const PUT_EVIDENCE: &str = "INSERT INTO ticket_evidence (ticket_id, body) VALUES
     ON CONFLICT (ticket_id) DO NOTHING";
 
 statements! {
-    BY_ID, BY_ID_LOCKED, BY_KEY, BY_KEY_LOCKED, ESCALATION_DUE, RECHECK_DUE, HOLD_DUE, POSTPONE, OPEN,
-    WITHOUT_EVIDENCE, SET_ASIDE, NEXT_NUMBER, SET_FIRING, PUT, NAMES, INSERT_EVENT, PUT_EVIDENCE
+    BY_ID, BY_ID_LOCKED, BY_KEY, BY_KEY_LOCKED, ESCALATION_DUE, RECHECK_DUE, HOLD_DUE, POSTPONE,
+    OPEN, WITHOUT_EVIDENCE, SET_ASIDE, COUNT_OPEN_OF_HOST, NTH_NEWEST_OF_HOST, NEXT_NUMBER,
+    SET_FIRING, PUT, NAMES, INSERT_EVENT, PUT_EVIDENCE
 }
 
 row! {
@@ -273,6 +279,26 @@ pub async fn without_evidence(store: &Store, since: UnixMillis) -> Result<Vec<Ti
     let rows: Vec<TicketRow> =
         on_read!(store, c => sqlx::query_as(WITHOUT_EVIDENCE).bind(since.0).fetch_all(c).await)?;
     rows.into_iter().map(Ticket::try_from).collect()
+}
+
+/// How many tickets of a host are open.
+pub async fn count_open_of_host(tx: &mut Tx, host: HostId) -> Result<i64, StoreError> {
+    let (count,): (i64,) = on_tx!(tx, c => sqlx::query_as(COUNT_OPEN_OF_HOST)
+        .bind(host.uuid()).fetch_one(c).await)?;
+    Ok(count)
+}
+
+/// When the `n`th newest ticket of a host was opened (the newest is the first); `None` if it has
+/// fewer.
+pub async fn nth_newest_of_host(
+    tx: &mut Tx,
+    host: HostId,
+    n: u32,
+) -> Result<Option<UnixMillis>, StoreError> {
+    let skip = i64::from(n) - 1;
+    let row: Option<(i64,)> = on_tx!(tx, c => sqlx::query_as(NTH_NEWEST_OF_HOST)
+        .bind(host.uuid()).bind(skip.max(0)).fetch_optional(c).await)?;
+    Ok(row.map(|(at,)| UnixMillis(at)))
 }
 
 /// The number of the next ticket.

@@ -95,6 +95,16 @@ impl CheckKey {
         Self("clock".to_owned())
     }
 
+    /// What is left of a host's checks when it has as many tickets as it may have.
+    pub fn surplus() -> Self {
+        Self("surplus".to_owned())
+    }
+
+    /// Whether it is of the host as a whole, not of something that the host names.
+    pub fn is_of_whole_host(&self) -> bool {
+        [Self::host(), Self::agent(), Self::identity(), Self::clock()].contains(self)
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -5,11 +5,12 @@ use watchkeep_shared::{HostId, UnixMillis};
 
 use super::{
     Applied, Episode, EpisodeReason, Firing, News, PageReason, Phase, REOPEN_WINDOW, Step, Ticket,
-    TicketContext, TicketEventKind, TicketState,
+    TicketContext, TicketEventKind, TicketState, surplus,
 };
 use crate::{
     alerts::{Cleared, Raised, Updated},
     ids::{ClientId, ContractId, TicketId},
+    rules::CheckKey,
 };
 
 /// What a new alert does.
@@ -165,7 +166,10 @@ pub fn attach(ticket: &Ticket, raised: &Raised, context: TicketContext<'_>) -> A
         }
         Phase::Taken { .. } => {
             take_in(&mut step, raised);
-            step.notify(News::AlertAttached);
+            // One that collects what is beyond a limit would send a notice for each.
+            if ticket.check != Some(CheckKey::surplus()) {
+                step.notify(News::AlertAttached);
+            }
         }
         Phase::Unanswered { .. } => {
             take_in(&mut step, raised);
@@ -174,6 +178,7 @@ pub fn attach(ticket: &Ticket, raised: &Raised, context: TicketContext<'_>) -> A
             }
         }
     }
+    surplus::retitle(&mut step.applied.ticket);
     step.done()
 }
 
@@ -211,6 +216,7 @@ pub fn clear(
         value: cleared.value,
     });
     step.applied.ticket.firing = still;
+    surplus::retitle(&mut step.applied.ticket);
     match on_alert_cleared(ticket, still) {
         ClearDecision::Nothing => {
             let next = &mut step.applied.ticket;

@@ -32,6 +32,8 @@
 //! | put on hold until an instant | taken | queued pages go | opens again then, with a notice |
 //! | hours begin in which it pages | goes on | pages the ticket's tier | escalates if unanswered |
 //!
+//! A host has only so many tickets; what breaches beyond that is collected in one ([`surplus`]).
+//!
 //! *Worse* is an alert that is more urgent, or more severe, than every other one of the episode. It
 //! raises the ticket's priority, also if a person had chosen a lower one.
 //!
@@ -47,6 +49,7 @@ mod event;
 mod hours;
 mod paging;
 mod state;
+pub mod surplus;
 
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::{DurationMs, HostId, UnixMillis};

@@ -45,6 +45,8 @@ pub(crate) struct Machine {
     cpu_pct: f64,
     disk_pct: f64,
     service: ServiceStatus,
+    /// Further services, all of which have failed.
+    more_failed: std::ops::Range<usize>,
     boot: Uuid,
     booted_at: UnixMillis,
     instance: Uuid,
@@ -68,6 +70,7 @@ impl Machine {
             cpu_pct: 5.0,
             disk_pct: 40.0,
             service: ServiceStatus::Running,
+            more_failed: 0..0,
             boot: Uuid::nil(),
             booted_at: now,
             instance: Uuid::nil(),
@@ -128,6 +131,13 @@ impl Machine {
         }
     }
 
+    /// These further services have failed, and no others.
+    pub(super) fn set_more_failed(&mut self, which: std::ops::Range<usize>, now: UnixMillis) {
+        self.more_failed = which;
+        self.sends_services = true;
+        self.next_beat = now + DurationMs::from_secs(1);
+    }
+
     /// Makes a frame of this instant, if one is due.
     pub(super) fn beat_if_due(&mut self, now: UnixMillis) {
         while self.is_on && self.next_beat <= now {
@@ -140,11 +150,17 @@ impl Machine {
     fn beat(&mut self, at: UnixMillis) {
         self.seq += 1;
         let services = std::mem::take(&mut self.sends_services).then(|| {
-            vec![Service {
-                key: SERVICE.to_owned(),
-                status: self.service,
-                detail: (self.service == ServiceStatus::Failed).then(|| "exit code 3".to_owned()),
-            }]
+            let service = |key: String, status| Service {
+                key,
+                status,
+                detail: (status == ServiceStatus::Failed).then(|| "exit code 3".to_owned()),
+            };
+            let more = self
+                .more_failed
+                .clone()
+                .map(|n| service(format!("systemd:job-{n}.service"), ServiceStatus::Failed));
+            let first = service(SERVICE.to_owned(), self.service);
+            std::iter::once(first).chain(more).collect()
         });
         self.spool.push(Frame {
             boot: Some(BootId(self.boot)),

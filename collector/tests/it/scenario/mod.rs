@@ -13,12 +13,14 @@
 //! - [`invariants`]: what must hold after each step of any scenario.
 //! - [`stories`]: written scenarios.
 //! - `snapshots/`: the logs as they must be; `before/`: what some of them were when their fault was found.
+//! - [`limits`]: a host at its limit of tickets.
 //! - [`random`]: drawn ones, shrunk when they break an invariant; each sequence that ever did is
 //!   kept there as a plain test.
 
 mod channels;
 mod delivery;
 mod invariants;
+mod limits;
 mod log;
 mod machine;
 mod probe;

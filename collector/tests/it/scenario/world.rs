@@ -192,6 +192,14 @@ impl World {
         self.say(&text);
     }
 
+    pub(crate) fn more_failed(&mut self, host: Host, which: std::ops::Range<usize>) {
+        let machine = &mut self.machines[host.0];
+        let count = which.len();
+        machine.set_more_failed(which, self.now);
+        let text = format!("{count} more services of {} have failed", machine.name);
+        self.say(&text);
+    }
+
     pub(crate) fn disk(&mut self, host: Host, pct: f64) {
         self.machines[host.0].set_disk(pct);
         self.say(&format!(

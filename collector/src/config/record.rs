@@ -1,0 +1,60 @@
+//! How much is kept, and for how long.
+
+use serde::Deserialize;
+
+/// Days that raw history is kept by default.
+const DEFAULT_RAW_DAYS: u32 = 7;
+/// Largest limit of open tickets that can be set.
+const MAX_OPEN_TICKETS: u32 = 1_000;
+
+/// How long history is kept.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct History {
+    /// Raw samples, days.
+    pub raw_days: u32,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            raw_days: DEFAULT_RAW_DAYS,
+        }
+    }
+}
+
+impl History {
+    /// What can't be used.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.raw_days == 0 {
+            problems.push("history.raw_days: at least 1 day".to_owned());
+        }
+        problems
+    }
+}
+
+/// Limits on tickets.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tickets {
+    /// Open tickets of one host; twice as many may be opened within an hour. What breaches beyond
+    /// that is collected in one more ticket.
+    pub max_open_per_host: u32,
+}
+
+impl Default for Tickets {
+    fn default() -> Self {
+        Self {
+            max_open_per_host: 30,
+        }
+    }
+}
+
+impl Tickets {
+    /// What can't be used.
+    pub(super) fn problems(self) -> Option<String> {
+        let is_usable = (1..=MAX_OPEN_TICKETS).contains(&self.max_open_per_host);
+        (!is_usable).then(|| format!("tickets.max_open_per_host: 1 to {MAX_OPEN_TICKETS}"))
+    }
+}
