@@ -22,7 +22,7 @@ use crate::{
     config::{Config, MinTls},
     identity::{self, Authority, Cas, PortNames, PortTls, Revoked, SharedTls},
     ids::RowIds,
-    ingest::{Pipeline, http, metrics::Metrics, seal},
+    ingest::{Pipeline, Room, http, metrics::Metrics, seal},
     live::Live,
     notify::{self, Channels, Delivery},
     policies::Policies,
@@ -161,6 +161,9 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
         authority: Arc::clone(&authority),
         revoked: Arc::clone(&revoked),
         inbox,
+        room: Arc::new(Room::new(
+            app.config.agents.queue_mib as usize * 1024 * 1024,
+        )),
         knocks,
         metrics: Arc::clone(&metrics),
         decoders: Arc::default(),

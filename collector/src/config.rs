@@ -32,6 +32,8 @@ pub const DEFAULT_RULES: &str = include_str!("../../config/rules/default.toml");
 
 /// Highest rate and largest burst of requests that can be set.
 const MAX_RATE: u32 = 100_000;
+/// Memory of the queue that can be set, MiB; a batch has at most 4.
+const QUEUE_MIB: std::ops::RangeInclusive<u32> = 8..=65_536;
 /// Longest time over which agents' renewals may be spread, seconds.
 const MAX_RENEW_WITHIN_S: u32 = 7 * 24 * 3_600;
 
@@ -88,6 +90,8 @@ pub struct Agents {
     pub max_handshakes: usize,
     /// Batches waiting to be decided on; more are answered 503.
     pub queue_batches: usize,
+    /// Memory of the batches that wait, MiB of JSON; more are answered 503.
+    pub queue_mib: u32,
     /// Requests a second of one host; more are answered 429.
     pub requests_per_s: u32,
     /// Requests at once of a host that was quiet.
@@ -203,6 +207,7 @@ impl Default for Agents {
             max_connections_per_address: 5_000,
             max_handshakes: 16,
             queue_batches: 4_096,
+            queue_mib: 256,
             requests_per_s: 20,
             requests_burst: 100,
             enrolments_per_s: 10,
@@ -383,6 +388,14 @@ fn check_ranges(raw: &RawConfig, problems: &mut Vec<String>) {
     }
     if raw.agents.certificate_s < 60 {
         problems.push("agents.certificate_s: at least 60 seconds".to_owned());
+    }
+    if !QUEUE_MIB.contains(&raw.agents.queue_mib) {
+        problems.push(format!(
+            "agents.queue_mib: {} is outside {} to {}",
+            raw.agents.queue_mib,
+            QUEUE_MIB.start(),
+            QUEUE_MIB.end()
+        ));
     }
     let rates = 1..=MAX_RATE;
     for (key, value) in [

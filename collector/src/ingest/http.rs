@@ -1,23 +1,23 @@
 //! The agents' port: reads a request within its limits, checks what can be checked without the
 //! host's state, and waits for the pipeline's answer. Every refusal is a typed problem (RFC 9457).
 
+mod body;
+
 use std::{
     fmt::Display,
     hash::Hash,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::Arc,
 };
 
 use axum::{
     Extension, Router,
-    body::{Body, Bytes},
+    body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use rustls::server::ServerConnection;
 use serde::Serialize;
 use tokio::sync::{mpsc::error::TrySendError, oneshot};
@@ -25,8 +25,7 @@ use watchkeep_core::{authority::HostTrust, host::clean};
 use watchkeep_shared::{
     HostId, metric,
     wire::{
-        CONTENT_ENCODING_ZSTD, CONTENT_TYPE_JSON, CONTENT_TYPE_PROBLEM, PROTOCOL_VERSION,
-        codec::{DecodeError, Decoder},
+        CONTENT_TYPE_JSON, CONTENT_TYPE_PROBLEM, PROTOCOL_VERSION,
         enroll::{EnrollRequest, RenewRequest},
         heartbeat::Batch,
         limits, paths,
@@ -34,7 +33,9 @@ use watchkeep_shared::{
     },
 };
 
-use super::{Arrival, Inbox, Knocks, NotTaken, metrics::Metrics};
+pub use self::body::Decoders;
+use self::body::{parse, read};
+use super::{Arrival, Inbox, Knocks, NotTaken, Place, Room, metrics::Metrics};
 use crate::{
     app::App,
     config::Agents,
@@ -45,10 +46,6 @@ use crate::{
 /// What a busy collector asks for, and one that was asked too often: in this time every bucket gains
 /// something.
 const RETRY_AFTER_S: u64 = 2;
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Decoders kept for reuse.
-const MAX_DECODERS: usize = 32;
 
 /// What the agents' port needs.
 #[derive(Clone, Debug)]
@@ -61,6 +58,8 @@ pub struct AgentPort {
     pub revoked: Arc<Revoked>,
     /// The queue.
     pub inbox: Inbox,
+    /// The memory of the queue.
+    pub room: Arc<Room>,
     /// Hosts that were answered "busy".
     pub knocks: Arc<Knocks>,
     /// Counters.
@@ -93,10 +92,6 @@ impl Rates {
         }
     }
 }
-
-/// Decompression contexts, reused: a fresh one costs as much as the work.
-#[derive(Debug, Default)]
-pub struct Decoders(Mutex<Vec<Decoder>>);
 
 /// Who is at the other end of a connection, from its certificate.
 #[derive(Clone, Debug)]
@@ -201,7 +196,7 @@ async fn take_heartbeats(
         }
         TrySendError::Closed(()) => Refused(ProblemType::Busy, "shutting down".to_owned()),
     })?;
-    let mut batch = port.decode(headers, &body)?;
+    let (mut batch, place) = port.decode(headers, &body, host)?;
     check_batch(&batch)?;
     clean(&mut batch);
     let (reply, answer) = oneshot::channel();
@@ -218,6 +213,7 @@ async fn take_heartbeats(
         from: peer.from.to_string(),
         trust: trust.clone(),
         batch,
+        place: Some(place),
         reply,
     });
     match answer.await {
@@ -280,41 +276,11 @@ impl AgentPort {
         ))
     }
 
-    fn decode(&self, headers: &HeaderMap, body: &[u8]) -> Result<Batch, Refused> {
-        match headers
-            .get(header::CONTENT_ENCODING)
-            .map(HeaderValue::as_bytes)
-        {
-            None | Some(b"identity") => return parse(body),
-            Some(encoding) if encoding == CONTENT_ENCODING_ZSTD.as_bytes() => {}
-            Some(other) => {
-                let other = String::from_utf8_lossy(other);
-                return Err(Refused(
-                    ProblemType::BadEncoding,
-                    format!("content-encoding {other} is not zstd or identity"),
-                ));
-            }
-        }
-        let pooled = self
-            .decoders
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        let mut decoder = match pooled {
-            Some(decoder) => decoder,
-            None => Decoder::new().map_err(|error| decode_problem(&error))?,
-        };
-        let batch = decoder.decode(body).map_err(|error| decode_problem(&error));
-        let mut pool = self
-            .decoders
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if pool.len() < MAX_DECODERS {
-            pool.push(decoder);
-        }
-        batch
+    fn place(&self, host: HostId, bytes: usize) -> Result<Place, Refused> {
+        self.room.take(host, bytes).ok_or_else(|| {
+            self.knocks.note(host, self.app.clock.now());
+            Refused(ProblemType::Busy, "the queue's memory is full".to_owned())
+        })
     }
 
     fn refuse(&self, refused: &Refused) -> Response {
@@ -368,42 +334,6 @@ fn check_version(v: u16) -> Result<(), Refused> {
         ProblemType::UnsupportedVersion,
         format!("v is {v}; this collector speaks {PROTOCOL_VERSION}"),
     ))
-}
-
-async fn read(body: Body) -> Result<Bytes, Refused> {
-    let limited = Limited::new(body, limits::MAX_BODY_BYTES).collect();
-    let collected = tokio::time::timeout(BODY_TIMEOUT, limited)
-        .await
-        .map_err(|_| {
-            Refused(
-                ProblemType::BadBody,
-                "the body took too long to arrive".to_owned(),
-            )
-        })?;
-    match collected {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Refused(
-            ProblemType::BodyTooLarge,
-            format!("a body has at most {} bytes", limits::MAX_BODY_BYTES),
-        )),
-        Err(error) => Err(Refused(
-            ProblemType::BadBody,
-            format!("the body broke off: {error}"),
-        )),
-    }
-}
-
-fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body).map_err(|error| Refused(ProblemType::BadBody, error.to_string()))
-}
-
-fn decode_problem(error: &DecodeError) -> Refused {
-    let kind = match error {
-        DecodeError::TooLarge => ProblemType::BodyTooLarge,
-        DecodeError::Zstd(_) => ProblemType::BadEncoding,
-        DecodeError::Json(_) => ProblemType::BadBody,
-    };
-    Refused(kind, error.to_string())
 }
 
 fn quarantined() -> Refused {

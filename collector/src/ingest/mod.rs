@@ -11,6 +11,7 @@
 //! - [`rebuild`]: states from the store at start, or after a commit of unknown outcome.
 //! - [`deadlines`]: silence without a scan of all hosts.
 //! - [`pulse`]: whether the process itself ran; [`knocks`]: hosts that were answered "busy".
+//! - [`room`]: the memory of batches in the queue.
 //! - [`incidents`]: hosts that are silent together.
 //! - [`seal`]: hours of heartbeats become chunks.
 
@@ -27,6 +28,7 @@ pub mod metrics;
 mod pipeline;
 mod pulse;
 mod rebuild;
+mod room;
 mod schemas;
 pub mod seal;
 
@@ -39,6 +41,7 @@ use watchkeep_shared::{
 
 pub use knocks::Knocks;
 pub use pipeline::{Pipeline, PipelineError};
+pub use room::{Place, Room};
 
 /// A batch in the queue.
 #[derive(Debug)]
@@ -53,6 +56,8 @@ pub struct Arrival {
     pub trust: HostTrust,
     /// What it says.
     pub batch: Batch,
+    /// Its place in the queue's memory; none in tests.
+    pub place: Option<Place>,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<Ack, NotTaken>>,
 }

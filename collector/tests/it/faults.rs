@@ -181,6 +181,7 @@ impl Rig {
                 trusts: Vec::new(),
             },
             batch,
+            place: None,
             reply,
         };
         self.inbox.send(arrival).await.unwrap();

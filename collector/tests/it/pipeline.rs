@@ -79,6 +79,7 @@ impl Rig {
                 host,
                 at,
                 batch,
+                place: None,
                 reply,
             })
             .await

@@ -88,7 +88,8 @@ impl Decoder {
         serde_json::from_slice(&json).map_err(DecodeError::Json)
     }
 
-    fn decompress(&mut self, body: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    /// The JSON in a compressed body.
+    pub fn decompress(&mut self, body: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let claimed = zstd::zstd_safe::get_frame_content_size(body).ok().flatten();
         let capacity = match claimed {
             Some(size) if size > MAX_DECODED_BODY_BYTES as u64 => {

@@ -384,6 +384,7 @@ impl World {
                     trusts: Vec::new(),
                 },
                 batch: batch.clone(),
+                place: None,
                 reply,
             };
             inbox.send(arrival).await.unwrap();
