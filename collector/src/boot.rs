@@ -47,6 +47,8 @@ const CLOCK_LOGGED_EVERY: DurationMs = DurationMs::from_hours(1);
 const WORKER_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked whether an hour can be sealed.
 const SEAL_EVERY: Duration = Duration::from_mins(1);
+/// How often old events and old lines of the audit log are deleted.
+const EXPIRE_EVERY: Duration = Duration::from_mins(10);
 /// An agent's connection is kept for so long without a request. One that sends a heartbeat every ten
 /// minutes connects anew each time.
 const AGENT_IDLE: Duration = Duration::from_mins(2);
@@ -177,6 +179,7 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     notify::begin(&app).await?;
     notify::start(&app, &channels);
     spawn_workers(&app, revoked);
+    expire_old_rows(&app);
     Ok(Running {
         app,
         authority,
@@ -370,6 +373,25 @@ fn spawn_workers(app: &App, revoked: Arc<Revoked>) {
             let sealed = seal::seal(&app, app.clock.now()).await?;
             if sealed.rows > 0 {
                 tracing::info!(rows = sealed.rows, chunks = sealed.chunks, "history sealed");
+            }
+            Ok::<(), StoreError>(())
+        }
+    });
+}
+
+/// Deletes what is past its retention.
+fn expire_old_rows(app: &App) {
+    let here = app.clone();
+    every(app, "retention", EXPIRE_EVERY, move || {
+        let app = App {
+            store: here.store.patient(),
+            ..here.clone()
+        };
+        async move {
+            let expired = retention::expire(&app, app.clock.now()).await?;
+            if expired != retention::Expired::default() {
+                let retention::Expired { events, audit } = expired;
+                tracing::info!(events, audit, "rows past their retention deleted");
             }
             Ok::<(), StoreError>(())
         }

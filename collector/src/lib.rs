@@ -18,6 +18,7 @@ pub mod policies;
 pub mod process;
 mod repeat;
 pub mod reports;
+pub mod retention;
 pub mod series;
 pub mod server;
 pub mod store;

@@ -4,6 +4,10 @@ use serde::Deserialize;
 
 /// Days that raw history is kept by default.
 const DEFAULT_RAW_DAYS: u32 = 7;
+/// Days that events of hosts are kept by default: thirteen months.
+const DEFAULT_EVENTS_DAYS: u32 = 400;
+/// Days that the audit log is kept by default: three years.
+const DEFAULT_AUDIT_DAYS: u32 = 1_100;
 /// Largest limit of open tickets that can be set.
 const MAX_OPEN_TICKETS: u32 = 1_000;
 
@@ -13,12 +17,18 @@ const MAX_OPEN_TICKETS: u32 = 1_000;
 pub struct History {
     /// Raw samples, days.
     pub raw_days: u32,
+    /// Events of hosts: log matches, services, clocks; days.
+    pub events_days: u32,
+    /// The audit log, days.
+    pub audit_days: u32,
 }
 
 impl Default for History {
     fn default() -> Self {
         Self {
             raw_days: DEFAULT_RAW_DAYS,
+            events_days: DEFAULT_EVENTS_DAYS,
+            audit_days: DEFAULT_AUDIT_DAYS,
         }
     }
 }
@@ -26,11 +36,15 @@ impl Default for History {
 impl History {
     /// What can't be used.
     pub(super) fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if self.raw_days == 0 {
-            problems.push("history.raw_days: at least 1 day".to_owned());
-        }
-        problems
+        [
+            ("raw_days", self.raw_days),
+            ("events_days", self.events_days),
+            ("audit_days", self.audit_days),
+        ]
+        .into_iter()
+        .filter(|(_, days)| *days == 0)
+        .map(|(key, _)| format!("history.{key}: at least 1 day"))
+        .collect()
     }
 }
 

@@ -23,6 +23,7 @@ pub mod people;
 pub mod policy;
 mod postgres;
 pub mod record;
+pub mod retention;
 mod row;
 pub mod statements;
 pub mod tickets;

@@ -4,7 +4,8 @@
 
 use super::{
     delivery, dialect::Placeholder, dialect::in_sql, dialect::values_sql, fleet, heartbeats,
-    history, identity, incidents, leases, outbox, people, policy, record, tickets, views,
+    history, identity, incidents, leases, outbox, people, policy, record, retention, tickets,
+    views,
 };
 
 /// A statement of the store.
@@ -39,6 +40,7 @@ pub fn all() -> Vec<Statement> {
         ("people", people::statements()),
         ("policy", policy::statements()),
         ("record", record::statements()),
+        ("retention", retention::statements()),
         ("tickets", tickets::statements()),
         ("views", views::statements()),
         ("views/tickets", views::ticket_statements()),

@@ -17,6 +17,7 @@ mod outbox;
 mod pipeline;
 mod plans;
 mod renewals;
+mod retention;
 mod rotation;
 mod scenario;
 mod schema;

@@ -1,0 +1,58 @@
+//! The record that people read is kept for a time (`[history]` in the settings): events of hosts and
+//! the audit log. Old rows are deleted a few at a time, so that no commit waits for long.
+
+use watchkeep_shared::{DurationMs, UnixMillis};
+
+use crate::{
+    app::App,
+    store::{
+        StoreError,
+        retention::{self as rows, Kept},
+    },
+};
+
+/// Rows deleted in one transaction.
+const ROWS_AT_ONCE: i64 = 1_000;
+/// Transactions in one run, for each table.
+const MAX_ROUNDS: usize = 50;
+
+/// What one run deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Events of hosts.
+    pub events: usize,
+    /// Lines of the audit log.
+    pub audit: usize,
+}
+
+/// Deletes what is past its retention.
+///
+/// # Errors
+///
+/// If the store fails; what was deleted before stays deleted.
+pub async fn expire(app: &App, now: UnixMillis) -> Result<Expired, StoreError> {
+    let history = &app.config.history;
+    let since = |days: u32| now - DurationMs::from_hours(24 * i64::from(days));
+    Ok(Expired {
+        events: expire_kept(app, Kept::Events, since(history.events_days)).await?,
+        audit: expire_kept(app, Kept::Audit, since(history.audit_days)).await?,
+    })
+}
+
+async fn expire_kept(app: &App, kept: Kept, before: UnixMillis) -> Result<usize, StoreError> {
+    let mut count = 0;
+    let mut after = 0;
+    for _ in 0..MAX_ROUNDS {
+        let ids = rows::old_rows(&app.store, kept, before, (after, ROWS_AT_ONCE)).await?;
+        let Some(last) = ids.last() else { break };
+        after = *last;
+        let mut tx = app.store.begin().await?;
+        rows::drop_rows(&mut tx, kept, &ids).await?;
+        tx.commit().await?;
+        count += ids.len();
+        if ids.len() < ROWS_AT_ONCE as usize {
+            break;
+        }
+    }
+    Ok(count)
+}
