@@ -28,6 +28,7 @@ use crate::{
     policies::Policies,
     process::Process,
     repeat::every,
+    retention,
     server::{self, Limits, Port},
     store::{Store, StoreError, StoreUrl, identity as identity_rows},
     tickets, web,

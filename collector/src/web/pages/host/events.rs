@@ -1,4 +1,5 @@
-//! What happened on a host: log matches and gaps, and what the collector saw of its clocks.
+//! What happened on a host: log matches and gaps, what the collector saw of its clocks, and what was
+//! not stored.
 
 use serde::Deserialize;
 use watchkeep_shared::{DurationMs, HostId, wire::heartbeat::Event};
@@ -41,6 +42,43 @@ enum ClockEvent {
     Slept { ms: i64 },
 }
 
+/// What is not in a host's record.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum LeftOut {
+    /// The host was at a limit.
+    Limited { values: u64, events: u64 },
+    /// The sealer left rows out.
+    HistoryLost {
+        thinned: u64,
+        unnamed: u64,
+        unreadable: u64,
+    },
+}
+
+impl LeftOut {
+    fn words(&self) -> String {
+        let parts = match *self {
+            Self::Limited { values, events } => vec![
+                (events, "events, more than the limit of this host"),
+                (values, "heartbeats' values, with more new lists of metrics than the limit of this host"),
+            ],
+            Self::HistoryLost {
+                thinned,
+                unnamed,
+                unreadable,
+            } => vec![
+                (thinned, "rows of history, more than an hour holds"),
+                (unnamed, "rows of history, without known metric names"),
+                (unreadable, "rows of history, unreadable and set aside"),
+            ],
+        };
+        let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<String> = parts.map(|(n, what)| format!("{n} {what}")).collect();
+        format!("Not stored: {}", parts.join("; "))
+    }
+}
+
 fn log_row(detail: &str, at: Time) -> Option<LogRow> {
     if let Ok(event) = serde_json::from_str(detail) {
         let span = |ms: i64| format::span(DurationMs(ms.abs()));
@@ -54,6 +92,14 @@ fn log_row(detail: &str, at: Time) -> Option<LogRow> {
         return Some(LogRow {
             at,
             title,
+            path: String::new(),
+            lines: Vec::new(),
+        });
+    }
+    if let Ok(left_out) = serde_json::from_str::<LeftOut>(detail) {
+        return Some(LogRow {
+            at,
+            title: left_out.words(),
             path: String::new(),
             lines: Vec::new(),
         });

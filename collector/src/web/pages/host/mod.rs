@@ -91,6 +91,7 @@ struct HostPage {
     chart_marks: String,
     logs: Vec<LogRow>,
     clock: Vec<LogRow>,
+    left_out: Vec<LogRow>,
     tickets: TicketRows,
     ranges: Vec<Range>,
     span_ms: i64,
@@ -171,6 +172,7 @@ pub(crate) async fn page(
         chart_marks: chart_marks(&tickets, &spans),
         logs: events::events(&ctx, id, ["log_match", "log_gap"]).await?,
         clock: events::events(&ctx, id, ["clock_step", "slept"]).await?,
+        left_out: events::events(&ctx, id, ["limited", "history_lost"]).await?,
         tickets: TicketRows {
             tickets: tickets
                 .iter()
