@@ -61,7 +61,10 @@ impl LeftOut {
         let parts = match *self {
             Self::Limited { values, events } => vec![
                 (events, "events, more than the limit of this host"),
-                (values, "heartbeats' values, with more new lists of metrics than the limit of this host"),
+                (
+                    values,
+                    "heartbeats' values, with more new lists of metrics than the limit of this host",
+                ),
             ],
             Self::HistoryLost {
                 thinned,
