@@ -22,7 +22,7 @@ use watchkeep_core::{
 };
 use watchkeep_shared::{
     HostId, UnixMillis,
-    wire::heartbeat::{GoodbyeReason, Service},
+    wire::heartbeat::{GoodbyeReason, RejectReason, Service},
     wire::policy::{Refusal, Trouble},
 };
 
@@ -51,6 +51,17 @@ pub struct FiringAlert {
     pub is_silence: bool,
     /// Since when.
     pub since: UnixMillis,
+}
+
+/// Heartbeats of a host that were rejected for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Why.
+    pub reason: RejectReason,
+    /// How many.
+    pub count: u64,
+    /// When the last one was.
+    pub last_at: UnixMillis,
 }
 
 /// One host, now.
@@ -84,8 +95,8 @@ pub struct HostNow {
     pub goodbye: Option<GoodbyeReason>,
     /// Two machines use its identity.
     pub quarantine: Option<Quarantine>,
-    /// Frames refused since the collector started.
-    pub rejected: u64,
+    /// Heartbeats rejected since the collector started, an entry a reason.
+    pub rejected: Vec<Rejection>,
     /// The host's newest heartbeat row.
     pub last_id: i64,
     /// The chain of heartbeats that is still growing, for reports up to now.

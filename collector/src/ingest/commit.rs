@@ -45,6 +45,8 @@ pub(super) struct Writes {
     pub(super) states: Vec<heartbeats::NewState>,
     /// Hosts whose identity turned out to be used twice, and when.
     pub(super) quarantined: Vec<(HostId, UnixMillis)>,
+    /// Hosts whose agent has another version than before.
+    pub(super) agent_versions: Vec<(HostId, String)>,
     /// What changes about incidents.
     pub(super) incidents: Vec<IncidentWrites>,
     /// Changes by people that the round follows.
@@ -62,6 +64,7 @@ impl Writes {
             && self.changes.is_empty()
             && self.states.is_empty()
             && self.quarantined.is_empty()
+            && self.agent_versions.is_empty()
             && self.incidents.is_empty()
             && self.host_changes.is_empty()
             && !self.alive
@@ -75,6 +78,7 @@ impl Writes {
         let changes = self.changes.iter().map(|(subject, _)| subject.host);
         let states = self.states.iter().map(|row| row.host);
         let quarantined = self.quarantined.iter().map(|(host, _)| *host);
+        let versions = self.agent_versions.iter().map(|(host, _)| *host);
         let host_changes = self.host_changes.iter().map(|change| change.host);
         heartbeats
             .chain(evidence)
@@ -82,6 +86,7 @@ impl Writes {
             .chain(changes)
             .chain(states)
             .chain(quarantined)
+            .chain(versions)
             .chain(host_changes)
             .collect()
     }
@@ -106,6 +111,10 @@ impl Writes {
             .quarantined
             .into_iter()
             .partition(|(host, _)| is_in(*host));
+        let (agent_versions, other_versions) = self
+            .agent_versions
+            .into_iter()
+            .partition(|(host, _)| is_in(*host));
         let (host_changes, other_host_changes) = self
             .host_changes
             .into_iter()
@@ -120,6 +129,7 @@ impl Writes {
             changes,
             states,
             quarantined,
+            agent_versions,
             incidents,
             host_changes,
             alive: self.alive && shared,
@@ -132,6 +142,7 @@ impl Writes {
             changes: other_changes,
             states: other_states,
             quarantined: other_quarantined,
+            agent_versions: other_versions,
             incidents: other_incidents,
             host_changes: other_host_changes,
             alive: self.alive && !shared,
@@ -257,6 +268,9 @@ async fn write<'a>(
     }
     for (host, since) in &writes.quarantined {
         fleet::set_quarantine(tx, *host, Some(*since)).await?;
+    }
+    for (host, version) in &writes.agent_versions {
+        fleet::set_agent_version(tx, *host, version).await?;
     }
     for change in &writes.host_changes {
         fleet::drop_change(tx, *change).await?;

@@ -54,6 +54,8 @@ pub(super) struct Decision {
     pub(super) durable: bool,
     /// The host's identity turned out to be used twice at this instant.
     pub(super) quarantined: Option<UnixMillis>,
+    /// The agent's version, if it is another one than before.
+    pub(super) agent_version: Option<String>,
     pub(super) repeats: u64,
     pub(super) ack: Ack,
 }
@@ -91,6 +93,9 @@ pub(super) fn decide(
     };
     clocks(entry, &taken, at, context, &mut decision);
     decision.evidence = taken.evidence;
+    if entry.take_version(batch, at) {
+        decision.agent_version = Some(batch.agent_version.clone());
+    }
     if !context.is_in_incident {
         reboot(entry, at, context, &mut decision);
     }
@@ -112,7 +117,8 @@ pub(super) fn decide(
                 decision.repeats += 1;
             }
             Outcome::Rejected(reason) => {
-                entry.rejected += 1;
+                let host = (entry.id, entry.name.as_str());
+                entry.rejected.note(host, reason, (1, at));
                 decision.ack.rejected.push(Rejected {
                     instance: frame.instance,
                     seq: outcome.seq,

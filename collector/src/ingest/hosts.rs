@@ -10,15 +10,22 @@ use watchkeep_core::{
     ids::{ClientId, ContractId, SiteId},
     rules::{RuleKind, RulePack, Severity},
 };
-use watchkeep_shared::{DurationMs, HostId, UnixMillis, ids::SchemaId, wire::heartbeat::Service};
+use watchkeep_shared::{
+    DurationMs, HostId, UnixMillis,
+    ids::SchemaId,
+    wire::heartbeat::{Batch, Service},
+};
 
-use super::{limits::HostLimits, schemas::HostSchemas};
+use super::{limits::HostLimits, rejections::Rejections, schemas::HostSchemas};
 use crate::{
     config::Silence,
     live::{FiringAlert, HostNow},
     policies::{HostPolicy, Policies, Scope},
     store::heartbeats::NewState,
 };
+
+/// A version of an agent is stored at most this often.
+const VERSION_EVERY: DurationMs = DurationMs::from_mins(1);
 
 /// One host in memory.
 #[derive(Clone, Debug)]
@@ -42,7 +49,9 @@ pub(super) struct HostEntry {
     pub(super) schema: Option<SchemaId>,
     pub(super) values: Vec<Option<f64>>,
     pub(super) values_at: UnixMillis,
-    pub(super) rejected: u64,
+    pub(super) rejected: Rejections,
+    /// The version of its agent, as stored with the host, and when that changed last.
+    pub(super) agent_version: (String, UnixMillis),
     /// The last arrival that is not in `state`: of late frames, or of a batch that was answered
     /// "busy". Not written: after a restart there is a grace period.
     pub(super) heard_at: Option<UnixMillis>,
@@ -114,6 +123,24 @@ impl HostEntry {
         !is_revoked
     }
 
+    /// Takes the version that the running agent names. Returns whether it is to be stored: at most
+    /// once a minute, whatever a host says.
+    pub(super) fn take_version(&mut self, batch: &Batch, at: UnixMillis) -> bool {
+        let is_of_running_agent = self
+            .state
+            .last
+            .is_some_and(|last| last.instance == batch.instance);
+        let (version, changed_at) = &mut self.agent_version;
+        let is_news = is_of_running_agent
+            && *version != batch.agent_version
+            && at.since(*changed_at) >= VERSION_EVERY;
+        if is_news {
+            version.clone_from(&batch.agent_version);
+            *changed_at = at;
+        }
+        is_news
+    }
+
     /// The host was heard, though nothing of it was added to its state.
     pub(super) fn note_heard(&mut self, at: UnixMillis) {
         self.heard_at = self.heard_at.max(Some(at));
@@ -164,7 +191,7 @@ impl HostEntry {
             troubles: self.state.troubles.clone(),
             goodbye: self.state.goodbye,
             quarantine: self.state.quarantine.clone(),
-            rejected: self.rejected,
+            rejected: self.rejected.all(),
             last_id: self.last_id,
             open_chain: self.state.open_evidence(self.id),
             interval_ms: self.state.interval_ms,

@@ -11,6 +11,7 @@
 //! - [`rebuild`]: states from the store at start, or after a commit of unknown outcome.
 //! - [`deadlines`]: silence without a scan of all hosts.
 //! - [`pulse`]: whether the process itself ran; [`knocks`]: hosts that were answered "busy".
+//! - [`rejections`]: why heartbeats of a host were rejected.
 //! - [`room`]: the memory of batches in the queue.
 //! - [`incidents`]: hosts that are silent together.
 //! - [`seal`]: hours of heartbeats become chunks.
@@ -28,6 +29,7 @@ pub mod metrics;
 mod pipeline;
 mod pulse;
 mod rebuild;
+mod rejections;
 mod room;
 mod schemas;
 pub mod seal;

@@ -14,6 +14,7 @@ use watchkeep_shared::{HostId, UnixMillis, ids::SchemaId};
 use super::{
     hosts::{HostEntry, WrittenState},
     limits::HostLimits,
+    rejections::Rejections,
     schemas::{HostSchemas, Schemas},
 };
 use crate::store::{
@@ -181,7 +182,8 @@ fn fresh(row: HostRow) -> HostEntry {
         schema: None,
         values: Vec::new(),
         values_at: UnixMillis(0),
-        rejected: 0,
+        rejected: Rejections::default(),
+        agent_version: (row.agent_version, UnixMillis(0)),
         heard_at: None,
         revoked_at: row.revoked_at.map(UnixMillis),
         silent_at: None,

@@ -30,7 +30,7 @@ const IS_ACTIVE_LOCKED: &str =
 macro_rules! select_host {
     () => {
         "SELECT host.id, client_id, site_id, contract_id, part, host.name, \
-         enrolled_at, retired_at, quarantined_at, revoked_at, client.name AS client_name, \
+         agent_version, enrolled_at, retired_at, quarantined_at, revoked_at, client.name AS client_name, \
          (SELECT site.name FROM site WHERE site.id = host.site_id) AS site_name \
          FROM host JOIN client ON client.id = host.client_id"
     };
@@ -68,6 +68,7 @@ const SITES: &str = "SELECT site.id, site.client_id, site.contract_id, site.name
     ORDER BY site.name";
 const SITE_BY_NAME: &str = "SELECT id FROM site WHERE name = $1";
 const SET_QUARANTINE: &str = "UPDATE host SET quarantined_at = $2 WHERE id = $1";
+const SET_AGENT_VERSION: &str = "UPDATE host SET agent_version = $2 WHERE id = $1";
 const NOTE_CHANGE: &str = "INSERT INTO host_change (host_id, version) VALUES ($1, 1) \
     ON CONFLICT (host_id) DO UPDATE SET version = host_change.version + 1";
 const CHANGES: &str = "SELECT host_id, version FROM host_change ORDER BY host_id LIMIT $1";
@@ -81,7 +82,7 @@ statements! {
     GENERATION, INSERT_HOST, IS_ACTIVE, IS_ACTIVE_LOCKED, HOSTS, HOST, HOSTS_OF_CONTRACT,
     UPSERT_CLIENT,
     CLIENT_BY_NAME, UPSERT_CONTRACT, CONTRACT_PAGING, CONTRACTS, CONTRACT, UPSERT_SITE, SITES, SITE_BY_NAME,
-    SET_QUARANTINE, NOTE_CHANGE, CHANGES, DROP_CHANGE, SET_REVOKED, IS_QUARANTINED, RETIRE_HOST
+    SET_QUARANTINE, SET_AGENT_VERSION, NOTE_CHANGE, CHANGES, DROP_CHANGE, SET_REVOKED, IS_QUARANTINED, RETIRE_HOST
 }
 
 /// A machine about to be taken in; client and contract come from its site.
@@ -115,6 +116,8 @@ row! {
         pub part: i32,
         /// Its host name.
         pub name: String,
+        /// Version of its agent.
+        pub agent_version: String,
         /// When it was taken in.
         pub enrolled_at: i64,
         /// When it was retired.
@@ -248,6 +251,13 @@ pub async fn is_active_host(tx: &mut Tx, host: HostId) -> Result<bool, StoreErro
     let row: Option<(Uuid,)> =
         on_tx!(tx, c => sqlx::query_as(sql).bind(host.uuid()).fetch_optional(c).await)?;
     Ok(row.is_some())
+}
+
+/// Notes which version a host's agent has.
+pub async fn set_agent_version(tx: &mut Tx, host: HostId, version: &str) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(SET_AGENT_VERSION).bind(host.uuid()).bind(version)
+        .execute(c).await.map(drop))?;
+    Ok(())
 }
 
 /// Notes since when two machines use a host's identity, or that this is over.

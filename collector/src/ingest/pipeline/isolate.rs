@@ -260,8 +260,10 @@ impl Pipeline {
             reason: reason.as_str().to_owned(),
         };
         self.metrics.rejected.get_or_create(&label).inc_by(count);
+        let now = self.app.clock.now();
         if let Some(entry) = self.hosts.get_mut(&host) {
-            entry.rejected += count;
+            let host = (entry.id, entry.name.as_str());
+            entry.rejected.note(host, reason, (count, now));
         }
         let rejected = batch.frames.iter().map(|frame| Rejected {
             instance: frame.instance,

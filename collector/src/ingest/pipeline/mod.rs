@@ -368,6 +368,8 @@ impl Pipeline {
 fn collect(entry: &HostEntry, decision: Decision, writes: &mut Writes) {
     let quarantined = decision.quarantined.map(|since| (entry.id, since));
     writes.quarantined.extend(quarantined);
+    let version = decision.agent_version.map(|version| (entry.id, version));
+    writes.agent_versions.extend(version);
     writes.heartbeats.extend(decision.heartbeats);
     writes.evidence.extend(decision.evidence);
     writes.events.extend(decision.events);

@@ -61,7 +61,7 @@ fn heartbeat(at: UnixMillis, values: [f64; 3]) -> HostNow {
         troubles: Vec::new(),
         goodbye: None,
         quarantine: None,
-        rejected: 0,
+        rejected: Vec::new(),
         last_id: 1,
         open_chain: None,
         interval_ms: 10_000,

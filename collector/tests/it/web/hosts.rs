@@ -110,7 +110,7 @@ pub(super) fn tell(
         troubles: Vec::new(),
         goodbye: None,
         quarantine: None,
-        rejected: 0,
+        rejected: Vec::new(),
         last_id: 1,
         open_chain: None,
         interval_ms: 10_000,

@@ -17,7 +17,10 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 use watchkeep_core::{ledger::Span, policy::Level, wording};
-use watchkeep_shared::{DurationMs, HostId, wire::heartbeat::GoodbyeReason};
+use watchkeep_shared::{
+    DurationMs, HostId,
+    wire::heartbeat::{GoodbyeReason, RejectReason},
+};
 
 use self::{
     events::LogRow,
@@ -116,7 +119,14 @@ struct Facts {
     troubles: Vec<(String, String)>,
     goodbye: &'static str,
     quarantine: String,
-    rejected: u64,
+    rejected: Vec<RejectedRow>,
+}
+
+/// Heartbeats that were rejected for one reason.
+struct RejectedRow {
+    count: u64,
+    reason: &'static str,
+    last: Time,
 }
 
 struct Range {
@@ -276,6 +286,28 @@ fn facts(ctx: &Ctx, now: &HostNow, policy: &PolicyView) -> Facts {
             Some(GoodbyeReason::Shutdown) => "The host announced a shutdown or reboot.",
             Some(GoodbyeReason::Upgrade) => "The agent is being upgraded.",
         },
-        rejected: now.rejected,
+        rejected: now
+            .rejected
+            .iter()
+            .map(|one| RejectedRow {
+                count: one.count,
+                reason: rejection_words(one.reason),
+                last: Time::new(one.last_at, ctx.now),
+            })
+            .collect(),
+    }
+}
+
+/// Why heartbeats were rejected, for people.
+const fn rejection_words(reason: RejectReason) -> &'static str {
+    match reason {
+        RejectReason::FromTheFuture => "their boot clock is ahead of the agent's own reading",
+        RejectReason::TooOld => "older than 8 days",
+        RejectReason::ValueCount => "the number of values differs from the number of metric names",
+        RejectReason::OverLimit => "more values, services, events or text than the protocol allows",
+        RejectReason::BadSequence => "the sequence number is out of range",
+        RejectReason::BadText => "a service key or log rule has control characters in its name",
+        RejectReason::Unstorable => "the collector's database refuses a value",
+        RejectReason::Other => "another reason",
     }
 }
