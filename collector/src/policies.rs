@@ -182,15 +182,20 @@ impl Policies {
         }
         let mut layers = HashMap::new();
         for row in rows::layers(store).await? {
-            let layer = serde_json::from_str(&row.body).map_err(|error| {
-                StoreError::corrupt("policy_layer", "body", row.owner_id, error)
-            })?;
-            layers.insert(row.owner_id, layer);
+            match serde_json::from_str(&row.body) {
+                Ok(layer) => {
+                    layers.insert(row.owner_id, layer);
+                }
+                Err(error) => {
+                    let error = StoreError::corrupt("policy_layer", "body", row.owner_id, error);
+                    tracing::error!("a layer of the policy is left out: {error}");
+                }
+            }
         }
         let mut own: HashMap<HostId, Layer> = HashMap::new();
         for row in rows::watched(store).await? {
             let layer = own.entry(HostId(row.host_id)).or_default();
-            layer.services.push(check_of(&row)?);
+            layer.services.extend(check_of(&row));
         }
         let known = Known {
             generation,
@@ -206,8 +211,7 @@ impl Policies {
     async fn refresh_host(&self, store: &Store, host: HostId) -> Result<(), StoreError> {
         let _one = self.loading.lock().await;
         let services = rows::watched_on(store, host).await?;
-        let services: Vec<ServiceCheck> =
-            services.iter().map(check_of).collect::<Result<_, _>>()?;
+        let services: Vec<ServiceCheck> = services.iter().filter_map(check_of).collect();
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.single.remove(&host);
         if services.is_empty() {
@@ -223,10 +227,15 @@ impl Policies {
     }
 }
 
-/// The check in a row.
-fn check_of(row: &WatchRow) -> Result<ServiceCheck, StoreError> {
+/// The check in a row; `None` for one that this version does not know or that can't be read: the
+/// rest of the host's list applies.
+fn check_of(row: &WatchRow) -> Option<ServiceCheck> {
     serde_json::from_str(&row.body)
-        .map_err(|error| StoreError::corrupt("host_watch", "body", &row.item, error))
+        .map_err(|error| {
+            let error = StoreError::corrupt("host_watch", "body", &row.item, error);
+            tracing::error!(host.id = %row.host_id, "an item of a host's list is left out: {error}");
+        })
+        .ok()
 }
 
 /// Who chooses.

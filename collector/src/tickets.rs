@@ -45,7 +45,7 @@ pub enum ActError {
 }
 
 /// The metric around a breach, as kept with a ticket.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TicketEvidence {
     /// The metric; empty if the check is not one.
     pub metric: String,
@@ -198,7 +198,16 @@ async fn carry_out(app: &App, id: TicketId, now: UnixMillis) -> Result<bool, Sto
 pub async fn keep_evidence(app: &App, now: UnixMillis) -> Result<usize, StoreError> {
     let tickets = rows::without_evidence(&app.store, now - EVIDENCE_LOOK_BACK).await?;
     for ticket in &tickets {
-        let evidence = evidence_of(app, ticket).await?;
+        let evidence = match evidence_of(app, ticket).await {
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(
+                    ticket.number = ticket.number,
+                    "the metric's history can't be kept with a ticket: {error}"
+                );
+                TicketEvidence::default()
+            }
+            other => other?,
+        };
         let body = serde_json::to_string(&evidence)
             .map_err(|error| StoreError::corrupt("ticket_evidence", "body", ticket.id, error))?;
         let mut tx = app.store.begin().await?;
@@ -212,10 +221,7 @@ pub async fn keep_evidence(app: &App, now: UnixMillis) -> Result<usize, StoreErr
 async fn evidence_of(app: &App, ticket: &Ticket) -> Result<TicketEvidence, StoreError> {
     let metric = ticket.check.as_ref().and_then(CheckKey::as_metric);
     let (Some(host), Some(name)) = (ticket.host, metric) else {
-        return Ok(TicketEvidence {
-            metric: String::new(),
-            points: Vec::new(),
-        });
+        return Ok(TicketEvidence::default());
     };
     let points = last_hour(app, host, name, ticket.opened_at).await?;
     Ok(TicketEvidence {

@@ -52,6 +52,8 @@ pub(super) struct HostEntry {
     pub(super) rejected: Rejections,
     /// The version of its agent, as stored with the host, and when that changed last.
     pub(super) agent_version: (String, UnixMillis),
+    /// Its written state could not be read: alerts that fire in the store are not in `alerts`.
+    pub(super) is_state_lost: bool,
     /// The last arrival that is not in `state`: of late frames, or of a batch that was answered
     /// "busy". Not written: after a restart there is a grace period.
     pub(super) heard_at: Option<UnixMillis>,

@@ -46,10 +46,13 @@ pub(super) async fn rebuild(store: &Store, rules: &RulePack) -> Result<Memory, S
     }
     for row in heartbeats::states(store).await? {
         if let Some(entry) = memory.hosts.get_mut(&HostId(row.host_id)) {
-            restore(entry, &row)?;
+            restore(entry, &row);
         }
     }
     restore_schemas(store, &mut memory, rules).await?;
+    for entry in memory.hosts.values_mut() {
+        find_last(store, entry).await?;
+    }
     replay_tail(store, &mut memory).await?;
     newest_values(store, &mut memory.hosts).await?;
     if let Some((id, arrived)) = heartbeats::newest(store).await? {
@@ -101,7 +104,8 @@ pub(super) async fn entry_of(
 ) -> Result<HostEntry, StoreError> {
     let mut entry = fresh(row);
     if let Some(row) = heartbeats::state_of(store, entry.id).await? {
-        restore(&mut entry, &row)?;
+        restore(&mut entry, &row);
+        find_last(store, &mut entry).await?;
     }
     for (list, since, names) in heartbeats::schemas_of(store, entry.id).await? {
         let schema = schemas.add(list, &names, rules);
@@ -156,8 +160,14 @@ async fn newest_values(
         let Some(entry) = by_row.get_mut(&row.id) else {
             continue;
         };
-        entry.values = series::row::decode(&row.vals)
-            .map_err(|error| StoreError::corrupt("heartbeat", "vals", row.id, error))?;
+        match series::row::decode(&row.vals) {
+            Ok(values) => entry.values = values,
+            Err(error) => {
+                let error = StoreError::corrupt("heartbeat", "vals", row.id, error);
+                tracing::error!(host.id = %entry.id, "newest values can't be read: {error}");
+                continue;
+            }
+        }
         entry.schema = Some(SchemaId(row.schema_id as u64));
         entry.values_at = UnixMillis(row.at);
     }
@@ -184,6 +194,7 @@ fn fresh(row: HostRow) -> HostEntry {
         values_at: UnixMillis(0),
         rejected: Rejections::default(),
         agent_version: (row.agent_version, UnixMillis(0)),
+        is_state_lost: false,
         heard_at: None,
         revoked_at: row.revoked_at.map(UnixMillis),
         silent_at: None,
@@ -191,13 +202,38 @@ fn fresh(row: HostRow) -> HostEntry {
     }
 }
 
-fn restore(entry: &mut HostEntry, row: &StateRow) -> Result<(), StoreError> {
-    let written: WrittenState = serde_json::from_str(&row.state)
-        .map_err(|error| StoreError::corrupt("host_state", "state", row.host_id, error))?;
-    entry.state = written.host;
-    entry.alerts = written.alerts;
+/// Takes the written state. One that can't be read is replaced by a fresh one, so that it harms no
+/// other host.
+fn restore(entry: &mut HostEntry, row: &StateRow) {
+    match serde_json::from_str::<WrittenState>(&row.state) {
+        Ok(written) => {
+            entry.state = written.host;
+            entry.alerts = written.alerts;
+        }
+        Err(error) => {
+            let error = StoreError::corrupt("host_state", "state", row.host_id, error);
+            tracing::error!(
+                host.id = %entry.id,
+                "the state of {} can't be read, beginning with a fresh one: {error}",
+                entry.name
+            );
+            entry.is_state_lost = true;
+        }
+    }
     entry.silent_at = entry.alerts.silence_raised_at();
     entry.last_id = row.last_id;
     entry.written_id = row.arrival_id;
+}
+
+/// The newest heartbeat of a host whose state was lost, if it is still in the tail: without it
+/// nobody would notice that the host is silent.
+async fn find_last(store: &Store, entry: &mut HostEntry) -> Result<(), StoreError> {
+    if !entry.is_state_lost || entry.last_id == 0 {
+        return Ok(());
+    }
+    let rows = heartbeats::tail_after(store, entry.last_id - 1).await?;
+    if let Some(row) = rows.first().filter(|row| row.id == entry.last_id) {
+        entry.state.replay(row.stored_frame());
+    }
     Ok(())
 }

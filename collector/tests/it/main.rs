@@ -7,6 +7,7 @@
     reason = "a test that can't go on has failed"
 )]
 
+mod corrupt;
 mod delivery;
 mod faults;
 mod history;

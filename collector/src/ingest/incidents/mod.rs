@@ -99,9 +99,12 @@ impl Incidents {
         let mut scopes = HashMap::new();
         for row in rows::open(store).await? {
             let check = watchkeep_core::rules::CheckKey(row.scope.clone());
-            let scope = Scope::of_check(&check).ok_or_else(|| {
-                StoreError::corrupt("incident", "scope", row.ticket_id, "it is no scope")
-            })?;
+            let Some(scope) = Scope::of_check(&check) else {
+                let error =
+                    StoreError::corrupt("incident", "scope", row.ticket_id, "it is no scope");
+                tracing::error!("an incident is left out: {error}");
+                continue;
+            };
             scopes.insert(TicketId(row.ticket_id), scope);
             incidents.open.insert(scope, Active::read(&row));
         }

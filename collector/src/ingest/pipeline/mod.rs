@@ -5,6 +5,7 @@ mod begin;
 mod changes;
 mod hold_up;
 mod isolate;
+mod lost;
 mod recovery;
 mod silence;
 mod upkeep;
@@ -225,6 +226,9 @@ impl Pipeline {
             let answer = self.one(&arrival, &arrival.batch, &mut round).await;
             if matches!(answer, Ok(_) | Err(NotTaken::Quarantined)) {
                 round.live.push(arrival.host);
+            }
+            if answer.as_ref().is_ok_and(|ack| ack.accepted > 0) {
+                self.settle_lost_state(arrival.host, &mut round).await;
             }
             round.newest_arrival = round.newest_arrival.max(Some(arrival.at));
             replies.push(Reply { arrival, answer });

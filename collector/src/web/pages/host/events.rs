@@ -34,6 +34,13 @@ pub(super) async fn events(
     Ok(rows.collect())
 }
 
+/// What is not in the host's record.
+pub(super) async fn left_out(ctx: &Ctx, id: HostId) -> Result<Vec<LogRow>, WebError> {
+    let mut rows = events(ctx, id, ["state_lost"; 2]).await?;
+    rows.extend(events(ctx, id, ["limited", "history_lost"]).await?);
+    Ok(rows)
+}
+
 /// What the collector itself saw in a host's clocks.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -54,6 +61,8 @@ enum LeftOut {
         unnamed: u64,
         unreadable: u64,
     },
+    /// The collector could not read what it remembered of the host.
+    StateLost,
 }
 
 impl LeftOut {
@@ -75,6 +84,11 @@ impl LeftOut {
                 (unnamed, "rows of history, without known metric names"),
                 (unreadable, "rows of history, unreadable and set aside"),
             ],
+            Self::StateLost => {
+                return "The collector's state of this host could not be read: it began anew, and \
+                    alerts that still apply fire again"
+                    .to_owned();
+            }
         };
         let parts = parts.into_iter().filter(|(count, _)| *count > 0);
         let parts: Vec<String> = parts.map(|(n, what)| format!("{n} {what}")).collect();

@@ -182,7 +182,7 @@ pub(crate) async fn page(
         chart_marks: chart_marks(&tickets, &spans),
         logs: events::events(&ctx, id, ["log_match", "log_gap"]).await?,
         clock: events::events(&ctx, id, ["clock_step", "slept"]).await?,
-        left_out: events::events(&ctx, id, ["limited", "history_lost"]).await?,
+        left_out: events::left_out(&ctx, id).await?,
         tickets: TicketRows {
             tickets: tickets
                 .iter()
