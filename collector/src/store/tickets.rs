@@ -53,9 +53,9 @@ const RECHECK_DUE: &str = "SELECT id FROM ticket \
 const HOLD_DUE: &str = "SELECT id FROM ticket \
     WHERE hold_until IS NOT NULL AND hold_until <= $1 ORDER BY hold_until, number LIMIT 100";
 const POSTPONE: &str = "UPDATE ticket SET \
-    hold_until = CASE WHEN hold_until IS NULL THEN NULL ELSE $2 END, \
-    escalate_at = CASE WHEN escalate_at IS NULL THEN NULL ELSE $2 END, \
-    recheck_at = CASE WHEN recheck_at IS NULL THEN NULL ELSE $2 END WHERE id = $1";
+    hold_until = CASE WHEN hold_until IS NULL THEN NULL ELSE CAST($2 AS BIGINT) END, \
+    escalate_at = CASE WHEN escalate_at IS NULL THEN NULL ELSE CAST($2 AS BIGINT) END, \
+    recheck_at = CASE WHEN recheck_at IS NULL THEN NULL ELSE CAST($2 AS BIGINT) END WHERE id = $1";
 // Leads SQLite to the small index of open tickets, away from that of the order.
 const OPEN: &str = concat!(
     "SELECT ",
@@ -79,7 +79,7 @@ const NTH_NEWEST_OF_HOST: &str = "SELECT opened_at FROM ticket WHERE host_id = $
 const NEXT_NUMBER: &str =
     "UPDATE counter SET value = value + 1 WHERE name = 'ticket' RETURNING value";
 const SET_FIRING: &str = "UPDATE ticket SET firing = $2, firing_priority = $3, \
-    recheck_at = CASE WHEN $3 IS NULL THEN NULL ELSE recheck_at END WHERE id = $1";
+    recheck_at = CASE WHEN CAST($3 AS TEXT) IS NULL THEN NULL ELSE recheck_at END WHERE id = $1";
 const PUT: &str = "INSERT INTO ticket (id, number, client_id, contract_id, host_id, check_key, \
     title, priority, alert_priority, severity, state, firing, firing_priority, opened_at, \
     episode_at, paged_at, acknowledged_at, over_at, recheck_at, first_response_at, resolved_at, \

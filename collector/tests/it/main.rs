@@ -17,6 +17,7 @@ mod limits;
 mod outbox;
 mod pipeline;
 mod plans;
+mod prepared;
 mod renewals;
 mod retention;
 mod rotation;
