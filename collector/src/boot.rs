@@ -1,8 +1,9 @@
 //! From settings to a running collector: opens the store and the CA, binds both ports, starts the
 //! pipeline and the workers, and stops them in order.
 
+mod open;
+
 use std::{
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,24 +14,21 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use uuid::Uuid;
 use watchkeep_shared::DurationMs;
 
+pub use self::open::{Opened, init, migrate, open, open_to_serve};
+use self::open::{lock, node_id};
 use crate::{
     app::App,
-    clock::Clock,
-    config::{Config, MinTls},
-    identity::{self, Authority, Cas, PortNames, PortTls, Revoked, SharedTls},
+    config::MinTls,
+    identity::{self, Authority, PortNames, PortTls, Revoked, SharedTls},
     ids::RowIds,
     ingest::{Pipeline, Room, http, metrics::Metrics, seal},
-    live::Live,
-    notify::{self, Channels, Delivery},
-    policies::Policies,
-    process::Process,
+    notify::{self, Channels},
     repeat::every,
     retention,
     server::{self, Limits, Port},
-    store::{Store, StoreError, StoreUrl, identity as identity_rows},
+    store::{StoreError, identity as identity_rows},
     tickets, web,
 };
 
@@ -63,70 +61,6 @@ const MAX_PENDING: usize = 4_096;
 const MAX_PENDING_PER_ADDRESS: usize = 512;
 /// How long everything may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
-/// Exclusive use of a data directory.
-const LOCK_FILE: &str = "collector.lock";
-/// This collector's name among those on one store.
-const NODE_FILE: &str = "node-id";
-
-/// The parts that commands and the server share.
-#[derive(Debug)]
-pub struct Opened {
-    /// What the parts share.
-    pub app: App,
-    /// The CAs.
-    pub authority: Arc<Authority>,
-}
-
-/// Makes the data directory, the CA and the store, where they are missing.
-pub async fn init(config: Config) -> anyhow::Result<Opened> {
-    let dir = config.data_dir.clone();
-    make_private_dir(&dir)?;
-    make_private_dir(&dir.join(identity::CA_DIR))?;
-    let clock = Clock::system();
-    let cas = Cas::init(&dir.join(identity::CA_DIR), clock.now())?;
-    node_id(&dir)?;
-    opened(config, clock, cas).await
-}
-
-/// Opens what `init` made.
-pub async fn open(config: Config) -> anyhow::Result<Opened> {
-    let dir = config.data_dir.join(identity::CA_DIR);
-    let cas = Cas::open(&dir).with_context(|| {
-        format!(
-            "{} holds no certificate authority: run `watchkeep-collector init` first",
-            dir.display()
-        )
-    })?;
-    opened(config, Clock::system(), cas).await
-}
-
-async fn opened(config: Config, clock: Clock, cas: Cas) -> anyhow::Result<Opened> {
-    let url = config.store.clone();
-    let store = Store::open(&url)
-        .await
-        .with_context(|| format!("failed to open the store {url:?}"))?;
-    // The key is in the file's hands, and so are all customers' data.
-    if let StoreUrl::Sqlite(path) = &url {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    }
-    let app = App {
-        store,
-        clock,
-        live: Arc::new(Live::default()),
-        policies: Arc::new(Policies::new(config.policy.clone())),
-        delivery: Arc::new(Delivery::default()),
-        ids: Arc::new(RowIds::for_command()),
-        config: Arc::new(config),
-        process: Process::new(),
-    };
-    let dir = app.config.data_dir.join(identity::CA_DIR);
-    Ok(Opened {
-        app,
-        authority: Arc::new(Authority::new(dir, cas)),
-    })
-}
-
 /// A collector that serves.
 #[derive(Debug)]
 pub struct Running {
@@ -139,11 +73,18 @@ pub struct Running {
 
 /// Starts everything. Ready when it returns.
 pub async fn start(opened: Opened) -> anyhow::Result<Running> {
-    let Opened { mut app, authority } = opened;
+    let Opened {
+        mut app,
+        authority,
+        lock: held,
+    } = opened;
     for name in &app.config.ignored_variables {
         tracing::warn!("{name} is no setting of the collector and is ignored");
     }
-    let lock = lock(&app.config.data_dir)?;
+    let lock = match held {
+        Some(lock) => lock,
+        None => lock(&app.config.data_dir)?,
+    };
     let node = node_id(&app.config.data_dir)?;
     app.ids = Arc::new(RowIds::new(node.as_bytes()[15]));
     let metrics = Arc::new(Metrics::default());
@@ -417,43 +358,4 @@ fn server_names(public_url: &str, more: &[String]) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
-}
-
-fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
-    let path = dir.join(LOCK_FILE);
-    let file = std::fs::File::create(&path)
-        .with_context(|| format!("failed to make {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            bail!("another collector runs on {}: stop it first", dir.display())
-        }
-        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
-    }
-}
-
-fn node_id(dir: &Path) -> anyhow::Result<Uuid> {
-    let path: PathBuf = dir.join(NODE_FILE);
-    if let Ok(text) = std::fs::read_to_string(&path) {
-        return text
-            .trim()
-            .parse()
-            .with_context(|| format!("{} holds no UUID", path.display()));
-    }
-    let id = Uuid::new_v4();
-    identity::write_file(&path, &id.to_string(), 0o644)?;
-    Ok(id)
-}
-
-fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("failed to make {}", dir.display()))?;
-    // It may have been there before, open to others; what is in it is for this user alone.
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
-        .with_context(|| format!("failed to close {} to others", dir.display()))
 }

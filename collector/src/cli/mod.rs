@@ -6,6 +6,7 @@ mod ca;
 mod channel;
 mod host;
 mod manual;
+mod migrate;
 mod policy;
 mod quickstart;
 mod report;
@@ -41,6 +42,8 @@ enum Command {
     Init,
     /// Run until SIGTERM or SIGINT.
     Serve,
+    /// Bring the store to this program's version; the server does so when it starts.
+    Migrate(migrate::Args),
     /// Check the settings and say what is wrong.
     CheckConfig,
     /// Create or update clients, contracts, sites and their policies from a TOML file; idempotent.
@@ -97,9 +100,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Quickstart(_) | Command::Manual { .. } => Ok(()),
         Command::Init => admin::init(config).await,
         Command::Serve => {
-            let running = boot::start(boot::open(config).await?).await?;
+            let running = boot::start(boot::open_to_serve(config).await?).await?;
             running.until_stopped().await
         }
+        Command::Migrate(args) => migrate::run(config, args).await,
         Command::CheckConfig => {
             config.check_files()?;
             say(&format!("{} is fine", cli.config.display()))

@@ -1,10 +1,14 @@
-//! Opening the store: URL, pools, migrations.
+//! Opening the store: URL and pools.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{
-    ConnectOptions as _, SqlSafeStr, SqlitePool,
-    migrate::{Migration, MigrationType, Migrator},
+    ConnectOptions as _, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use url::Url;
@@ -26,31 +30,6 @@ pub(super) const STATEMENT_CACHE: usize = 400;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Page cache of the SQLite writer, KiB.
 const SQLITE_CACHE_KIB: u32 = 32 * 1024;
-
-/// Name, then the SQL for SQLite and for PostgreSQL; the version is the position, from 1.
-const MIGRATIONS: [(&str, &str, &str); MIGRATIONS_LEN] = [
-    (
-        "init",
-        include_str!("../../migrations/sqlite/0001_init.sql"),
-        include_str!("../../migrations/postgres/0001_init.sql"),
-    ),
-    (
-        "quarantine",
-        include_str!("../../migrations/sqlite/0002_quarantine.sql"),
-        include_str!("../../migrations/postgres/0002_quarantine.sql"),
-    ),
-    (
-        "policy",
-        include_str!("../../migrations/sqlite/0003_policy.sql"),
-        include_str!("../../migrations/postgres/0003_policy.sql"),
-    ),
-    (
-        "trust",
-        include_str!("../../migrations/sqlite/0004_trust.sql"),
-        include_str!("../../migrations/postgres/0004_trust.sql"),
-    ),
-];
-pub(super) const MIGRATIONS_LEN: usize = 4;
 
 /// Where the store is.
 #[derive(Clone, PartialEq, Eq)]
@@ -127,8 +106,17 @@ impl std::fmt::Debug for StoreUrl {
     }
 }
 
+/// What to do if there is no SQLite file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfMissing {
+    /// Make an empty one.
+    Create,
+    /// Refuse.
+    Fail,
+}
+
 #[derive(Debug)]
-enum Pools {
+pub(super) enum Pools {
     Sqlite {
         writer: SqlitePool,
         reader: SqlitePool,
@@ -163,22 +151,34 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store, creating the SQLite file if it is missing, and applies migrations.
+    /// Opens the store, creating the SQLite file if it is missing, and migrates it without a copy.
     pub async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
+        let store = Self::connect(url, IfMissing::Create).await?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Opens a store that has this program's version.
+    pub async fn open_current(url: &StoreUrl) -> Result<Self, StoreError> {
+        let store = Self::connect(url, IfMissing::Fail).await?;
+        store.check_version().await?;
+        Ok(store)
+    }
+
+    /// Opens the store whatever its version is.
+    pub async fn connect(url: &StoreUrl, if_missing: IfMissing) -> Result<Self, StoreError> {
         let pools = match url {
-            StoreUrl::Sqlite(path) => open_sqlite(path).await?,
+            StoreUrl::Sqlite(path) => open_sqlite(path, if_missing).await?,
             StoreUrl::Postgres(url) => Pools::Postgres(postgres::Server::open(url).await?),
         };
-        let store = Self {
+        Ok(Self {
             shared: Arc::new(Shared {
                 pools,
                 faults: Faults::default(),
                 outages: Outages::default(),
             }),
             limit: postgres::STATEMENT_LIMIT,
-        };
-        store.migrate().await?;
-        Ok(store)
+        })
     }
 
     /// The same store for work whose statements may take minutes: sealing, the start.
@@ -254,25 +254,15 @@ impl Store {
         }
     }
 
-    async fn migrate(&self) -> Result<(), StoreError> {
-        let result = match &self.shared.pools {
-            Pools::Sqlite { writer, .. } => migrator(|m| m.1).run(writer).await,
-            Pools::Postgres(server) => migrator(|m| m.2).run(&server.writer).await,
-        };
-        result.map_err(|error| match error {
-            sqlx::migrate::MigrateError::VersionMissing(found) => StoreError::Newer {
-                found,
-                known: MIGRATIONS_LEN as i64,
-            },
-            other => StoreError::Migrate(other),
-        })
+    pub(super) fn pools(&self) -> &Pools {
+        &self.shared.pools
     }
 }
 
-async fn open_sqlite(path: &std::path::Path) -> Result<Pools, StoreError> {
+async fn open_sqlite(path: &Path, if_missing: IfMissing) -> Result<Pools, StoreError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(true)
+        .create_if_missing(if_missing == IfMissing::Create)
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
         // "Committed" means on disk: an acknowledged heartbeat survives a power cut.
@@ -299,23 +289,6 @@ async fn open_sqlite(path: &std::path::Path) -> Result<Pools, StoreError> {
         .connect_with(options.pragma("query_only", "ON"))
         .await?;
     Ok(Pools::Sqlite { writer, reader })
-}
-
-fn migrator(text: fn(&(&'static str, &'static str, &'static str)) -> &'static str) -> Migrator {
-    let migrations = MIGRATIONS
-        .iter()
-        .zip(1_i64..)
-        .map(|(migration, version)| {
-            Migration::new(
-                version,
-                migration.0.into(),
-                MigrationType::Simple,
-                text(migration).into_sql_str(),
-                false,
-            )
-        })
-        .collect();
-    Migrator::with_migrations(migrations)
 }
 
 #[cfg(test)]

@@ -25,6 +25,27 @@ pub enum StoreError {
         /// Newest migration this program knows.
         known: i64,
     },
+    /// The store was written by an older version of Watchkeep, or is empty.
+    #[error(
+        "the store is of an older version (migration {found}, this program has {known}): run `watchkeep-collector migrate`, or start the server, which migrates it too"
+    )]
+    Older {
+        /// Newest migration in the store; 0 if it is empty.
+        found: i64,
+        /// Newest migration this program knows.
+        known: i64,
+    },
+    /// The store could not be copied before its migration.
+    #[error(
+        "failed to copy the store to {}: {source}; make room, or make a backup of your own and run `watchkeep-collector migrate --no-copy`",
+        copy.display()
+    )]
+    Copy {
+        /// Where the copy was to be.
+        copy: std::path::PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// A stored value that the types can't express.
     #[error("corrupt value in {table}.{column}, row {id}: {detail}")]
     Corrupt {

@@ -25,15 +25,14 @@ mod postgres;
 pub mod record;
 pub mod retention;
 mod row;
+mod schema;
 pub mod statements;
 pub mod tickets;
 mod tx;
 pub mod views;
 
-pub use connect::{Store, StoreUrl, StoreUrlError};
+pub use connect::{IfMissing, Store, StoreUrl, StoreUrlError};
 pub use error::{FailureKind, StoreError};
 pub use outage::StoreOutage;
+pub use schema::{BeforeMigration, SCHEMA_VERSION, Upgraded};
 pub use tx::Tx;
-
-/// The newest migration this build knows.
-pub const SCHEMA_VERSION: i64 = connect::MIGRATIONS_LEN as i64;

@@ -8,7 +8,10 @@ use uuid::Uuid;
 use watchkeep_collector::{
     ingest::seal,
     series,
-    store::{fleet::partition_of, heartbeats, history},
+    store::{
+        BeforeMigration, IfMissing, SCHEMA_VERSION, Store, StoreError, StoreUrl,
+        fleet::partition_of, heartbeats, history,
+    },
 };
 use watchkeep_core::{
     alerts::HostAlerts,
@@ -207,4 +210,90 @@ fn on_sqlite_history_and_lists_of_names_outlive_the_migration() {
 fn on_postgres_history_and_lists_of_names_outlive_the_migration() {
     let story = history_and_lists_of_names_outlive_the_migration;
     run_upgraded(Kind::Postgres, "", fill, story);
+}
+
+/// Whether the store has this program's version.
+async fn is_current(url: &str) -> bool {
+    let url = url.parse().unwrap();
+    let store = Store::connect(&url, IfMissing::Fail).await.unwrap();
+    let version = store.version().await.unwrap();
+    store.close().await;
+    version == SCHEMA_VERSION
+}
+
+async fn an_older_store_is_migrated_only_on_request(url: &str) {
+    fill(url).await;
+    let parsed: StoreUrl = url.parse().unwrap();
+    // What `status` and the other verbs do.
+    let error = Store::open_current(&parsed).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Older { found: 3, known } if known == SCHEMA_VERSION),
+        "{error}"
+    );
+    assert!(error.to_string().contains("watchkeep-collector migrate"));
+    assert!(!is_current(url).await);
+    let store = Store::connect(&parsed, IfMissing::Fail).await.unwrap();
+    let upgraded = store.upgrade(&parsed, BeforeMigration::Copy).await.unwrap();
+    let upgraded = upgraded.unwrap();
+    assert_eq!(upgraded.from, 3);
+    // Once is enough.
+    let again = store.upgrade(&parsed, BeforeMigration::Copy).await.unwrap();
+    assert_eq!(again, None);
+    store.close().await;
+    assert!(is_current(url).await);
+    let Some(path) = url.strip_prefix("sqlite:") else {
+        assert_eq!(upgraded.copy, None);
+        return;
+    };
+    let copy = upgraded.copy.unwrap().display().to_string();
+    assert!(copy.starts_with(&format!("{path}.v3-")), "{copy}");
+    // The copy is the older store, whole: it can be migrated in turn.
+    let copy = format!("sqlite:{copy}");
+    assert!(!is_current(&copy).await);
+    let store = Store::open(&copy.parse().unwrap()).await.unwrap();
+    let hosts = watchkeep_collector::store::fleet::hosts(&store).await;
+    assert_eq!(hosts.unwrap().len(), 1);
+    store.close().await;
+}
+
+#[test]
+fn on_sqlite_an_older_store_is_migrated_only_on_request_and_copied_before() {
+    run_upgraded(
+        Kind::Sqlite,
+        "",
+        an_older_store_is_migrated_only_on_request,
+        async |_: Bench| {},
+    );
+}
+
+#[test]
+fn on_postgres_an_older_store_is_migrated_only_on_request() {
+    run_upgraded(
+        Kind::Postgres,
+        "",
+        an_older_store_is_migrated_only_on_request,
+        async |_: Bench| {},
+    );
+}
+
+#[test]
+fn a_store_that_can_not_be_copied_is_not_migrated() {
+    let before = async |url: &str| {
+        fill(url).await;
+        let store = Store::connect(&url.parse().unwrap(), IfMissing::Fail)
+            .await
+            .unwrap();
+        // The copy would be in a folder that does not exist.
+        let elsewhere = StoreUrl::Sqlite("/nonexistent/store.db".into());
+        let failed = store.upgrade(&elsewhere, BeforeMigration::Copy).await;
+        assert!(matches!(failed, Err(StoreError::Copy { .. })), "{failed:?}");
+        assert_eq!(store.version().await.unwrap(), 3);
+        let done = store
+            .upgrade(&elsewhere, BeforeMigration::NoCopy)
+            .await
+            .unwrap();
+        assert_eq!(done.unwrap().copy, None);
+        store.close().await;
+    };
+    run_upgraded(Kind::Sqlite, "", before, async |_: Bench| {});
 }
