@@ -25,6 +25,7 @@ use crate::{
     ids::RowIds,
     ingest::{Pipeline, Room, http, metrics::Metrics, seal},
     notify::{self, Channels},
+    own,
     repeat::every,
     retention,
     server::{self, Limits, Port},
@@ -46,6 +47,8 @@ const CLOCK_LOGGED_EVERY: DurationMs = DurationMs::from_hours(1);
 const WORKER_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked whether an hour can be sealed.
 const SEAL_EVERY: Duration = Duration::from_mins(1);
+/// How often the collector looks after the tickets about itself.
+const OWN_EVERY: Duration = Duration::from_secs(10);
 /// How often old events and old lines of the audit log are deleted.
 const EXPIRE_EVERY: Duration = Duration::from_mins(10);
 /// An agent's connection is kept for so long without a request. One that sends a heartbeat every ten
@@ -122,6 +125,7 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     notify::start(&app, &channels);
     spawn_workers(&app, revoked);
     expire_old_rows(&app);
+    watch_itself(&app);
     Ok(Running {
         app,
         authority,
@@ -318,6 +322,15 @@ fn spawn_workers(app: &App, revoked: Arc<Revoked>) {
             }
             Ok::<(), StoreError>(())
         }
+    });
+}
+
+/// Opens and ends the tickets about the collector itself.
+fn watch_itself(app: &App) {
+    let here = app.clone();
+    every(app, "the collector's own tickets", OWN_EVERY, move || {
+        let app = here.clone();
+        async move { own::tend(&app, app.clock.now()).await }
     });
 }
 

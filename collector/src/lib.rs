@@ -13,6 +13,7 @@ pub mod ingest;
 mod limit;
 pub mod live;
 pub mod notify;
+pub mod own;
 pub mod paging;
 pub mod policies;
 pub mod process;

@@ -17,6 +17,7 @@ use watchkeep_shared::{HostId, UnixMillis};
 use super::incidents::{self, IncidentWrites};
 use crate::{
     app::App,
+    own::{self, HoldUp},
     paging::PagingTables,
     store::{
         StoreError, Tx, fleet, heartbeats,
@@ -51,6 +52,8 @@ pub(super) struct Writes {
     pub(super) incidents: Vec<IncidentWrites>,
     /// Changes by people that the round follows.
     pub(super) host_changes: Vec<fleet::HostChange>,
+    /// The collector itself was held up, for long enough to say so.
+    pub(super) held_up: Option<HoldUp>,
     /// Renew the leases and note that the collector is alive.
     pub(super) alive: bool,
 }
@@ -67,6 +70,7 @@ impl Writes {
             && self.agent_versions.is_empty()
             && self.incidents.is_empty()
             && self.host_changes.is_empty()
+            && self.held_up.is_none()
             && !self.alive
     }
 
@@ -121,6 +125,7 @@ impl Writes {
             .partition(|change| is_in(change.host));
         let (schemas, other_schemas) = give(self.schemas, shared);
         let (incidents, other_incidents) = give(self.incidents, shared);
+        let (held_up, other_held_up) = give(self.held_up, shared);
         let taken = Self {
             schemas,
             heartbeats,
@@ -132,6 +137,7 @@ impl Writes {
             agent_versions,
             incidents,
             host_changes,
+            held_up,
             alive: self.alive && shared,
         };
         let rest = Self {
@@ -145,6 +151,7 @@ impl Writes {
             agent_versions: other_versions,
             incidents: other_incidents,
             host_changes: other_host_changes,
+            held_up: other_held_up,
             alive: self.alive && !shared,
         };
         (taken, rest)
@@ -157,6 +164,7 @@ impl Writes {
         let is_shared = self.alive
             || !self.schemas.is_empty()
             || !self.incidents.is_empty()
+            || self.held_up.is_some()
             || self.evidence.iter().any(|row| row.host.is_none());
         if is_shared && !hosts.is_empty() {
             return Ok(self.split(&BTreeSet::new(), true));
@@ -265,6 +273,10 @@ async fn write<'a>(
         let ticket = incidents::write(app, tx, incident, now).await?;
         done.tickets.push(ticket);
         done.incidents.push((incident.scope, ticket));
+    }
+    if let Some(hold_up) = writes.held_up {
+        done.tickets
+            .push(own::held_up(app, tx, hold_up, now).await?);
     }
     for (host, since) in &writes.quarantined {
         fleet::set_quarantine(tx, *host, Some(*since)).await?;

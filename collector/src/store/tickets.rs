@@ -243,6 +243,13 @@ pub async fn by_key(tx: &mut Tx, key: &str) -> Result<Option<Ticket>, StoreError
     row.map(Ticket::try_from).transpose()
 }
 
+/// The same, for reading.
+pub async fn newest_by_key(store: &Store, key: &str) -> Result<Option<Ticket>, StoreError> {
+    let row: Option<TicketRow> =
+        on_read!(store, c => sqlx::query_as(BY_KEY).bind(key).fetch_optional(c).await)?;
+    row.map(Ticket::try_from).transpose()
+}
+
 /// Takes the open ticket of a key, which can't be read, out of the way of a new one.
 pub async fn set_aside(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
     on_tx!(tx, c => sqlx::query(SET_ASIDE).bind(key).execute(c).await.map(drop))?;

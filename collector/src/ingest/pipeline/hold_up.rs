@@ -6,7 +6,10 @@
 use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{Pipeline, collector_down, queue_deadline, upkeep::ALIVE_EVERY};
-use crate::ingest::{commit::Writes, deadlines::Deadlines};
+use crate::{
+    ingest::{commit::Writes, deadlines::Deadlines},
+    own::{HoldUp, LONG_HOLD_UP},
+};
 
 /// A longer time without a commit of the collector's liveness is evidence `collector_down`, and
 /// begins the full grace period: agents may have given up and wait before they connect again.
@@ -32,6 +35,12 @@ impl Pipeline {
         self.stalled_until = self.stalled_until.max(stalled_until);
         if since >= COLLECTOR_GAP {
             writes.evidence.push(collector_down(self.alive_at, now));
+            if since >= LONG_HOLD_UP {
+                writes.held_up = Some(HoldUp {
+                    from: self.alive_at,
+                    to: now,
+                });
+            }
             tracing::warn!(
                 gap_ms = since.0,
                 "the collector was held up, no host is called silent for the grace period"

@@ -159,7 +159,8 @@ fn draw(kind: Kind, count: u32) {
 fn play(kind: Kind, operations: &[Operation]) -> Result<(), String> {
     let mut outcome = Ok(());
     run_with(kind, SETTINGS, async |bench| {
-        outcome = replay(World::start(bench).await.unchecked(), operations).await;
+        let world = World::start(bench).await.unchecked();
+        outcome = Box::pin(replay(world, operations)).await;
     });
     outcome
 }

@@ -9,6 +9,7 @@ use super::{World, scenarios, world::Host};
 scenarios!(
     a_dead_host_pages_tier_1_then_tier_2_until_someone_answers,
     a_collector_that_was_held_up_pages_nobody,
+    the_collectors_own_problems_are_notices,
     a_restart_of_the_collector_pages_nobody,
     a_service_that_fails_and_recovers,
     a_ticket_resolved_too_early_comes_back,
@@ -58,6 +59,25 @@ async fn a_collector_that_was_held_up_pages_nobody(mut world: World) -> World {
     world.pass(mins(2)).await;
     world.hold_up(mins(20)).await;
     world.pass(mins(5)).await;
+    world
+}
+
+async fn the_collectors_own_problems_are_notices(mut world: World) -> World {
+    for name in ["web1", "web2", "db1"] {
+        world.host(name).await;
+    }
+    world.pass(mins(5)).await;
+    // Short ones are in the uptime record only.
+    world.hold_up(secs(20)).await;
+    world.pass(mins(2)).await;
+    world.hold_up(secs(65)).await;
+    world.pass(mins(30)).await;
+    world.hold_up(secs(40)).await;
+    world.pass(mins(61)).await;
+    world.set_clock(mins(10));
+    world.pass(mins(5)).await;
+    world.set_clock(mins(-10));
+    world.pass(mins(1)).await;
     world
 }
 

@@ -10,6 +10,7 @@ use watchkeep_collector::{
     app::App,
     ingest::{Arrival, Inbox, NotTaken, Pipeline, metrics::Metrics},
     notify::{self, Channels},
+    own,
     process::Process,
     store::{fleet, identity, tickets as rows},
     tickets,
@@ -402,6 +403,9 @@ impl World {
 
     /// The workers' ticks: escalation, evidence, delivery.
     async fn work(&mut self) {
+        if self.now.since(NOW).0 % 10_000 == 0 {
+            own::tend(&self.app, self.now).await.unwrap();
+        }
         tickets::carry_out_due(&self.app, self.now).await.unwrap();
         tickets::keep_evidence(&self.app, self.now).await.unwrap();
         notify::watch(&self.app, self.now).await.unwrap();
