@@ -172,12 +172,8 @@ pub(super) async fn add_user(app: &App, login: &str, name: &str) -> anyhow::Resu
         must_change: true,
         created_at: app.clock.now(),
     };
-    match people::create_user(&mut tx, &user).await {
-        Ok(()) => {}
-        Err(error) if error.is_unique_violation() => {
-            bail!("the user {login} exists: `user reset {login}` sets a new one-time password")
-        }
-        Err(error) => return Err(error.into()),
+    if !people::create_user(&mut tx, &user).await? {
+        bail!("the user {login} exists: `user reset {login}` sets a new one-time password")
     }
     app.audit(&mut tx, act("user_add", login)).await?;
     tx.commit().await?;

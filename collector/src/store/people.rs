@@ -18,7 +18,7 @@ use super::{
 const INSERT_USER: &str = "INSERT INTO app_user (id, login, name, password_hash, role, must_change, created_at) \
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
 const USER_BY_LOGIN: &str = "SELECT id, login, name, password_hash, role, must_change, created_at, disabled_at \
-    FROM app_user WHERE LOWER(login) = LOWER($1)";
+    FROM app_user WHERE login = $1";
 const ALL_USERS: &str = "SELECT id, login, name, password_hash, role, must_change, created_at, disabled_at \
     FROM app_user ORDER BY login";
 const SET_PASSWORD: &str = "UPDATE app_user SET password_hash = $2, must_change = $3 WHERE id = $1";
@@ -205,8 +205,13 @@ pub struct Act<'a> {
     pub detail: &'a str,
 }
 
-/// Creates a user. A login that is taken fails as a unique violation.
-pub async fn create_user(tx: &mut Tx, user: &NewUser<'_>) -> Result<(), StoreError> {
+/// Creates a user. `false` if the login is taken: logins that differ by letter case are one.
+pub async fn create_user(tx: &mut Tx, user: &NewUser<'_>) -> Result<bool, StoreError> {
+    let known: Vec<User> = on_tx!(tx, c => query_as(ALL_USERS).fetch_all(c).await)?;
+    let login = user.login.to_lowercase();
+    if known.iter().any(|one| one.login.to_lowercase() == login) {
+        return Ok(false);
+    }
     on_tx!(tx, c => {
         query(INSERT_USER)
             .bind(user.id.uuid())
@@ -219,12 +224,23 @@ pub async fn create_user(tx: &mut Tx, user: &NewUser<'_>) -> Result<(), StoreErr
             .execute(c)
             .await.map(drop)
     })?;
-    Ok(())
+    Ok(true)
 }
 
-/// The user with a login, disabled or not.
+/// The user with a login in any letter case, disabled or not. Databases disagree on the case of
+/// letters beyond ASCII, so it is compared here. Of two logins of an earlier version that differ by
+/// letter case, each is found by its exact form alone.
 pub async fn user_by_login(store: &Store, login: &str) -> Result<Option<User>, StoreError> {
-    Ok(on_read!(store, c => query_as(USER_BY_LOGIN).bind(login).fetch_optional(c).await)?)
+    let exact: Option<User> =
+        on_read!(store, c => query_as(USER_BY_LOGIN).bind(login).fetch_optional(c).await)?;
+    if exact.is_some() {
+        return Ok(exact);
+    }
+    let folded = login.to_lowercase();
+    let known = users(store).await?.into_iter();
+    let mut found = known.filter(|one| one.login.to_lowercase() == folded);
+    let first = found.next();
+    Ok(first.filter(|_| found.next().is_none()))
 }
 
 /// All users, by login.

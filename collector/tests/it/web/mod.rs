@@ -145,7 +145,7 @@ async fn admin(bench: &Bench, password: &str, must_change: bool) -> UserId {
         created_at: NOW,
     };
     let mut tx = bench.app.store.begin().await.unwrap();
-    people::create_user(&mut tx, &user).await.unwrap();
+    assert!(people::create_user(&mut tx, &user).await.unwrap());
     tx.commit().await.unwrap();
     user.id
 }

@@ -4,8 +4,9 @@ use axum::{
     body::Body,
     http::{StatusCode, header},
 };
+use uuid::Uuid;
 use watchkeep_collector::store::{people, views};
-use watchkeep_core::rules::Priority;
+use watchkeep_core::{ids::UserId, rules::Priority};
 use watchkeep_shared::DurationMs;
 
 use super::{Browser, CHANGES, NEW, OLD, admin, signed_in, ticket};
@@ -18,6 +19,7 @@ both!(
     a_session_ends_when_idle_and_when_old,
     a_session_can_be_ended_from_another,
     a_disabled_user_is_out_at_once,
+    logins_that_differ_by_letter_case_are_one,
     changes_need_the_sessions_token_and_our_own_pages,
     what_was_typed_outlives_the_session,
     without_a_session_only_people_are_taken_to_the_sign_in
@@ -332,4 +334,34 @@ async fn without_a_session_only_people_are_taken_to_the_sign_in(bench: Bench) {
     let answer = stranger.send(request).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert!(!answer.headers.contains_key("hx-redirect"));
+}
+
+async fn logins_that_differ_by_letter_case_are_one(bench: Bench) {
+    let create = async |login: &str| {
+        let user = people::NewUser {
+            id: UserId(Uuid::new_v4()),
+            login,
+            name: "Zoë",
+            password_hash: "",
+            role: "admin",
+            must_change: false,
+            created_at: NOW,
+        };
+        let mut tx = bench.app.store.begin().await.unwrap();
+        let is_created = people::create_user(&mut tx, &user).await.unwrap();
+        tx.commit().await.unwrap();
+        is_created
+    };
+    let find = async |login: &str| {
+        let user = people::user_by_login(&bench.app.store, login).await;
+        user.unwrap().map(|user| user.login)
+    };
+    assert!(create("Zoë").await);
+    for taken in ["Zoë", "zoë", "ZOË"] {
+        assert!(!create(taken).await, "{taken}");
+        assert_eq!(find(taken).await.as_deref(), Some("Zoë"), "{taken}");
+    }
+    assert!(create("zoe").await);
+    assert_eq!(find("Zoe").await.as_deref(), Some("zoe"));
+    assert_eq!(find("zo").await, None);
 }
