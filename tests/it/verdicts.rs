@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use watchkeep_shared::{BootId, InstanceId, ids::random_uuid, wire::heartbeat::Clocks};
+use watchkeep_shared::{
+    BootId, InstanceId,
+    ids::random_uuid,
+    wire::heartbeat::{Clocks, Event, PreviousBoot},
+};
 use watchkeep_tests::{
     both_stores,
     clock::clocks_now,
@@ -94,7 +98,7 @@ async fn a_played_reboot_has_its_length(kind: DatabaseKind) -> Result<()> {
         assert_eq!(agent.send_ok(&batch).await?.accepted, 1);
     }
     let first = wait_until(last.boot_ms + OFF_MS + BOOTED_MS).await;
-    agent.boot = BootId(random_uuid());
+    let before = std::mem::replace(&mut agent.boot, BootId(random_uuid()));
     agent.instance = InstanceId(random_uuid());
     agent.seq = 1;
     let boot_at = first.boot_ms - BOOTED_MS;
@@ -103,7 +107,15 @@ async fn a_played_reboot_has_its_length(kind: DatabaseKind) -> Result<()> {
         boot_ms: first.boot_ms - boot_at,
         ..first
     };
-    let frame = agent.frame(clocks);
+    let mut frame = agent.frame(clocks);
+    // What the operating system kept: without it nothing proves how long the machine was off.
+    frame.events = vec![Event::AgentStarted {
+        clean_stop: Some(false),
+        previous_boot: Some(PreviousBoot {
+            boot: Some(before),
+            last_seen_wall_ms: Some(last.wall_ms),
+        }),
+    }];
     let batch = agent.batch(clocks, vec![frame]);
     assert_eq!(agent.send_ok(&batch).await?.accepted, 1);
 

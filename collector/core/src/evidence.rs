@@ -60,10 +60,29 @@ pub enum EvidenceKind {
         after: FrameMark,
         /// When the running kernel booted.
         kernel_boot_at: UnixMillis,
-        /// Last sign of life of the previous boot that the operating system kept.
+        /// Last sign of life of the previous boot that the operating system kept. Only in rows of
+        /// older versions: it is [`Self::PreviousBoot`] now.
+        #[serde(default)]
         previous_boot_last_seen: Option<UnixMillis>,
         /// The goodbye that ended the chain before the break, if there was one.
         goodbye: Option<GoodbyeReason>,
+    },
+    /// What the operating system kept of a boot, told by the first agent process of the next:
+    /// `valid_from` is its last sign of life, `valid_to` the start of the next kernel.
+    PreviousBoot {
+        /// The boot that it is about.
+        boot: BootId,
+        /// The boot that told.
+        next: BootId,
+        /// Later signs of life would not have been told: the wall clock of the next boot began
+        /// here. Before `valid_to` where the clock went back between the two.
+        reaches: UnixMillis,
+    },
+    /// The kernel of a boot of which the first frame came late: it started at `valid_from` and ran
+    /// to `valid_to`.
+    Booted {
+        /// The boot.
+        boot: BootId,
     },
     /// The agent said goodbye.
     Goodbye {

@@ -273,6 +273,8 @@ const fn kind_name(kind: &EvidenceKind) -> &'static str {
         EvidenceKind::Frames { .. } => "frames",
         EvidenceKind::Overdue => "overdue",
         EvidenceKind::Resumed { .. } => "resumed",
+        EvidenceKind::PreviousBoot { .. } => "previous_boot",
+        EvidenceKind::Booted { .. } => "booted",
         EvidenceKind::Goodbye { .. } => "goodbye",
         EvidenceKind::CollectorDown => "collector_down",
     }

@@ -37,7 +37,7 @@ use crate::{
     evidence::{Evidence, EvidenceKind, FrameMark},
 };
 pub use clean::{MAX_VERSION_BYTES, clean};
-pub use clock::{ClockOffset, Pause};
+pub use clock::{BootSkew, ClockOffset, Pause};
 pub use seen::Seen;
 pub use senders::{Admission, Origin, Quarantine, Senders, admit};
 pub use take::{Arrival, BatchTaken, FrameTaken, Outcome, Placed, take_batch};
@@ -89,6 +89,9 @@ pub struct HostState {
     /// How the running boot's wall clock stands to its boot clock.
     #[serde(default)]
     pub clock: Option<ClockOffset>,
+    /// How the wall clock stood in earlier boots, oldest first.
+    #[serde(default)]
+    pub(crate) earlier_skews: Vec<BootSkew>,
 }
 
 /// An open chain of live frames; its end is [`HostState::last`].

@@ -11,6 +11,7 @@ use watchkeep_shared::{
 use super::{
     HostState,
     clean::{MAX_SERVICES_BYTES, services_bytes},
+    clock::{BootSkew, skew_of},
     take::Arrival,
     unbroken_ms,
 };
@@ -22,21 +23,23 @@ pub(super) struct Place {
     pub(super) at: UnixMillis,
     /// Not received within the unbroken step of being made.
     pub(super) late: bool,
+    /// It rests on a clock that is known to be right; else it proves nothing.
+    pub(super) sure: bool,
 }
 
 /// Places a frame in time.
 ///
 /// A frame of the running boot is placed by the boot-time clock alone: its age is the difference of
 /// two readings of one clock, so a wrong or stepping wall clock moves nothing. A frame of an earlier
-/// boot is placed by a known frame of that boot, else by the wall clock's own difference, and
-/// never after the running kernel's start.
+/// boot is placed by a known frame of that boot, else by the wall clock, which proves nothing where
+/// it was set between the boots, and never after the running kernel's start.
 pub(super) fn place(
     state: &HostState,
     frame: &Frame,
     arrival: &Arrival,
 ) -> Result<Place, RejectReason> {
     let boot = frame.boot.unwrap_or(arrival.boot);
-    let (at, live_process) = if boot == arrival.boot {
+    let (at, live_process, sure) = if boot == arrival.boot {
         let age = arrival.sent.boot_ms.saturating_sub(frame.clocks.boot_ms);
         if age < -limits::MAX_FRAME_AHEAD_MS {
             return Err(RejectReason::FromTheFuture);
@@ -47,17 +50,24 @@ pub(super) fn place(
             frame
                 .instance
                 .is_none_or(|instance| instance == arrival.instance),
+            true,
         )
     } else {
         let kernel_start = arrival.at.0.saturating_sub(arrival.sent.boot_ms);
-        let at = state
-            .seen
-            .place_by_boot(boot, frame.clocks.boot_ms)
-            .unwrap_or_else(|| {
-                let age = arrival.sent.wall_ms.saturating_sub(frame.clocks.wall_ms);
-                UnixMillis(arrival.at.0.saturating_sub(age))
-            });
-        (UnixMillis(at.0.min(kernel_start)), false)
+        let running = BootSkew {
+            boot: arrival.boot,
+            skew_ms: arrival.sent.wall_ms.saturating_sub(arrival.at.0),
+        };
+        let by_boot = state.seen.place_by_boot(boot, frame.clocks.boot_ms);
+        let (at, sure) = by_boot.unwrap_or_else(|| {
+            let skew_ms = skew_of(state, boot, running);
+            let at = frame
+                .clocks
+                .wall_ms
+                .saturating_sub(skew_ms.unwrap_or(running.skew_ms));
+            (UnixMillis(at), skew_ms.is_some())
+        });
+        (UnixMillis(at.0.min(kernel_start)), false, sure)
     };
     let age = arrival.at.since(at).0;
     if age > limits::MAX_FRAME_AGE_MS {
@@ -66,6 +76,7 @@ pub(super) fn place(
     Ok(Place {
         at,
         late: !live_process || age > unbroken_ms(frame.interval_ms),
+        sure,
     })
 }
 

@@ -39,6 +39,9 @@ struct Run {
     /// The newest frame: ties the boot's own clock to the collector's time line.
     newest_at: UnixMillis,
     newest_boot_ms: i64,
+    /// `newest_at` rests on a wall clock that may have been set.
+    #[serde(default)]
+    unsure: bool,
 }
 
 /// What the record of taken frames says about one.
@@ -85,6 +88,7 @@ impl Seen {
                 forgotten_below: 0,
                 newest_at: mark.at,
                 newest_boot_ms: mark.boot_ms,
+                unsure: false,
             });
             self.forget_gaps();
             return true;
@@ -99,14 +103,34 @@ impl Seen {
         false
     }
 
-    /// Where a frame of an earlier boot stands in time, from a known frame of the same boot.
-    pub(super) fn place_by_boot(&self, boot: BootId, boot_ms: i64) -> Option<UnixMillis> {
-        let run = self.runs.iter().rev().find(|run| run.boot == boot)?;
-        Some(UnixMillis(
-            run.newest_at
-                .0
-                .saturating_add(boot_ms.saturating_sub(run.newest_boot_ms)),
-        ))
+    /// Where a frame of an earlier boot stands in time, from a known frame of the same boot, and
+    /// whether that one's place is sure.
+    pub(super) fn place_by_boot(&self, boot: BootId, boot_ms: i64) -> Option<(UnixMillis, bool)> {
+        let mut runs = self.runs.iter().rev().filter(|run| run.boot == boot);
+        let run = runs.next()?;
+        let at = run
+            .newest_at
+            .0
+            .saturating_add(boot_ms.saturating_sub(run.newest_boot_ms));
+        Some((UnixMillis(at), !run.unsure))
+    }
+
+    /// Whether any frame of a boot was taken.
+    pub(super) fn knows_boot(&self, boot: BootId) -> bool {
+        self.runs.iter().any(|run| run.boot == boot)
+    }
+
+    /// Whether no frame was taken yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Notes that the place of a process's frames is not sure.
+    pub(super) fn doubt(&mut self, instance: InstanceId) {
+        let mut runs = self.runs.iter_mut().rev();
+        if let Some(run) = runs.find(|run| run.instance == instance) {
+            run.unsure = true;
+        }
     }
 
     fn forget_oldest(&mut self) {

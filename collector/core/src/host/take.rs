@@ -3,14 +3,14 @@
 use watchkeep_shared::{
     BootId, DurationMs, HostId, InstanceId, UnixMillis,
     wire::{
-        heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason, RejectReason},
+        heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason, PreviousBoot, RejectReason},
         limits::MAX_TROUBLES,
     },
 };
 
 use super::{
     Chain, HostState, chain_evidence,
-    clock::{self, Pause},
+    clock::{self, BootSkew, Pause},
     place::{check_limits, place},
     seen::Known,
     unbroken_ms,
@@ -168,12 +168,19 @@ impl Take<'_> {
             mono_ms: frame.clocks.mono_ms,
             boot_ms: frame.clocks.boot_ms,
         };
+        let first_of_boot = !self.state.seen.is_empty() && !self.state.seen.knows_boot(mark.boot);
         self.out.durable |= self.state.seen.insert(&mark);
         let newest = !place.late && self.is_newest(&mark);
         if newest {
             self.live(frame, mark);
-        } else {
+        } else if place.sure {
+            if first_of_boot {
+                self.booted(&mark);
+            }
             self.add_to_late_run(frame, mark);
+        } else {
+            self.state.seen.doubt(mark.instance);
+            self.out.durable = true;
         }
         self.events(frame, &mark);
         if newest {
@@ -242,6 +249,9 @@ impl Take<'_> {
         let Some(before) = self.state.last else {
             return;
         };
+        if before.boot != after.boot {
+            clock::remember_skew(self.state, before.boot);
+        }
         if let Some(chain) = self.state.chain.take() {
             self.out
                 .evidence
@@ -305,7 +315,7 @@ impl Take<'_> {
                     previous_boot: Some(previous),
                     ..
                 } => {
-                    self.previous_boot(frame, mark, previous.last_seen_wall_ms);
+                    self.previous_boot(frame, mark, previous);
                 }
                 _ => {}
             }
@@ -325,30 +335,41 @@ impl Take<'_> {
         }
     }
 
-    /// OS evidence comes with the first frame after a boot, so it belongs to the break that this
-    /// frame has just closed; it is dated by the wall clock's difference to that frame.
-    fn previous_boot(&mut self, frame: &Frame, mark: &FrameMark, last_seen_wall_ms: Option<i64>) {
-        let Some(wall_ms) = last_seen_wall_ms else {
+    /// What the operating system kept of the boot before, whenever it arrives. It is dated by that
+    /// boot's own wall clock; if how that stood is not known, it proves nothing.
+    fn previous_boot(&mut self, frame: &Frame, mark: &FrameMark, previous: &PreviousBoot) {
+        let (Some(boot), Some(wall_ms)) = (previous.boot, previous.last_seen_wall_ms) else {
             return;
         };
-        let age = frame.clocks.wall_ms.saturating_sub(wall_ms).max(0);
-        let seen_at = UnixMillis(mark.at.0.saturating_sub(age));
-        let resumed = self
-            .out
-            .evidence
-            .iter_mut()
-            .rev()
-            .find_map(|row| match &mut row.kind {
-                EvidenceKind::Resumed {
-                    after,
-                    previous_boot_last_seen,
-                    ..
-                } if after == mark => Some(previous_boot_last_seen),
-                _ => None,
-            });
-        if let Some(slot) = resumed {
-            *slot = Some(seen_at);
-        }
+        let teller = BootSkew {
+            boot: mark.boot,
+            skew_ms: frame.clocks.wall_ms.saturating_sub(mark.at.0),
+        };
+        let Some(skew_ms) = clock::skew_of(self.state, boot, teller) else {
+            return;
+        };
+        let started = mark.at.0.saturating_sub(frame.clocks.boot_ms);
+        let wall_at_start_ms = frame.clocks.wall_ms.saturating_sub(frame.clocks.boot_ms);
+        let seen_at = UnixMillis(wall_ms.saturating_sub(skew_ms).min(started));
+        let reaches = UnixMillis(wall_at_start_ms.saturating_sub(skew_ms).min(started));
+        let kind = EvidenceKind::PreviousBoot {
+            boot,
+            next: mark.boot,
+            reaches,
+        };
+        self.push(kind, seen_at, UnixMillis(started));
+    }
+
+    /// The first frame of a boot came late: what it says of its kernel.
+    fn booted(&mut self, mark: &FrameMark) {
+        let started = UnixMillis(mark.at.0.saturating_sub(mark.boot_ms));
+        let suspended_ms = mark.boot_ms.saturating_sub(mark.mono_ms);
+        let ran_to = if suspended_ms <= MAX_CLOCK_LAG_MS {
+            mark.at.max(started)
+        } else {
+            started
+        };
+        self.push(EvidenceKind::Booted { boot: mark.boot }, started, ran_to);
     }
 
     /// Only the newest frame says how services are now.

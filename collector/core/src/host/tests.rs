@@ -218,7 +218,8 @@ fn a_reboot_tells_both_sides_and_what_the_machine_remembers() {
     let mut first = frame(1, 20_000);
     let previous = PreviousBoot {
         boot: Some(boot(1)),
-        last_seen_wall_ms: Some(first.clocks.wall_ms - 35_000),
+        // By the clock of the old boot; the new one's began again where that one had begun.
+        last_seen_wall_ms: Some(frame(7, 75_000).clocks.wall_ms),
     };
     first.events = vec![Event::AgentStarted {
         clean_stop: Some(true),
@@ -247,7 +248,19 @@ fn a_reboot_tells_both_sides_and_what_the_machine_remembers() {
     let shutdown = Some(GoodbyeReason::Shutdown);
     assert_eq!(
         resumed,
-        Some((boot(1), boot(2), at(90_000), Some(at(75_000)), shutdown))
+        Some((boot(1), boot(2), at(90_000), None, shutdown))
+    );
+    let record = taken.evidence.iter().find_map(|row| match row.kind {
+        EvidenceKind::PreviousBoot {
+            boot,
+            next,
+            reaches,
+        } => Some((boot, next, reaches, row.valid_from, row.valid_to)),
+        _ => None,
+    });
+    assert_eq!(
+        record,
+        Some((boot(1), boot(2), at(0), at(75_000), at(90_000)))
     );
     assert_eq!(state.goodbye, None);
 }

@@ -9,7 +9,12 @@ use watchkeep_shared::{
     wire::{heartbeat::GoodbyeReason, limits},
 };
 
-use super::{Interval, interval::Cover, observe::HostRecord};
+use super::{
+    Interval,
+    interval::Cover,
+    observe::HostRecord,
+    reboot::{Boots, Off, OsRecord},
+};
 use crate::evidence::{Evidence, EvidenceKind, FrameMark};
 
 /// Instants are held within ±2^52 ms (about 140,000 years), so that no difference or sum of them
@@ -22,16 +27,12 @@ pub(super) const DEFAULT_STEP_MS: i64 = 30_000;
 /// The longest step that is believed: three of the longest intervals that a policy can ask for.
 const LONGEST_STEP_MS: i64 = 3 * limits::MAX_INTERVAL_MS as i64;
 
-/// How long after the last frame a sign of life of the same boot still continues it: too short for
-/// a machine to reboot, run and die again unseen.
-const LAST_SEEN_JOIN_MS: i64 = 120_000;
-
 /// How far a monotonic clock may lag before it counts as having stood still.
 pub(super) const CLOCK_TOLERANCE_MS: i64 = 5_000;
 
 /// How far a kernel's boot time may lie before the last frame of the boot before it, from rounding
 /// and network delay. Further is a contradiction, which proves nothing.
-const BOOT_TIME_SLACK_MS: i64 = 60_000;
+pub(super) const BOOT_TIME_SLACK_MS: i64 = 60_000;
 
 /// An instant within the range that the ledger computes with.
 pub(super) fn clamp(at: UnixMillis) -> UnixMillis {
@@ -63,7 +64,6 @@ pub(super) struct Break {
     pub(super) before: FrameMark,
     pub(super) after: FrameMark,
     pub(super) kernel_boot_at: UnixMillis,
-    pub(super) previous_boot_last_seen: Option<UnixMillis>,
     pub(super) goodbye: Option<GoodbyeReason>,
     recorded_at: UnixMillis,
 }
@@ -85,16 +85,10 @@ impl Break {
 
     /// From the new kernel's boot to the first frame, unless its clocks say that the machine was
     /// suspended for some of that time.
-    fn since_boot(&self) -> Option<Interval> {
+    pub(super) fn since_boot(&self) -> Option<Interval> {
         let suspended_ms = self.after.boot_ms.saturating_sub(self.after.mono_ms);
         (suspended_ms <= CLOCK_TOLERANCE_MS)
             .then(|| Interval::new(self.kernel_boot(), self.after.at))
-    }
-
-    /// The old boot's last sign of life, where it tells more than the last frame.
-    pub(super) fn last_seen(&self) -> Option<UnixMillis> {
-        self.previous_boot_last_seen
-            .filter(|&seen| seen > self.before.at && seen < self.kernel_boot())
     }
 }
 
@@ -113,6 +107,11 @@ pub(super) struct Facts {
     /// `true` where the record begins, `false` where it ends.
     bounds: Vec<(UnixMillis, bool)>,
     pub(super) collector_down: Cover,
+    pub(super) os_records: Vec<OsRecord>,
+    /// Boots of which frames came late, and when their kernels ran before the first.
+    pub(super) booted: Vec<(BootId, Interval)>,
+    /// Proven outages.
+    pub(super) off: Vec<Off>,
     /// Time between frames that were received in time.
     pub(super) live: Cover,
     /// Time between frames that were received late, or between those and others.
@@ -169,17 +168,50 @@ impl Facts {
                 kernel_boot_at,
                 previous_boot_last_seen,
                 goodbye,
-            } => self.breaks.push(Break {
-                before: FrameMark { at: from, ..before },
-                after: FrameMark { at: to, ..after },
-                kernel_boot_at: clamp(kernel_boot_at),
-                previous_boot_last_seen: previous_boot_last_seen.map(clamp),
-                goodbye,
-                recorded_at: row.recorded_at,
+            } => {
+                let told = Break {
+                    before: FrameMark { at: from, ..before },
+                    after: FrameMark { at: to, ..after },
+                    kernel_boot_at: clamp(kernel_boot_at),
+                    goodbye,
+                    recorded_at: row.recorded_at,
+                };
+                self.recorded_with(&told, previous_boot_last_seen);
+                self.breaks.push(told);
+            }
+            EvidenceKind::PreviousBoot {
+                boot,
+                next,
+                reaches,
+            } => self.os_records.push(OsRecord {
+                boot,
+                next,
+                seen: from,
+                reaches: clamp(reaches),
+                next_start: to,
             }),
+            EvidenceKind::Booted { boot } => {
+                self.booted.push((boot, Interval::new(from, to)));
+            }
             EvidenceKind::Goodbye { reason } => self.goodbyes.push((from, reason)),
             // A chain that ends before it begins proves nothing.
             EvidenceKind::Frames { .. } | EvidenceKind::CollectorDown => {}
+        }
+    }
+
+    /// Rows of older versions held the operating system's record with the break.
+    fn recorded_with(&mut self, told: &Break, last_seen: Option<UnixMillis>) {
+        let Some(seen) = last_seen.map(clamp).filter(|_| !told.contradicts_itself()) else {
+            return;
+        };
+        if told.before.boot != told.after.boot && seen < told.kernel_boot() {
+            self.os_records.push(OsRecord {
+                boot: told.before.boot,
+                next: told.after.boot,
+                seen,
+                reaches: told.kernel_boot(),
+                next_start: told.kernel_boot(),
+            });
         }
     }
 
@@ -203,6 +235,10 @@ impl Facts {
             end = end.max(gap.after.at);
             self.breaks_end.push(end);
         }
+        self.os_records.sort_unstable();
+        self.os_records.dedup();
+        self.booted.sort_unstable();
+        self.booted.dedup();
         self.goodbyes
             .sort_unstable_by_key(|&(at, reason)| (at, reason as u8));
         // An end at the instant of a beginning wins.
@@ -222,13 +258,9 @@ impl Facts {
         }
         self.live = Cover::of(live);
         self.late = Cover::of(late);
-        let kernel = self
-            .breaks
-            .iter()
-            .filter(|gap| gap.before.boot != gap.after.boot && !gap.contradicts_itself())
-            .flat_map(|gap| [gap.since_boot(), self.until_last_seen(gap)])
-            .flatten()
-            .collect();
+        let boots = Boots::of(self);
+        let (kernel, off) = (boots.kernel_ran(), boots.off());
+        self.off = off;
         self.kernel = Cover::of(kernel);
     }
 
@@ -257,21 +289,6 @@ impl Facts {
         bridges
     }
 
-    /// From a frame of the old boot to its last sign of life, where that followed soon enough.
-    fn until_last_seen(&self, gap: &Break) -> Option<Interval> {
-        let seen = gap.last_seen()?;
-        let earliest = UnixMillis(seen.0 - LAST_SEEN_JOIN_MS);
-        let first = self.by_to.partition_point(|chain| chain.to < earliest);
-        self.by_to[first..]
-            .iter()
-            .take_while(|chain| chain.to < seen)
-            .filter(|chain| chain.boot != gap.after.boot)
-            .map(|chain| chain.to)
-            .chain(Some(gap.before.at).filter(|&at| at >= earliest))
-            .min()
-            .map(|from| Interval::new(from, seen))
-    }
-
     /// The longest ordinary step of an agent process.
     pub(super) fn step_ms(&self, instance: InstanceId) -> i64 {
         self.step_ms
@@ -297,6 +314,14 @@ impl Facts {
     /// The rows, by their beginning.
     pub(super) fn chains(&self) -> &[Chain] {
         &self.by_from
+    }
+
+    pub(super) fn breaks(&self) -> &[Break] {
+        &self.breaks
+    }
+
+    pub(super) fn goodbyes(&self) -> &[(UnixMillis, GoodbyeReason)] {
+        &self.goodbyes
     }
 
     /// The breaks that meet `area`, the shortest first and of equals the last recorded: the most

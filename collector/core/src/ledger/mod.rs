@@ -17,6 +17,7 @@ mod interval;
 mod link;
 mod month;
 mod observe;
+mod reboot;
 mod report;
 mod state;
 mod table;

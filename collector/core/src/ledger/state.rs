@@ -130,6 +130,8 @@ pub enum Cause {
     PreviousBootSeen,
     /// Another boot, and nothing tells when it began.
     BootTimeUnknown,
+    /// Another boot, and nothing proves how long the machine was off.
+    RebootedSometime,
     /// Nothing tells.
     NoProof,
     /// The host's record had not begun.
@@ -192,6 +194,9 @@ impl Cause {
             }
             Self::BootTimeUnknown => {
                 "The server rebooted in this time; the time it came back is unknown."
+            }
+            Self::RebootedSometime => {
+                "The server rebooted in this time; nothing proves how long it was down."
             }
             Self::NoProof => "No evidence tells whether the server ran.",
             Self::BeforeEnrolment => "The server was not enrolled yet.",

@@ -3,10 +3,10 @@
 //! process; else unknown. A gap after which nothing was heard is silent. A verdict of down is given
 //! only on proof; where the collector's own absence would explain a gap as well, it is unknown.
 
-use watchkeep_shared::{UnixMillis, wire::heartbeat::GoodbyeReason};
+use watchkeep_shared::UnixMillis;
 
 use super::{
-    Cause, DownSince, Interval, ObservedState, Span,
+    Cause, Interval, ObservedState, Span,
     facts::{Break, CLOCK_TOLERANCE_MS, DEFAULT_STEP_MS, Facts},
     interval::Cover,
     observe::span,
@@ -71,6 +71,11 @@ pub(super) fn judge(facts: &Facts, gap: &Gap<'_>) -> Vec<Span> {
 
 /// A gap with something heard after it.
 fn between(facts: &Facts, gap: &Gap<'_>, canvas: &mut Canvas) {
+    for off in &facts.off {
+        let (clean, since) = (off.clean, off.since);
+        let cause = Cause::BootChanged { clean, since };
+        canvas.paint(off.span, ObservedState::DownReboot, cause);
+    }
     for told in facts.breaks_in(widen(gap.part)) {
         let area = snap(told.span(), gap.part).intersect(gap.part);
         if area.is_empty() {
@@ -134,40 +139,22 @@ fn rebooted(facts: &Facts, told: &Break, area: Interval, canvas: &mut Canvas) {
         .iter()
         .any(|chain| chain.boot != new_boot);
     let absent = absence(facts, facts.step_ms(told.before.instance), 0, area);
+    canvas.paint_within(&absent, area);
     if told.contradicts_itself() || other_boot_follows {
-        canvas.paint_within(&absent, area);
         canvas.paint(area, ObservedState::Unknown, Cause::BootTimeUnknown);
         return;
     }
-    let last_seen = told.last_seen();
-    let since = match last_seen {
-        Some(_) => DownSince::OsRecord,
-        None => DownSince::LastFrame,
-    };
-    let goodbye = told
-        .goodbye
-        .or_else(|| facts.goodbye_in(told.before.at, told.kernel_boot()));
-    let cause = Cause::BootChanged {
-        clean: goodbye == Some(GoodbyeReason::Shutdown),
-        since,
-    };
-    let dead = Interval::new(last_seen.unwrap_or(area.from), told.kernel_boot()).intersect(area);
-    // The old boot itself says when it ended, in its logs or by a spool that grew on while nobody
-    // received: then the collector's absence explains nothing.
-    let spool_ended = area.from > told.before.at
-        && facts
-            .ending_at(area.from)
-            .iter()
-            .any(|chain| chain.boot != new_boot);
-    if last_seen.is_some() || spool_ended {
-        canvas.paint(dead, ObservedState::DownReboot, cause);
-    }
-    canvas.paint_within(&absent, area);
-    canvas.paint(dead, ObservedState::DownReboot, cause);
-    if let Some(seen) = last_seen {
+    let seen = facts.os_records.iter().filter(|one| one.next == new_boot);
+    if let Some(seen) = seen.map(|one| one.seen).max() {
         let untold = Interval::new(area.from, seen).intersect(area);
         canvas.paint(untold, ObservedState::Unknown, Cause::PreviousBootSeen);
     }
+    let before_kernel = Interval::new(area.from, told.kernel_boot()).intersect(area);
+    canvas.paint(
+        before_kernel,
+        ObservedState::Unknown,
+        Cause::RebootedSometime,
+    );
 }
 
 /// The same boot and agent process after the break.

@@ -69,7 +69,7 @@ fn resumed(
         before: before.mark(last),
         after: after.mark(after.began),
         kernel_boot_at,
-        previous_boot_last_seen: None,
+        previous_boot_last_seen: (before.boot != after.boot).then_some(last),
         goodbye: None,
     };
     (kind, last, after.began)

@@ -69,7 +69,7 @@ fn two_reboots_in_one_cut_claim_no_more_than_is_known() {
             (0, 1_000, UpLive),
             (1_000, 1_100, Unknown),
             (1_100, 1_200, UpProven),
-            (1_200, 1_270, DownReboot),
+            (1_200, 1_270, Unknown),
             (1_270, 1_300, UpProven),
             (1_300, 3_600, UpLive)
         ]

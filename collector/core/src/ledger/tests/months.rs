@@ -103,10 +103,13 @@ fn three_days() -> HostRecord {
     record(&[
         enrolled(),
         AGENT.frames(0, DAY_SECS + 1_000, DAY_SECS + 1_000),
-        resumed(
-            AGENT.mark(DAY_SECS + 1_000),
-            rebooted.mark(DAY_SECS + 1_100),
-            DAY_SECS + 1_100,
+        with_last_seen(
+            resumed(
+                AGENT.mark(DAY_SECS + 1_000),
+                rebooted.mark(DAY_SECS + 1_100),
+                DAY_SECS + 1_100,
+            ),
+            DAY_SECS + 1_000,
         ),
         rebooted.frames(DAY_SECS + 1_100, 3 * DAY_SECS, 3 * DAY_SECS),
     ])

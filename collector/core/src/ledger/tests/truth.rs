@@ -9,7 +9,7 @@ use uuid::Uuid;
 use watchkeep_shared::{
     BootId, DurationMs, InstanceId, UnixMillis,
     ids::SchemaId,
-    wire::heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason},
+    wire::heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason, PreviousBoot},
 };
 
 use super::kit::*;
@@ -68,10 +68,9 @@ struct World {
     collector_down: Vec<Evidence>,
     collector_since: i64,
     up_secs: i64,
-    /// Also the time, right before a power loss, in which the agent was not running to tell: a
-    /// reboot counts from the last frame.
     down_secs: i64,
-    untold_secs: i64,
+    /// The last sign of life of the boot before, until it is told.
+    os_record: Option<(u128, i64)>,
 }
 
 impl World {
@@ -110,6 +109,7 @@ impl World {
         }
         match phase.machine {
             Machine::Off { .. } => {
+                self.os_record = Some((self.boots, end - phase.secs));
                 self.start_kernel();
                 let started = self.now + BOOT_SECS;
                 let booting = Phase {
@@ -135,11 +135,7 @@ impl World {
     fn second(&mut self, phase: Phase) {
         self.now += 1;
         match phase.machine {
-            Machine::Off { .. } => {
-                self.down_secs += 1 + self.untold_secs;
-                self.untold_secs = 0;
-            }
-            Machine::Paused => self.down_secs += 1,
+            Machine::Off { .. } | Machine::Paused => self.down_secs += 1,
             Machine::Suspended => {
                 self.boot += 1;
                 self.down_secs += 1;
@@ -149,11 +145,6 @@ impl World {
                 self.boot += 1;
                 self.up_secs += 1;
             }
-        }
-        match phase.machine {
-            Machine::AgentKilled | Machine::AgentStopped => self.untold_secs += 1,
-            Machine::Runs => self.untold_secs = 0,
-            _ => {}
         }
         if phase.machine == Machine::Runs && self.mono >= self.next_beat {
             self.next_beat = self.mono + INTERVAL_SECS;
@@ -188,12 +179,23 @@ impl World {
             schema: SchemaId(0),
             values: Vec::new(),
             services: None,
-            events: goodbye
-                .map(|reason| Event::Goodbye { reason })
-                .into_iter()
-                .collect(),
+            events: self.event(goodbye).into_iter().collect(),
         };
         self.spool.push_back((self.boots, self.instances, frame));
+    }
+
+    fn event(&mut self, goodbye: Option<GoodbyeReason>) -> Option<Event> {
+        if let Some(reason) = goodbye {
+            return Some(Event::Goodbye { reason });
+        }
+        let (boot, secs) = self.os_record.take()?;
+        Some(Event::AgentStarted {
+            clean_stop: None,
+            previous_boot: Some(PreviousBoot {
+                boot: Some(boot_id(boot)),
+                last_seen_wall_ms: Some(at(secs).0),
+            }),
+        })
     }
 
     /// Sends what is spooled, if anybody hears it; a batch takes up to 1.5 s to arrive.
