@@ -11,9 +11,12 @@ use super::{
     facts::{BOOT_TIME_SLACK_MS, Break, Facts},
 };
 
-/// How long after the last frame a sign of life of the same boot still continues it: an agent that
-/// was gone for longer cannot say that the machine was not suspended.
-const LAST_SEEN_JOIN_MS: i64 = 120_000;
+/// How long after the last frame a sign of life of the same boot still continues it: later the agent
+/// would have made another, so it was gone, or the machine was paused.
+const LAST_SEEN_JOIN_MS: i64 = 30_000;
+
+/// A record that ends so long before the last frame is not kept well enough to prove anything.
+const STALE_RECORD_MS: i64 = 120_000;
 
 /// The same instant, from two sources.
 const SAME_MS: i64 = 5_000;
@@ -154,7 +157,7 @@ impl<'a> Boots<'a> {
         if stopped && !says_more {
             return None;
         }
-        if last.is_some_and(|last| record.seen.0 < last.0 - LAST_SEEN_JOIN_MS) {
+        if last.is_some_and(|last| record.seen.0 < last.0 - STALE_RECORD_MS) {
             return None;
         }
         if record.reaches.0 < record.next_start.0 - SAME_MS {
