@@ -130,11 +130,11 @@ pub fn take_batch(
     take.out
 }
 
-/// A machine whose hypervisor paused it comes back with clocks that stood still: between two frames
-/// they must have advanced as much as the collector's own.
+/// A machine that was suspended, or paused by its hypervisor, comes back with a monotonic clock that
+/// stood still: between two frames it must have advanced as much as the collector's own.
 fn clocks_agree(before: &FrameMark, after: &FrameMark) -> bool {
     let ours = after.at.since(before.at).0;
-    let theirs = after.boot_ms - before.boot_ms;
+    let theirs = (after.boot_ms - before.boot_ms).min(after.mono_ms - before.mono_ms);
     ours - theirs <= MAX_CLOCK_LAG_MS
 }
 

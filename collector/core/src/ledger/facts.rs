@@ -2,7 +2,7 @@
 //! with what both their sides say, and the record's own bounds. Rows of other hosts and rows learned
 //! after the cut-off are left out; the order of rows does not matter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use watchkeep_shared::{
     BootId, InstanceId, UnixMillis,
@@ -28,7 +28,10 @@ pub(super) const DEFAULT_STEP_MS: i64 = 30_000;
 const LONGEST_STEP_MS: i64 = 3 * limits::MAX_INTERVAL_MS as i64;
 
 /// How far a monotonic clock may lag before it counts as having stood still.
-pub(super) const CLOCK_TOLERANCE_MS: i64 = 5_000;
+const CLOCK_TOLERANCE_MS: i64 = 5_000;
+
+/// A monotonic clock may also lag by this part of the break, if that is more: one fiftieth.
+const CLOCK_TOLERANCE_PART: i64 = 50;
 
 /// How far a kernel's boot time may lie before the last frame of the boot before it, from rounding
 /// and network delay. Further is a contradiction, which proves nothing.
@@ -71,6 +74,18 @@ pub(super) struct Break {
 impl Break {
     pub(super) fn span(&self) -> Interval {
         Interval::new(self.before.at, self.after.at)
+    }
+
+    pub(super) fn clock_tolerance_ms(&self) -> i64 {
+        CLOCK_TOLERANCE_MS.max(self.span().len_ms() / CLOCK_TOLERANCE_PART)
+    }
+
+    /// For how long the clock of one process stood still, if it clearly did.
+    pub(super) fn stood_still_ms(&self) -> Option<i64> {
+        let ran = self.after.mono_ms.saturating_sub(self.before.mono_ms);
+        let still = self.span().len_ms().saturating_sub(ran);
+        let same = self.before.instance == self.after.instance;
+        (same && ran >= 0 && still > self.clock_tolerance_ms()).then_some(still)
     }
 
     /// Whether the new boot is said to have begun well before the old one's last frame.
@@ -275,8 +290,18 @@ impl Facts {
                     .push(*chain);
             }
         }
+        // The collector broke the chain there, however short the step was.
+        let frozen: BTreeSet<_> = self
+            .breaks
+            .iter()
+            .filter(|told| told.stood_still_ms().is_some())
+            .map(|told| (told.after.instance, told.after.seq))
+            .collect();
         let mut bridges = Vec::new();
         for chain in &self.by_from {
+            if frozen.contains(&(chain.instance, chain.seq_from)) {
+                continue;
+            }
             let key = (chain.boot, chain.instance, chain.seq_from);
             for earlier in ends.get(&key).into_iter().flatten() {
                 let bridge = Interval::new(earlier.to, chain.from);

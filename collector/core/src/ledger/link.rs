@@ -11,7 +11,7 @@ use super::{
     facts::{Chain, Facts, clamp},
     interval::Cover,
     observe::HostRecord,
-    verdict::{RECONNECT_GRACE_MS, absence},
+    verdict::absence_with_return,
 };
 use crate::evidence::Evidence;
 
@@ -46,7 +46,7 @@ pub fn link_incidents(
         .late
         .intersect(&known)
         .minus(&facts.live)
-        .minus(&absence(&facts, 0, RECONNECT_GRACE_MS, past));
+        .minus(&absence_with_return(&facts, past));
     let late: Vec<_> = facts
         .chains()
         .iter()

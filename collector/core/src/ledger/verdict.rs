@@ -7,7 +7,7 @@ use watchkeep_shared::UnixMillis;
 
 use super::{
     Cause, Interval, ObservedState, Span,
-    facts::{Break, CLOCK_TOLERANCE_MS, DEFAULT_STEP_MS, Facts},
+    facts::{Break, DEFAULT_STEP_MS, Facts},
     interval::Cover,
     observe::span,
 };
@@ -19,10 +19,6 @@ pub(super) const RECONNECT_GRACE_MS: i64 = 120_000;
 /// How far the ends of a break and of the chains around it may differ. Frames are placed by their
 /// arrival, so the same frame can be placed twice a little apart.
 const PLACEMENT_SLACK_MS: i64 = 5_000;
-
-/// A monotonic clock may also lag by this part of the break, if that is more than
-/// [`CLOCK_TOLERANCE_MS`]: one fiftieth.
-const CLOCK_TOLERANCE_PART: i64 = 50;
 
 /// When the host was first and last heard, if ever, up to now.
 #[derive(Clone, Copy, Debug)]
@@ -165,21 +161,29 @@ fn same_process(
     (area, canvas): (Interval, &mut Canvas),
 ) {
     let step_ms = facts.step_ms(told.before.instance);
-    canvas.paint_within(&absence(facts, step_ms, RECONNECT_GRACE_MS, area), area);
-    let passed = told.span().len_ms();
+    let absent = absence(facts, step_ms, RECONNECT_GRACE_MS, area);
     let ran = told.after.mono_ms.saturating_sub(told.before.mono_ms);
-    if ran < 0 {
-        canvas.paint(area, ObservedState::Unknown, Cause::NoProof);
-        return;
-    }
-    let still = passed.saturating_sub(ran);
-    let tolerance = CLOCK_TOLERANCE_MS.max(passed / CLOCK_TOLERANCE_PART);
     // What frames inside the break account for is running time that is not part of the gap; of the
     // rest, one ordinary step passes before the next frame is due.
     let unaccounted = ran.saturating_sub(gap.up.len_within_ms(told.span()));
-    if still > tolerance && unaccounted <= step_ms.saturating_add(tolerance) {
-        let cause = Cause::ClockStoodStill { still_ms: still };
-        canvas.paint(area, ObservedState::HostFrozen, cause);
+    if let Some(still_ms) = told.stood_still_ms()
+        && unaccounted <= step_ms.saturating_add(told.clock_tolerance_ms())
+    {
+        // Both clocks prove it: that the collector was away meanwhile changes nothing. The machine
+        // ran after its last frame for as long as its clock says.
+        let froze = UnixMillis(area.from.0.saturating_add(unaccounted.max(0)));
+        let frozen = Interval::new(froze.min(area.to), area.to);
+        canvas.paint(
+            frozen,
+            ObservedState::HostFrozen,
+            Cause::ClockStoodStill { still_ms },
+        );
+        canvas.paint(area, ObservedState::UpProven, Cause::KernelRan);
+        return;
+    }
+    canvas.paint_within(&absent, area);
+    if ran < 0 {
+        canvas.paint(area, ObservedState::Unknown, Cause::NoProof);
     } else {
         canvas.paint(area, ObservedState::Stalled, Cause::ClockRanOn);
     }
@@ -218,9 +222,27 @@ fn tail(facts: &Facts, gap: &Gap<'_>, last: UnixMillis, canvas: &mut Canvas) {
     canvas.paint_rest(ObservedState::Silent, Cause::NoFrameSince { goodbye });
 }
 
-/// The collector's absences as far as they matter in `area`, each from one step before, in which the
-/// last frame may have come, to `after_ms` after its start.
-pub(super) fn absence(facts: &Facts, step_ms: i64, after_ms: i64, area: Interval) -> Cover {
+/// The collector's absences as far as they matter in `area`. One that explains why `area` began is
+/// taken from a step before, in which the last frame may have come, to `after_ms` after its start;
+/// a host that had been silent for longer is not explained by it.
+fn absence(facts: &Facts, step_ms: i64, after_ms: i64, area: Interval) -> Cover {
+    absences(facts, step_ms, after_ms, area, |down| {
+        area.from.0 >= down.from.0.saturating_sub(step_ms)
+    })
+}
+
+/// The collector's absences around `area`, each with the time that agents take to come back.
+pub(super) fn absence_with_return(facts: &Facts, area: Interval) -> Cover {
+    absences(facts, 0, RECONNECT_GRACE_MS, area, |_| true)
+}
+
+fn absences(
+    facts: &Facts,
+    step_ms: i64,
+    after_ms: i64,
+    area: Interval,
+    explains: impl Fn(Interval) -> bool,
+) -> Cover {
     let near = Interval::new(
         UnixMillis(area.from.0.saturating_sub(after_ms)),
         UnixMillis(area.to.0.saturating_add(step_ms)),
@@ -229,6 +251,9 @@ pub(super) fn absence(facts: &Facts, step_ms: i64, after_ms: i64, area: Interval
         .collector_down
         .within(near)
         .map(|down| {
+            if !explains(down) {
+                return down;
+            }
             Interval::new(
                 UnixMillis(down.from.0.saturating_sub(step_ms)),
                 UnixMillis(down.to.0.saturating_add(after_ms)),

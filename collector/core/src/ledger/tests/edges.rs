@@ -144,10 +144,11 @@ fn the_shorter_account_of_a_break_goes_before_the_longer() {
         RESTARTED.frames(1_300, 3_600, 3_600),
     ];
     assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1..4],
+        tell(&evidence, &[], 3_600).states()[1..5],
         [
             (1_000, 1_100, AgentStopped),
-            (1_100, 1_200, HostFrozen),
+            (1_100, 1_101, UpProven),
+            (1_101, 1_200, HostFrozen),
             (1_200, 1_300, AgentStopped)
         ]
     );

@@ -305,25 +305,57 @@ fn the_collectors_own_absence_is_unknown_until_the_backfill_proves_it_up() {
 }
 
 #[test]
-fn a_short_absence_of_the_collector_does_not_explain_a_long_silence() {
+fn what_two_clocks_prove_is_not_hidden_by_an_absence_of_the_collector() {
     let down = [collector_down(1_500, 1_510)];
     let mut after = FIRST.mark(3_000);
     after.mono_ms = FIRST.mark(1_000).mono_ms + 8_000;
+    let evidence = |after| {
+        [
+            enrolled(),
+            FIRST.frames(0, 1_000, 1_000),
+            resumed(FIRST.mark(1_000), after, -5_000),
+            FIRST.frames(3_000, 3_600, 3_600),
+        ]
+    };
+    assert_eq!(
+        tell(&evidence(after), &down, 3_600).states(),
+        [
+            (0, 1_000, UpLive),
+            (1_000, 1_008, UpProven),
+            (1_008, 3_000, HostFrozen),
+            (3_000, 3_600, UpLive)
+        ]
+    );
+    // An absence that began long after the silence explains no more than itself.
+    assert_eq!(
+        tell(&evidence(FIRST.mark(3_000)), &down, 3_600).states()[1..4],
+        [
+            (1_000, 1_500, Stalled),
+            (1_500, 1_510, CollectorDown),
+            (1_510, 3_000, Stalled)
+        ]
+    );
+}
+
+#[test]
+fn a_freeze_shorter_than_a_step_is_found() {
+    // 12 s of the 22 between two frames in order: the chain was broken there, and stays so.
+    let mut thawed = FIRST.mark(1_012);
+    thawed.seq = FIRST.mark(1_000).seq + 1;
+    thawed.mono_ms = FIRST.mark(1_000).mono_ms + 2_000;
+    let next = Process {
+        started: 1_012 - 10 * (thawed.seq as i64 - 1),
+        ..FIRST
+    };
     let evidence = [
         enrolled(),
         FIRST.frames(0, 1_000, 1_000),
-        resumed(FIRST.mark(1_000), after, -5_000),
-        FIRST.frames(3_000, 3_600, 3_600),
+        resumed(FIRST.mark(1_000), thawed, -5_000),
+        next.frames(1_012, 3_612, 3_612),
     ];
     assert_eq!(
-        tell(&evidence, &down, 3_600).states(),
-        [
-            (0, 1_000, UpLive),
-            (1_000, 1_475, HostFrozen),
-            (1_475, 1_630, CollectorDown),
-            (1_630, 3_000, HostFrozen),
-            (3_000, 3_600, UpLive)
-        ]
+        tell(&evidence, &[], 3_612).states()[1..3],
+        [(1_000, 1_002, UpProven), (1_002, 1_012, HostFrozen)]
     );
 }
 
@@ -381,7 +413,8 @@ fn a_suspended_machine_is_frozen_and_a_stopped_process_is_stalled() {
         frozen.states(),
         [
             (0, 1_000, UpLive),
-            (1_000, 1_600, HostFrozen),
+            (1_000, 1_009, UpProven),
+            (1_009, 1_600, HostFrozen),
             (1_600, 3_600, UpLive)
         ]
     );
@@ -389,7 +422,7 @@ fn a_suspended_machine_is_frozen_and_a_stopped_process_is_stalled() {
         frozen.cause_of(HostFrozen),
         Cause::ClockStoodStill { still_ms: 591_000 }
     );
-    assert_eq!(frozen.availability.totals.down_ms, 600_000);
+    assert_eq!(frozen.availability.totals.down_ms, 591_000);
 
     let stalled = tell(&evidence(FIRST.mark(1_600)), &[], 3_600);
     assert_eq!(
@@ -483,7 +516,11 @@ fn frames_spooled_before_a_suspension_are_not_taken_for_a_running_clock() {
         FIRST.frames(1_800, 3_600, 3_600),
     ];
     assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1..3],
-        [(1_000, 1_200, UpProven), (1_200, 1_800, HostFrozen)]
+        tell(&evidence, &[], 3_600).states()[1..4],
+        [
+            (1_000, 1_200, UpProven),
+            (1_200, 1_209, UpProven),
+            (1_209, 1_800, HostFrozen)
+        ]
     );
 }
