@@ -10,8 +10,8 @@ use watchkeep_tests::{
     both_stores,
     clock::clocks_now,
     harness::{
-        Agent, Collector, DatabaseKind, PlayedClock, Settings, collector::QUICK_RULES,
-        played::Played, wait_for,
+        Agent, Collector, DatabaseKind, PlayedClock, Settings, played::Played,
+        settings::QUICK_RULES, wait_for,
     },
     store::Store,
 };

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod fleet;
 pub mod flood;
 pub mod harness;
+pub mod held_up;
 pub mod loopback;
 pub mod seed;
 pub mod store;

@@ -8,20 +8,18 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use watchkeep_shared::{
     HostId,
     token::EnrolmentToken,
-    wire::{
-        limits,
-        policy::{LogCheck, ServiceCheck},
-    },
+    wire::policy::{LogCheck, ServiceCheck},
 };
 
 use super::{
-    Database, DatabaseKind, Proxy, binaries,
+    Database, DatabaseKind, Proxy, Settings, binaries,
     ports::Port,
     process::{Process, output},
     wait_for,
@@ -56,135 +54,6 @@ name = "Test site"
 contract = "Test contract"
 "#;
 
-/// Rules with levels and times that a test can reach. `cpu.nice_pct` is what
-/// [`super::burn::Burn`] makes and nothing else.
-pub const QUICK_RULES: &str = r#"
-[[rule]]
-id = "cpu-busy"
-name = "CPU busy"
-severity = "warning"
-priority = "P2"
-kind = "threshold"
-metric = "cpu.nice_pct"
-raise = { above = 15 }
-raise_for = "1s"
-clear = { below = 5 }
-clear_for = "1s"
-
-[[rule]]
-id = "memory-full"
-name = "Memory full"
-severity = "critical"
-priority = "P1"
-kind = "threshold"
-metric = "mem.used_pct"
-raise = { above = 98.5 }
-clear = { below = 90 }
-
-[[rule]]
-id = "service-down"
-name = "Service down"
-severity = "critical"
-priority = "P1"
-kind = "service_state"
-
-[[rule]]
-id = "log-match"
-name = "Log match"
-severity = "warning"
-priority = "P3"
-kind = "log_count"
-window = "10s"
-clear_for = "10s"
-
-[[rule]]
-id = "host-silent"
-name = "Host silent"
-severity = "critical"
-priority = "P1"
-kind = "silent"
-
-[[rule]]
-id = "unexpected-reboot"
-name = "Unexpected reboot"
-severity = "warning"
-priority = "P3"
-kind = "unexpected_reboot"
-clear_after = "10s"
-
-[[rule]]
-id = "cloned-identity"
-name = "Duplicate agent identity"
-severity = "critical"
-priority = "P2"
-kind = "cloned_identity"
-
-[[rule]]
-id = "clock-skew"
-name = "Clock skew"
-severity = "warning"
-priority = "P4"
-kind = "clock_skew"
-above = "30s"
-clear_below = "10s"
-"#;
-
-/// What a test wants of its collector.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Time between two heartbeats of an agent, milliseconds.
-    pub interval_ms: u32,
-    /// A host is silent after this, milliseconds.
-    pub silence_after_ms: u32,
-    /// Nobody is called silent this soon after the start, milliseconds.
-    pub grace_ms: u32,
-    /// Services that agents watch.
-    pub services: Vec<ServiceCheck>,
-    /// Logs that agents follow.
-    pub logs: Vec<LogCheck>,
-    /// The rule pack; the collector's own default where there is none.
-    pub rules: Option<String>,
-    /// Validity of agents' certificates, seconds.
-    pub certificate_s: u32,
-    /// Batches that may wait for a decision.
-    pub queue_batches: u32,
-    /// Over this time agents renew when the CA is replaced, seconds.
-    pub renew_within_s: u32,
-    /// Enrolments from one address, a second and at once.
-    pub enrolments: (u32, u32),
-}
-
-impl Settings {
-    /// What a collector does that was told nothing.
-    pub fn product_defaults() -> Self {
-        Self {
-            interval_ms: limits::DEFAULT_INTERVAL_MS,
-            silence_after_ms: 25_000,
-            grace_ms: 60_000,
-            rules: None,
-            ..Self::default()
-        }
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            interval_ms: 500,
-            silence_after_ms: 3_000,
-            grace_ms: 5_000,
-            services: Vec::new(),
-            logs: Vec::new(),
-            rules: Some(QUICK_RULES.to_owned()),
-            certificate_s: 24 * 3_600,
-            queue_batches: 4_096,
-            renew_within_s: 1,
-            // A test's fleet comes from one address.
-            enrolments: (10_000, 10_000),
-        }
-    }
-}
-
 /// A collector: its directory, its store, and its process while it runs.
 #[derive(Debug)]
 pub struct Collector {
@@ -200,7 +69,18 @@ impl Collector {
     /// Makes a collector's settings, keys and store, with one client, contract and site. It does
     /// not run yet.
     pub async fn create(kind: DatabaseKind, settings: &Settings) -> Result<Self> {
-        let collector = Self::new(kind).await?;
+        let dir = Self::directory()?;
+        let database = Database::create(kind, dir.path()).await?;
+        Self::create_on(database, dir, settings).await
+    }
+
+    /// The same with a database that is elsewhere.
+    pub async fn create_with(database: Database, settings: &Settings) -> Result<Self> {
+        Self::create_on(database, Self::directory()?, settings).await
+    }
+
+    async fn create_on(database: Database, dir: TempDir, settings: &Settings) -> Result<Self> {
+        let collector = Self::new(database, dir)?;
         collector.init(settings, collector.agents_port()).await?;
         Ok(collector)
     }
@@ -210,19 +90,24 @@ impl Collector {
         kind: DatabaseKind,
         settings: &Settings,
     ) -> Result<(Self, Proxy)> {
-        let collector = Self::new(kind).await?;
+        let dir = Self::directory()?;
+        let collector = Self::new(Database::create(kind, dir.path()).await?, dir)?;
         let proxy = Proxy::start(collector.agents_address()).await?;
         collector.init(settings, proxy.port()).await?;
         Ok((collector, proxy))
     }
 
-    async fn new(kind: DatabaseKind) -> Result<Self> {
+    fn directory() -> Result<TempDir> {
         let dir = tempfile::Builder::new()
             .prefix("watchkeep-collector-")
             .tempdir()?;
+        Ok(dir)
+    }
+
+    fn new(database: Database, dir: TempDir) -> Result<Self> {
         Ok(Self {
             process: None,
-            database: Database::create(kind, dir.path()).await?,
+            database,
             agents_port: Port::take()?,
             web_port: Port::take()?,
             dir,
@@ -329,6 +214,20 @@ grace_ms = {grace}
             .take()
             .context("the collector does not run")?
             .kill()
+    }
+
+    /// Stops the collector's process where it is, as SIGSTOP does.
+    pub fn pause(&self) -> Result<()> {
+        self.running()?.signal(Signal::STOP)
+    }
+
+    /// Lets a paused collector continue.
+    pub fn resume(&self) -> Result<()> {
+        self.running()?.signal(Signal::CONT)
+    }
+
+    fn running(&self) -> Result<&Process> {
+        self.process.as_ref().context("the collector does not run")
     }
 
     /// Stops the collector in order.

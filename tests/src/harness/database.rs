@@ -51,6 +51,11 @@ impl Database {
         })
     }
 
+    /// A database that somebody else makes and drops.
+    pub fn at(url: String) -> Self {
+        Self { url, created: None }
+    }
+
     /// Its URL, for the collector's settings.
     pub fn url(&self) -> &str {
         &self.url

@@ -9,21 +9,27 @@ pub mod binaries;
 pub mod burn;
 pub mod collector;
 pub mod database;
+pub mod disk;
 pub mod machine;
 pub mod played;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod scripted;
+pub mod settings;
 pub mod wait;
 
 pub use agent::Agent;
-pub use collector::{Collector, Settings};
+pub use collector::Collector;
 pub use database::{Database, DatabaseKind};
+pub use disk::Disk;
 pub use machine::Machine;
 pub use played::PlayedClock;
+pub use postgres::PostgresServer;
 pub use proxy::Proxy;
 pub use scripted::Scripted;
+pub use settings::Settings;
 pub use wait::wait_for;
 
 /// Makes two tests, `sqlite::NAME` and `postgres::NAME`, of each `async fn NAME(DatabaseKind) ->

@@ -54,6 +54,11 @@ impl Process {
         Ok(self.child.try_wait()?)
     }
 
+    /// Waits for its end.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
     /// Kills it, as `kill -9` does, and waits for its end.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
