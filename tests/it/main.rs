@@ -8,6 +8,7 @@ mod clocks;
 mod clones;
 mod crash;
 mod flood;
+mod held_up;
 mod log_flood;
 mod network;
 mod policy;
