@@ -32,8 +32,8 @@ const TAKEN_AGAIN_WITHIN_IN_SUITE: Duration = Duration::from_secs(20);
 
 const SOON: Duration = Duration::from_mins(2);
 /// Times at both ends of a hold-up that its evidence may leave out: liveness is written every few
-/// seconds.
-const EDGES: Duration = Duration::from_secs(8);
+/// seconds, and into the space that a full disk's log of writes has already.
+const EDGES: Duration = Duration::from_secs(10);
 
 /// How long a story's hold-up lasts and what its collector's limits are.
 #[derive(Clone, Debug)]
@@ -135,8 +135,8 @@ impl HeldUp {
         begin: impl AsyncFnOnce(&mut Collector) -> Result<()>,
         end: impl AsyncFnOnce(&mut Collector) -> Result<()>,
     ) -> Result<Span> {
-        let from = wall_now();
         begin(&mut self.collector).await?;
+        let from = wall_now();
         // How long it lasts is the subject.
         tokio::time::sleep(self.times.length).await;
         let to = wall_now();
