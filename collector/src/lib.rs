@@ -11,6 +11,7 @@ pub mod identity;
 pub mod ids;
 pub mod ingest;
 mod limit;
+mod links;
 pub mod live;
 pub mod notify;
 pub mod own;

@@ -6,6 +6,7 @@ use watchkeep_core::{
     delivery::{MessageKind, is_about_delivery},
     ids::{SiteId, TicketId},
     incidents::Scope,
+    rules::RuleId,
     tickets::{Applied, Intent, News, PageReason, Ticket, TicketEventKind},
     wording::duration,
 };
@@ -70,6 +71,8 @@ pub struct Body {
     pub assignee: Option<String>,
     /// The rule that fired.
     pub rule: Option<String>,
+    /// Where to read what to do about it: a URL or a path, as the rule says.
+    pub runbook: Option<String>,
     /// What was checked.
     pub check: Option<String>,
     /// The ticket's page.
@@ -190,6 +193,8 @@ async fn body(
     if observed.lines.is_empty() {
         observed = observed_by(&delivery::firing(tx, ticket.id).await?);
     }
+    let rule = observed.rule.clone().map(RuleId);
+    let rule = rule.and_then(|id| config.rules.rule(&id).cloned());
     let base = config.web.public_url.trim_end_matches('/');
     Ok(Body {
         ticket_id: Some(ticket.id.to_string()),
@@ -207,6 +212,7 @@ async fn body(
         host_id: ticket.host.map(|id| id.to_string()),
         assignee: names.assignee,
         rule: observed.rule,
+        runbook: rule.and_then(|rule| rule.runbook.clone()),
         check: ticket.check.as_ref().map(ToString::to_string),
         url: format!("{base}/tickets/{}", ticket.id),
         evidence: observed.lines,

@@ -4,6 +4,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::{Body, message::cut};
+use crate::links::{Piece, linked};
 
 /// Longest subject, characters.
 const MAX_SUBJECT_CHARS: usize = 250;
@@ -54,7 +55,10 @@ pub(super) fn html(body: &Body) -> String {
         title: &body.title,
         lead: lead(body),
         notes: &body.notes,
-        facts: facts(body),
+        facts: facts(body)
+            .into_iter()
+            .map(|(name, value)| (name, linked(&value)))
+            .collect(),
         evidence: &body.evidence,
         ask: ask(body),
         url: &body.url,
@@ -69,7 +73,7 @@ struct Page<'a> {
     title: &'a str,
     lead: String,
     notes: &'a [String],
-    facts: Vec<(&'static str, String)>,
+    facts: Vec<(&'static str, Vec<Piece>)>,
     evidence: &'a [String],
     ask: &'static str,
     url: &'a str,
@@ -142,6 +146,7 @@ fn facts(body: &Body) -> Vec<(&'static str, String)> {
         ("Host", body.host.clone()),
         ("Assignee", body.assignee.clone()),
         ("Rule", rule),
+        ("Runbook", body.runbook.clone()),
         ("Priority", priority),
         ("State", state),
         ("Opened", body.opened_at_ms.map(utc)),
@@ -187,6 +192,7 @@ mod tests {
             contract: Some("Bakery servers".to_owned()),
             host: Some("web1".to_owned()),
             rule: Some("disk-full".to_owned()),
+            runbook: Some("https://wiki.example/disk?a=1&b=2".to_owned()),
             url: "https://watchkeep.example/tickets/7".to_owned(),
             notes: vec!["Escalated to tier 2: not acknowledged for 5 min.".to_owned()],
             evidence: vec!["98.4 % (above 95 %)".to_owned(), "> a <b> line".to_owned()],
@@ -236,6 +242,7 @@ mod tests {
             Contract: Bakery servers\n\
             Host:     web1\n\
             Rule:     disk-full (critical)\n\
+            Runbook:  https://wiki.example/disk?a=1&b=2\n\
             Priority: P1\n\
             State:    waiting for customer\n\
             Opened:   2027-01-15 08:00 UTC\n\
@@ -251,6 +258,8 @@ mod tests {
         let html = html(&page());
         assert!(html.contains("Bakery &#60;&#38;&#62; Sons"), "{html}");
         assert!(html.contains("&#62; a &#60;b&#62; line"), "{html}");
+        let runbook = "<a href=\"https://wiki.example/disk?a=1&#38;b=2\"";
+        assert!(html.contains(runbook), "{html}");
         assert!(!html.contains("<b>"), "{html}");
     }
 }

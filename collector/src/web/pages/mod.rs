@@ -14,10 +14,14 @@ pub(crate) mod ticket;
 pub(crate) mod tickets;
 mod timeline;
 
+use watchkeep_core::rules::RuleId;
 use watchkeep_shared::UnixMillis;
 
 use super::{context::Ctx, error::WebError, parts::Time};
-use crate::store::views::{self, Named};
+use crate::{
+    links::{Piece, linked},
+    store::views::{self, Named},
+};
 
 /// A choice in a filter.
 #[derive(Clone, Debug)]
@@ -65,6 +69,8 @@ pub(crate) struct AlertRow {
     pub(crate) word: &'static str,
     pub(crate) summary: String,
     pub(crate) rule: String,
+    /// Where to read what to do.
+    pub(crate) runbook: Vec<Piece>,
     pub(crate) since: Time,
     pub(crate) cleared: Option<Time>,
     pub(crate) clear_reason: String,
@@ -72,7 +78,15 @@ pub(crate) struct AlertRow {
 }
 
 impl AlertRow {
-    fn of(alert: &views::AlertView, now: UnixMillis) -> Self {
+    fn of(ctx: &Ctx, alert: &views::AlertView) -> Self {
+        let now = ctx.now;
+        let rule = ctx
+            .web
+            .app
+            .config
+            .rules
+            .rule(&RuleId(alert.rule_id.clone()));
+        let runbook = rule.and_then(|rule| rule.runbook.as_deref());
         let (tone, icon) = super::parts::severity(&alert.severity);
         Self {
             tone,
@@ -84,6 +98,7 @@ impl AlertRow {
             },
             summary: alert.summary.clone(),
             rule: alert.rule_id.clone(),
+            runbook: runbook.map(linked).unwrap_or_default(),
             since: Time::new(UnixMillis(alert.raised_at), now),
             cleared: alert.cleared_at.map(|at| Time::new(UnixMillis(at), now)),
             clear_reason: alert.clear_reason.clone().unwrap_or_default(),

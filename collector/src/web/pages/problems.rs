@@ -180,7 +180,7 @@ fn silent_host(ctx: &Ctx, row: &Row, alert: Option<&views::AlertView>) -> Proble
 }
 
 fn firing_alert(ctx: &Ctx, row: &Row, alert: &views::AlertView) -> Problem {
-    let alert = AlertRow::of(alert, ctx.now);
+    let alert = AlertRow::of(ctx, alert);
     let host_href = format!("/hosts/{}", row.host.id());
     Problem {
         tone: alert.tone,

@@ -3,6 +3,7 @@
 use watchkeep_core::tickets::{Actor, EpisodeReason, TicketEventKind, TicketState};
 
 use crate::{
+    links::{Piece, linked},
     notify::endpoint::name_of,
     store::views::{DeliveryView, TicketEventView},
     web::{
@@ -20,7 +21,7 @@ pub(crate) struct EventRow {
     pub(crate) what: String,
     /// An instant behind the text.
     pub(crate) until: Option<Time>,
-    pub(crate) note: String,
+    pub(crate) note: Vec<Piece>,
     pub(crate) public: bool,
 }
 
@@ -48,8 +49,8 @@ pub(crate) fn event_row(ctx: &Ctx, event: &TicketEventView) -> Option<EventRow> 
         _ => None,
     };
     let (note, public) = match &kind {
-        TicketEventKind::Note { internal, text } => (text.clone(), !internal),
-        _ => (String::new(), false),
+        TicketEventKind::Note { internal, text } => (linked(text), !internal),
+        _ => (Vec::new(), false),
     };
     let (tone, icon, what) = described(kind, &actor);
     let who = match actor {

@@ -1,15 +1,21 @@
 //! The pages of tickets: acts, the queue, search.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use uuid::Uuid;
 use watchkeep_collector::{
-    store::{people, tickets as rows, views},
+    store::{
+        people,
+        record::{self, NewAlert},
+        tickets as rows, views,
+    },
     tickets as service,
 };
 use watchkeep_core::{
     alerts::Cleared,
     ids::{AlertId, TicketId, UserId},
-    rules::{Priority, RuleId},
+    rules::{Priority, RuleId, RulePack},
     tickets::{self as core, Firing, TicketContext},
 };
 use watchkeep_shared::DurationMs;
@@ -24,6 +30,7 @@ both!(
     search_takes_wildcards_as_letters,
     a_ticket_says_whose_it_is_and_whether_its_alerts_agree,
     a_ticket_is_given_to_a_colleague,
+    addresses_in_notes_and_runbooks_can_be_followed,
     a_ticket_is_put_on_hold_until_a_date_in_the_browsers_zone
 );
 
@@ -247,6 +254,56 @@ async fn clear(bench: &Bench, id: TicketId) {
         .await
         .unwrap();
     tx.commit().await.unwrap();
+}
+
+async fn addresses_in_notes_and_runbooks_can_be_followed(mut bench: Bench) {
+    let rules = "[[rule]]\nid = \"cpu-busy\"\nname = \"CPU busy\"\nkind = \"threshold\"\n\
+        severity = \"critical\"\npriority = \"P2\"\nmetric = \"cpu.busy_pct\"\n\
+        raise = { above = 90 }\nclear = { below = 80 }\n\
+        runbook = \"https://wiki.example/cpu?a=1&b=2\"\n";
+    let mut config = (*bench.app.config).clone();
+    config.rules = RulePack::parse(rules).unwrap();
+    bench.app.config = Arc::new(config);
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    let id = ticket(&bench, &place, "cpu.busy_pct", Priority::P2).await;
+    let alert = NewAlert {
+        id: AlertId(Uuid::new_v4()),
+        host: place.host,
+        rule: "cpu-busy",
+        check: "cpu.busy_pct",
+        severity: "critical",
+        priority: "P2",
+        summary: "CPU busy",
+        evidence: "{}".to_owned(),
+        raised_at: NOW,
+        recorded_at: NOW,
+        ticket: id,
+    };
+    let mut tx = bench.app.store.begin().await.unwrap();
+    record::insert_alerts(&mut tx, &[alert]).await.unwrap();
+    tx.commit().await.unwrap();
+    let note = "act=note&text=%3Cb%3E+see+http%3A%2F%2Fa.example%2F%3Fx%3D1%26y%3D%22.";
+    browser.post("/tickets/1001/act", note).await;
+    let follow = "target=\"_blank\" rel=\"noopener noreferrer\">";
+    let runbook = "https://wiki.example/cpu?a=1&#38;b=2";
+    let noted = "http://a.example/?x=1&#38;y=";
+    let page = browser.get("/tickets/1001").await.text;
+    for link in [runbook, noted] {
+        assert!(
+            page.contains(&format!("href=\"{link}\" {follow}{link}</a>")),
+            "{link}: {page}"
+        );
+    }
+    assert!(
+        page.contains("&#60;b&#62; see <a"),
+        "the rest of the note is text: {page}"
+    );
+    let page = browser.get(&format!("/hosts/{}", place.host)).await.text;
+    assert!(
+        page.contains(&format!("href=\"{runbook}\" {follow}")),
+        "{page}"
+    );
 }
 
 async fn a_ticket_is_given_to_a_colleague(bench: Bench) {

@@ -176,7 +176,7 @@ pub(crate) async fn page(
         machine: machine::told(&ctx, id).await?,
         alerts: alerts
             .iter()
-            .map(|alert| AlertRow::of(alert, ctx.now))
+            .map(|alert| AlertRow::of(&ctx, alert))
             .collect(),
         strip: strip::strip(&ctx, &spans),
         chart_marks: chart_marks(&tickets, &spans),

@@ -158,7 +158,7 @@ pub(crate) async fn page(
         busiest: machine::busiest(&ctx, &ticket, opener).await?,
         alerts: alerts
             .iter()
-            .map(|alert| AlertRow::of(alert, ctx.now))
+            .map(|alert| AlertRow::of(&ctx, alert))
             .collect(),
         events: events
             .iter()
