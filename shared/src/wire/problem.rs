@@ -107,7 +107,7 @@ impl ProblemType {
             Self::BadCsr => "The certificate request can't be used",
             Self::Busy => "The collector is busy",
             Self::TooManyRequests => "Too many requests",
-            Self::NotFound => "There is nothing here",
+            Self::NotFound => "Not found",
             Self::Internal => "The collector failed",
         }
     }

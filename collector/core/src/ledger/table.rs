@@ -120,7 +120,7 @@ pub(super) fn csv(report: &MonthReport, month: &Month) -> String {
             row.set(
                 "cause",
                 format!(
-                    "The server ran and could not be heard for {}.",
+                    "The server kept running; the connection was lost for {}.",
                     duration(DurationMs(span.len_ms()))
                 ),
             );

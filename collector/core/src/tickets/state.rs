@@ -33,7 +33,7 @@ pub enum WaitingOn {
     Customer,
     /// A supplier or another third party.
     Supplier,
-    /// An agreed time.
+    /// A date.
     Scheduled,
 }
 
@@ -87,7 +87,7 @@ impl TicketState {
             } => "waiting for a supplier",
             Self::Waiting {
                 on: WaitingOn::Scheduled,
-            } => "waiting for an agreed time",
+            } => "on hold until a date",
             Self::Resolved => "resolved",
             Self::Closed => "closed",
         }
