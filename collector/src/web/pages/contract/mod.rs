@@ -42,6 +42,9 @@ const PROVISIONAL_FOR: DurationMs = DurationMs::from_hours(7 * 24);
 pub(crate) struct Wanted {
     #[serde(default)]
     month: String,
+    /// `all`: every outage is listed.
+    #[serde(default)]
+    list: String,
 }
 
 #[derive(Template)]
@@ -78,6 +81,7 @@ struct ContractPage {
     outages: Vec<OutageRow>,
     more_outages: usize,
     links: Vec<LinkRow>,
+    more_links: usize,
 }
 
 struct HostRow {
@@ -151,7 +155,14 @@ pub(crate) async fn page(
     let store = &ctx.web.app.store;
     let contract_id = ContractId(contract.id);
     let tickets = views::outage_tickets(store, contract_id, report.window, TICKETS).await?;
-    let (outages, more_outages) = outages(&ctx, &report, &zone, &tickets);
+    let listed = if wanted.list == "all" {
+        usize::MAX
+    } else {
+        LISTED
+    };
+    let links = links(&ctx, &report, &zone);
+    let more_links = links.len().saturating_sub(listed);
+    let (outages, more_outages) = outages(&ctx, &report, &zone, &tickets, listed);
     let running = ctx.now < report.window.to;
     html(&ContractPage {
         layout: ctx.layout("contracts").await?,
@@ -185,7 +196,8 @@ pub(crate) async fn page(
             .collect(),
         outages,
         more_outages,
-        links: links(&ctx, &report, &zone),
+        links: links.into_iter().take(listed).collect(),
+        more_links,
         month: report.month,
         id,
     })
@@ -246,7 +258,7 @@ fn links(ctx: &Ctx, report: &MonthReport, zone: &TimeZone) -> Vec<LinkRow> {
         }
     }
     rows.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    rows.into_iter().take(LISTED).map(|(_, row)| row).collect()
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 /// `GET /contracts/{id}/report.json?month=YYYY-MM`

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Lines that the page lists; the files have all.
+/// Lines that the page lists before someone asks for all.
 pub(super) const LISTED: usize = 40;
 /// Hosts that one line names.
 const NAMED: usize = 6;
@@ -54,17 +54,18 @@ struct One<'a> {
     outage: &'a Outage,
 }
 
-/// All hosts' outages as events, newest first, and how many are left out.
+/// All hosts' outages as events, newest first and at most so many, and how many are left out.
 pub(super) fn outages(
     ctx: &Ctx,
     report: &MonthReport,
     zone: &TimeZone,
     tickets: &[OutageTicket],
+    listed: usize,
 ) -> (Vec<OutageRow>, usize) {
     let mut events = events(report);
     events.sort_by_key(|event| std::cmp::Reverse(event[0].outage.from));
-    let more = events.len().saturating_sub(LISTED);
-    let rows = events.iter().take(LISTED);
+    let more = events.len().saturating_sub(listed);
+    let rows = events.iter().take(listed);
     let rows = rows.map(|event| row(ctx, event, zone, tickets));
     (rows.collect(), more)
 }
