@@ -138,7 +138,12 @@ CREATE UNIQUE INDEX incident_open ON incident (scope) WHERE ended_at IS NULL;
 ALTER TABLE host ADD COLUMN revoked_at BIGINT;
 UPDATE host SET revoked_at = (SELECT MAX(c.revoked_at) FROM certificate c WHERE c.host_id = host.id)
     WHERE NOT EXISTS (SELECT 1 FROM certificate c WHERE c.host_id = host.id AND c.revoked_at IS NULL);
--- Hosts that were retired, revoked or enrolled again and that the pipeline has not looked at since.
+-- What people say of a host, and the name that its agent gave at its newest enrolment.
+ALTER TABLE host ADD COLUMN reported_name TEXT NOT NULL DEFAULT '';
+ALTER TABLE host ADD COLUMN address TEXT NOT NULL DEFAULT '';
+ALTER TABLE host ADD COLUMN notes TEXT NOT NULL DEFAULT '';
+UPDATE host SET reported_name = name;
+-- Hosts that were renamed, retired, revoked or enrolled again and that the pipeline has not looked at since.
 CREATE TABLE host_change (
     host_id  BLOB PRIMARY KEY REFERENCES host (id),
     version  BIGINT NOT NULL  -- grows with each change that comes before the pipeline's look

@@ -12,6 +12,7 @@ use crate::{
     app::App,
     boot,
     config::Config,
+    hosts::{Change, describe},
     identity,
     store::{
         fleet::{self, HostRow},
@@ -32,6 +33,13 @@ pub(super) enum HostCommand {
         /// For machines.
         #[arg(long)]
         json: bool,
+    },
+    /// Give a host another name here. What its agent reports as host name is kept beside it.
+    Rename {
+        /// The host's name or identifier.
+        host: String,
+        /// The new name.
+        name: String,
     },
     /// Revoke a host's certificates: its heartbeats are rejected until it enrols again.
     Revoke {
@@ -64,6 +72,7 @@ pub(super) async fn run(config: Config, command: HostCommand) -> anyhow::Result<
     match command {
         HostCommand::List => list(config).await,
         HostCommand::Policy { host, json } => super::policy::run(config, &host, json).await,
+        HostCommand::Rename { host, name } => rename(config, &host, name).await,
         HostCommand::Revoke { host, yes } => revoke(config, &host, yes).await,
         HostCommand::Rekey { host, yes } => rekey(config, &host, yes).await,
         HostCommand::Retire { host, yes } => retire(config, &host, yes).await,
@@ -110,6 +119,17 @@ async fn list(config: Config) -> anyhow::Result<()> {
         say(&line(row))?;
     }
     Ok(())
+}
+
+async fn rename(config: Config, host: &str, name: String) -> anyhow::Result<()> {
+    let app = boot::open(config).await?.app;
+    let row = find(&app, host).await?;
+    let change = Change {
+        name: Some(name),
+        ..Change::default()
+    };
+    let after = describe(&app, HostId(row.id), change, ACTOR).await?;
+    say(&format!("{} is now called {}.", row.name, after.name))
 }
 
 async fn revoke(config: Config, host: &str, yes: bool) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ use watchkeep_shared::{
 use super::{CaError, Cas};
 use crate::{
     app::App,
-    store::{StoreError, Tx, fleet, identity as rows, people, record},
+    store::{StoreError, Tx, descriptions, fleet, identity as rows, people, record},
 };
 
 /// Longest host name taken from an enrolment, bytes.
@@ -205,6 +205,7 @@ pub async fn enroll(
         rows::revoke_host(&mut tx, host, now).await?;
         fleet::set_quarantine(&mut tx, host, None).await?;
         fleet::set_revoked(&mut tx, host, None).await?;
+        descriptions::set_reported_name(&mut tx, host, hostname).await?;
     } else {
         let new = fleet::NewHost {
             id: host,

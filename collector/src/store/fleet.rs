@@ -20,8 +20,8 @@ pub const OWN_CLIENT: &str = "Watchkeep";
 
 const GENERATION: &str = "SELECT value FROM counter WHERE name = 'fleet'";
 const INSERT_HOST: &str = "INSERT INTO host \
-    (id, client_id, site_id, contract_id, part, name, agent_version, enrolled_at) \
-    SELECT $1, client_id, id, contract_id, $3, $4, $5, $6 FROM site WHERE id = $2";
+    (id, client_id, site_id, contract_id, part, name, reported_name, agent_version, \
+    enrolled_at) SELECT $1, client_id, id, contract_id, $3, $4, $4, $5, $6 FROM site WHERE id = $2";
 const IS_ACTIVE: &str = "SELECT id FROM host WHERE id = $1 AND retired_at IS NULL";
 /// On PostgreSQL a key could be revoked while a certificate is being issued; on SQLite the
 /// transaction is the lock.
@@ -303,7 +303,7 @@ pub async fn retire_host(tx: &mut Tx, host: HostId, now: UnixMillis) -> Result<b
     )
 }
 
-/// A host that was retired, revoked or enrolled again.
+/// A host that was renamed, retired, revoked or enrolled again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostChange {
     /// The host.
@@ -312,7 +312,8 @@ pub struct HostChange {
     version: i64,
 }
 
-async fn note_change(tx: &mut Tx, host: HostId) -> Result<(), StoreError> {
+/// Has the pipeline look at a host.
+pub(super) async fn note_change(tx: &mut Tx, host: HostId) -> Result<(), StoreError> {
     on_tx!(tx, c => sqlx::query(NOTE_CHANGE).bind(host.uuid()).execute(c).await.map(drop))?;
     Ok(())
 }

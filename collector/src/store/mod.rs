@@ -8,6 +8,7 @@
 
 mod connect;
 pub mod delivery;
+pub mod descriptions;
 mod dialect;
 mod error;
 pub mod faults;

@@ -3,9 +3,9 @@
 //! the test suite finds one that is missing.
 
 use super::{
-    delivery, dialect::Placeholder, dialect::in_sql, dialect::values_sql, fleet, heartbeats,
-    history, identity, incidents, leases, outbox, people, policy, record, retention, tickets,
-    views,
+    delivery, descriptions, dialect::Placeholder, dialect::in_sql, dialect::values_sql, fleet,
+    heartbeats, history, identity, incidents, leases, outbox, people, policy, record, retention,
+    tickets, views,
 };
 
 /// A statement of the store.
@@ -30,6 +30,7 @@ impl Statement {
 pub fn all() -> Vec<Statement> {
     let modules = [
         ("delivery", delivery::statements()),
+        ("descriptions", descriptions::statements()),
         ("fleet", fleet::statements()),
         ("heartbeats", heartbeats::statements()),
         ("history", history::statements()),

@@ -149,6 +149,10 @@ fn routes() -> Router<Web> {
             "/hosts/{id}/rekey",
             get(pages::rekey::page).post(pages::rekey::act),
         )
+        .route(
+            "/hosts/{id}/edit",
+            get(pages::host::edit::page).post(pages::host::edit::act),
+        )
         .route("/hosts/{id}/watch", post(pages::host::watch::watch))
         .route("/hosts/{id}/unwatch", post(pages::host::watch::unwatch))
         .route("/tickets", get(pages::tickets::page))

@@ -1,4 +1,4 @@
-//! Hosts that people retired, revoked or enrolled again, from the command line or a page. The
+//! Hosts that people renamed, retired, revoked or enrolled again, from the command line or a page. The
 //! change itself is a row of the store; the pipeline looks at it within a second, or at the next
 //! start, and ends what the host left behind in one transaction.
 
@@ -67,7 +67,8 @@ impl Pipeline {
             return Ok(());
         };
         let (is_retired, revoked_at) = (row.retired_at.is_some(), row.revoked_at.map(UnixMillis));
-        let mut entry = if let Some(entry) = self.hosts.remove(&host) {
+        let mut entry = if let Some(mut entry) = self.hosts.remove(&host) {
+            entry.name = row.name;
             entry
         } else {
             let known = (&mut self.schemas, &self.app.config.rules);

@@ -1,6 +1,7 @@
 //! One host: how it is, what runs on it, what its logs said, charts, tickets.
 
 mod clock;
+pub(crate) mod edit;
 mod events;
 mod proposals;
 mod services;
@@ -30,9 +31,13 @@ use self::{
 };
 use crate::{
     health::{Health, Signals},
+    links::{Piece, linked},
     live::HostNow,
     policies::view::PolicyView,
-    store::views::{self, TicketView},
+    store::{
+        descriptions,
+        views::{self, TicketView},
+    },
     web::{
         api::host_id,
         chart::{self, Chart},
@@ -82,6 +87,10 @@ struct HostPage {
     agent_version: String,
     facts: Option<Facts>,
     machine: Vec<(&'static str, String)>,
+    /// The host name that the agent gave, if it is another.
+    reported_name: String,
+    address: Vec<Piece>,
+    notes: Vec<Piece>,
     alerts: Vec<AlertRow>,
     services: Vec<ServiceRow>,
     rules: Vec<RuleRow>,
@@ -158,7 +167,16 @@ pub(crate) async fn page(
     let services = services::services(&ctx, &policy, now.as_deref(), health);
     let all_found = wanted.found == "all";
     let spans = strip::spans(&ctx, id, ctx.now - CHARTS_SPAN).await?;
+    let described = descriptions::of(store, id).await?;
+    let described = described.ok_or(WebError::NotFound("there is no host with this id"))?;
     let page = HostPage {
+        address: linked(&described.address),
+        notes: linked(&described.notes),
+        reported_name: if described.reported_name == described.name {
+            String::new()
+        } else {
+            described.reported_name
+        },
         proposals: proposals::proposals(&ctx, id, &services, all_found).await?,
         rules: services::log_rules(&policy),
         services,
@@ -280,12 +298,7 @@ fn facts(ctx: &Ctx, now: &HostNow, policy: &PolicyView) -> Facts {
             .as_ref()
             .map(|found| found.detail.clone())
             .unwrap_or_default(),
-        goodbye: match now.goodbye {
-            None => "",
-            Some(GoodbyeReason::Stop | GoodbyeReason::Other) => "The agent was stopped.",
-            Some(GoodbyeReason::Shutdown) => "The host announced a shutdown or reboot.",
-            Some(GoodbyeReason::Upgrade) => "The agent is being upgraded.",
-        },
+        goodbye: now.goodbye.map_or("", goodbye_text),
         rejected: now
             .rejected
             .iter()
@@ -309,5 +322,14 @@ const fn rejection_words(reason: RejectReason) -> &'static str {
         RejectReason::BadText => "a service key or log rule has control characters in its name",
         RejectReason::Unstorable => "the collector's database refuses a value",
         RejectReason::Other => "another reason",
+    }
+}
+
+/// Why an agent said that it ends, for people.
+pub(super) const fn goodbye_text(reason: GoodbyeReason) -> &'static str {
+    match reason {
+        GoodbyeReason::Stop | GoodbyeReason::Other => "The agent was stopped.",
+        GoodbyeReason::Shutdown => "The host announced a shutdown or reboot.",
+        GoodbyeReason::Upgrade => "The agent is being upgraded.",
     }
 }

@@ -80,7 +80,7 @@ pub(crate) async fn json(ctx: Ctx, Path(id): Path<String>) -> Result<Json<Policy
     Ok(Json(policy(&ctx, &host, now.as_deref()).await?))
 }
 
-async fn active(ctx: &Ctx, id: &str) -> Result<HostView, WebError> {
+pub(super) async fn active(ctx: &Ctx, id: &str) -> Result<HostView, WebError> {
     let host = views::host(&ctx.web.app.store, host_id(id)?).await?;
     let host = host.ok_or(WebError::NotFound("there is no host with this id"))?;
     if host.retired_at.is_some() {

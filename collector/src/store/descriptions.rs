@@ -1,0 +1,61 @@
+//! What people say of a host: its name here, its address, their notes.
+
+use sqlx::query_as;
+use watchkeep_shared::HostId;
+
+use super::{
+    Store, StoreError, Tx, fleet,
+    row::row,
+    statements::statements,
+    tx::{on_read, on_tx},
+};
+
+const DESCRIPTION: &str = "SELECT name, reported_name, address, notes FROM host WHERE id = $1";
+const DESCRIBE: &str = "UPDATE host SET name = $2, address = $3, notes = $4 \
+    WHERE id = $1 AND retired_at IS NULL";
+const SET_REPORTED_NAME: &str = "UPDATE host SET reported_name = $2 WHERE id = $1";
+
+statements! { DESCRIPTION, DESCRIBE, SET_REPORTED_NAME }
+
+row! {
+    /// What people say of a host, beside the name that its agent gave.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Description {
+        /// What pages, tickets and messages call it.
+        pub name: String,
+        /// The host name that its agent gave when it enrolled last.
+        pub reported_name: String,
+        /// Where it can be reached, for people; any text.
+        pub address: String,
+        /// Notes, several lines.
+        pub notes: String,
+    }
+}
+
+/// What people say of a host, retired or not.
+pub async fn of(store: &Store, host: HostId) -> Result<Option<Description>, StoreError> {
+    Ok(on_read!(store, c => query_as(DESCRIPTION).bind(host.uuid()).fetch_optional(c).await)?)
+}
+
+/// Changes name, address and notes of a host that is not retired; the pipeline learns of it.
+pub async fn put(tx: &mut Tx, host: HostId, new: &Description) -> Result<bool, StoreError> {
+    let done = on_tx!(tx, c => sqlx::query(DESCRIBE)
+        .bind(host.uuid())
+        .bind(&new.name)
+        .bind(&new.address)
+        .bind(&new.notes)
+        .execute(c).await.map(|done| done.rows_affected() > 0))?;
+    if done {
+        fleet::note_change(tx, host).await?;
+    }
+    Ok(done)
+}
+
+/// Records the name that a host's agent gave.
+pub async fn set_reported_name(tx: &mut Tx, host: HostId, name: &str) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(SET_REPORTED_NAME)
+        .bind(host.uuid())
+        .bind(name)
+        .execute(c).await.map(drop))?;
+    Ok(())
+}
