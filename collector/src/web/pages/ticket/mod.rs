@@ -1,6 +1,7 @@
 //! One ticket: what was observed, what happened since, and what can be done now.
 
 mod act;
+mod silence;
 
 pub(crate) use act::act;
 
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use watchkeep_core::{alerts::AlertEvidence, ids::TicketId, wording};
 use watchkeep_shared::DurationMs;
 
+use self::silence::Silence;
 use crate::{
     store::{
         people,
@@ -72,6 +74,7 @@ struct TicketPage {
     observed: Option<Observed>,
     chart: Option<Chart>,
     busiest: Option<Busiest>,
+    silence: Option<Silence>,
     alerts: Vec<AlertRow>,
     events: Vec<EventRow>,
     /// Of the oldest line shown, if there are older ones.
@@ -155,6 +158,7 @@ pub(crate) async fn page(
         facts: facts(&ctx, &ticket).await?,
         observed: opener.map(observed),
         chart: chart(&ctx, &ticket, opener).await?,
+        silence: silence::silence(&ctx, &ticket, opener).await?,
         busiest: machine::busiest(&ctx, &ticket, opener).await?,
         alerts: alerts
             .iter()
