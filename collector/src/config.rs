@@ -40,6 +40,8 @@ const MAX_RENEW_WITHIN_S: u32 = 7 * 24 * 3_600;
 /// Checked settings.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The settings file, for command lines that people copy.
+    pub file: String,
     /// Environment variables with our prefix that are no settings of ours.
     pub ignored_variables: Vec<String>,
     /// Keys, the CA and, unless another store is named, the SQLite store.
@@ -270,6 +272,7 @@ pub enum ConfigError {
 impl Config {
     /// Reads and checks a settings file and the environment.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let origin = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: origin.clone(),
@@ -298,6 +301,7 @@ impl Config {
         check_ranges(&raw, &mut problems);
         match (store, rules) {
             (Some(store), Some(rules)) if problems.is_empty() => Ok(Self {
+                file: origin.to_owned(),
                 store,
                 rules,
                 paging: Arc::new(paging),

@@ -69,6 +69,15 @@ pub(crate) fn unit(name: &str) -> &'static str {
     }
 }
 
+/// A word of a shell's command line, quoted where it has to be.
+pub(crate) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// A link with the parameters that are not empty.
 pub(crate) fn link(path: &str, parameters: &[(&str, &str)]) -> String {
     let mut link = path.to_owned();
@@ -109,6 +118,21 @@ mod tests {
             "21 Nov 2026, 22:04:05 CET"
         );
         assert_eq!(unit("system.uptime_s"), "s");
+    }
+
+    #[test]
+    fn words_of_a_command_line_are_quoted_where_they_have_to_be() {
+        for (text, word) in [
+            (
+                "/etc/watchkeep/collector.toml",
+                "/etc/watchkeep/collector.toml",
+            ),
+            ("Oven 2", "'Oven 2'"),
+            ("Bob's $HOME", "'Bob'\\''s $HOME'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     web::{
         context::{Ctx, Layout, html},
         error::WebError,
+        format,
         pages::contract::{
             figures::{headline, share, target, verdict},
             kind_word, month_of,
@@ -20,6 +21,7 @@ use crate::{
 #[template(path = "pages/contracts.html")]
 struct ContractsPage {
     layout: Layout,
+    config: String,
     rows: Vec<Row>,
 }
 
@@ -62,5 +64,6 @@ pub(crate) async fn page(ctx: Ctx) -> Result<Response, WebError> {
     html(&ContractsPage {
         rows: rows.collect(),
         layout: ctx.layout("contracts").await?,
+        config: format::shell_word(&ctx.web.app.config.file),
     })
 }

@@ -15,7 +15,7 @@ use watchkeep_core::search::Words;
 use crate::{
     fleet::{Column, Filter, Row, Snapshot, Sort, Totals, sort},
     health::Health,
-    store::views,
+    store::{fleet as rows, views},
     web::{
         context::{Ctx, Layout, html},
         error::WebError,
@@ -123,6 +123,8 @@ struct FleetPage {
     scoped: bool,
     /// Hosts in all.
     fleet: usize,
+    /// What to do while there is none.
+    start: Option<Start>,
     totals: Totals,
     open_tickets: i64,
     problems: Vec<Problem>,
@@ -185,6 +187,23 @@ struct Group {
     problems: usize,
 }
 
+/// Command lines that lead to the first host.
+struct Start {
+    config: String,
+    /// A site that a token can be made for.
+    site: Option<String>,
+}
+
+impl Start {
+    async fn of(ctx: &Ctx) -> Result<Self, WebError> {
+        let sites = rows::sites(&ctx.web.app.store).await?;
+        Ok(Self {
+            config: format::shell_word(&ctx.web.app.config.file),
+            site: sites.first().map(|site| format::shell_word(&site.name)),
+        })
+    }
+}
+
 /// `GET /`
 pub(crate) async fn page(
     ctx: Ctx,
@@ -220,6 +239,10 @@ pub(crate) async fn page(
         sorts: sort_choices(&wanted.sort),
         scoped,
         fleet: snapshot.rows().len(),
+        start: match snapshot.rows() {
+            [] => Some(Start::of(&ctx).await?),
+            _ => None,
+        },
         totals,
         open_tickets,
         more_problems: problems.total.saturating_sub(PROBLEMS),

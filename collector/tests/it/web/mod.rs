@@ -1,6 +1,7 @@
 //! The pages and their API in process, as a browser sees them.
 
 mod contracts;
+mod described;
 mod fleet;
 mod health;
 mod host_page;
@@ -35,12 +36,13 @@ const OLD: &str = "8dp7-4xrw-w8rb-qcqp";
 const NEW: &str = "correct horse battery";
 
 /// Every address that changes something.
-const CHANGES: [&str; 9] = [
+const CHANGES: [&str; 10] = [
     "/logout",
     "/account/password",
     "/account/sessions/revoke",
     "/tickets/1001/act",
     "/hosts/HOST/rekey",
+    "/hosts/HOST/edit",
     "/hosts/HOST/watch",
     "/hosts/HOST/unwatch",
     "/health/test",
