@@ -194,8 +194,14 @@ const Charts = (() => {
             if (threshold != null) rule(true, u.valToPos(threshold, "y", true), `threshold ${show(threshold, unit)}`);
             if (mark != null) rule(false, u.valToPos(mark / 1000, "x", true), "breach");
             if (this.options.fixed) return;
+            // Newest first; a number that would cover the one before it is left out.
+            let free = Infinity;
             for (const one of marks().tickets ?? []) {
-              if (one.at > this.range[0] && one.at < this.range[1]) rule(false, u.valToPos(one.at / 1000, "x", true), `#${one.number}`, "--muted");
+              if (one.at <= this.range[0] || one.at >= this.range[1]) continue;
+              const at = u.valToPos(one.at / 1000, "x", true);
+              const fits = at < free;
+              rule(false, at, fits ? `#${one.number}` : "", "--muted");
+              if (fits) free = at - 48 * devicePixelRatio;
             }
           }],
         },
