@@ -85,7 +85,7 @@ pub async fn describe(
 }
 
 fn changed(before: &Description, change: Change) -> Result<Description, String> {
-    let line = |new: Option<String>, old: &str| new.map_or_else(|| old.to_owned(), trimmed);
+    let line = |new: Option<String>, old: &str| new.as_deref().unwrap_or(old).trim().to_owned();
     let mut notes = line(change.notes, &before.notes);
     let after = Description {
         name: line(change.name, &before.name),
@@ -114,8 +114,4 @@ fn changed(before: &Description, change: Change) -> Result<Description, String> 
         }
     }
     Ok(Description { notes, ..after })
-}
-
-fn trimmed(text: String) -> String {
-    text.trim().to_owned()
 }

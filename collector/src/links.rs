@@ -5,15 +5,15 @@ const SCHEMES: [&str; 2] = ["https://", "http://"];
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// As it stands in the text.
-    pub text: String,
+    pub(crate) text: String,
     /// It is an address that can be followed.
-    pub is_link: bool,
+    pub(crate) is_link: bool,
 }
 
 /// The parts of a text, in its order; together they are the text.
-pub fn linked(text: &str) -> Vec<Piece> {
+pub(crate) fn linked(text: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let (mut plain_from, mut search_from) = (0, 0);
     while let Some(start) = next_scheme(text, search_from) {

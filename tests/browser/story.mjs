@@ -224,14 +224,14 @@ async function aProposalIsWatched(page, key) {
   await proposal.getByRole("button", { name: /^Watch / }).click();
   await page.waitForURL(/#services$/, LIMIT);
   await page.evaluate(() => { window.sameDocument = true; });
-  await row.locator(".pill", { hasText: /^(Pending|Running)$/ }).waitFor(LIMIT);
+  await row.locator(".pill", { hasText: /^(Pending|Running|Answers|Valid)$/ }).waitFor(LIMIT);
   assert.match(await row.innerText(), /this host/);
-  await row.locator(".pill", { hasText: "Running" }).waitFor(LIMIT);
+  await row.locator(".pill", { hasText: /^(Running|Answers|Valid)$/ }).waitFor(LIMIT);
   assert.equal(await proposal.count(), 0, "it is no proposal any more");
   assert(await page.evaluate(() => window.sameDocument), "the page did not reload");
   if (shots) await shot(page, "host-watched-desktop-light");
   say("what the agent found is watched with one click");
-  await row.getByRole("button", { name: /^Stop watching / }).click();
+  await row.getByRole("button", { name: /^Stop watching/ }).click();
   await proposal.waitFor(LIMIT);
   await until(async () => (await row.count()) === 0, "it is watched no more");
   say("and no more with another");
@@ -275,14 +275,14 @@ async function itIsAcknowledged(page, ticket) {
   await page.locator(".note", { hasText: "<b>Looking</b>" }).first().waitFor(LIMIT);
   await page.getByRole("combobox", { name: "Priority" }).selectOption("P1");
   await page.getByRole("button", { name: "Change" }).click();
-  await page.locator("h1 + .row .prio", { hasText: "P1" }).waitFor(LIMIT);
+  await page.locator("h1 ~ .row .prio", { hasText: "P1" }).waitFor(LIMIT);
   say("it was acknowledged, noted on, re-prioritised");
 }
 
 async function itIsResolved(page, ticket) {
   await page.goto(`${url}${ticket}`);
   await page.getByRole("button", { name: /resolve/i }).click();
-  await page.locator("h1 + .row .pill", { hasText: "Resolved" }).waitFor(LIMIT);
+  await page.locator("h1 ~ .row .pill", { hasText: "Resolved" }).waitFor(LIMIT);
   await page.getByRole("button", { name: "Reopen" }).waitFor(LIMIT);
   say("it was resolved");
 }

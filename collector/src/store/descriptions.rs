@@ -32,6 +32,13 @@ row! {
     }
 }
 
+impl Description {
+    /// The host name that the agent gave, if it is another one.
+    pub fn other_name(&self) -> Option<&str> {
+        (self.reported_name != self.name).then_some(&self.reported_name)
+    }
+}
+
 /// What people say of a host, retired or not.
 pub async fn of(store: &Store, host: HostId) -> Result<Option<Description>, StoreError> {
     Ok(on_read!(store, c => query_as(DESCRIPTION).bind(host.uuid()).fetch_optional(c).await)?)

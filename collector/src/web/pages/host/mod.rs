@@ -172,11 +172,7 @@ pub(crate) async fn page(
     let page = HostPage {
         address: linked(&described.address),
         notes: linked(&described.notes),
-        reported_name: if described.reported_name == described.name {
-            String::new()
-        } else {
-            described.reported_name
-        },
+        reported_name: described.other_name().unwrap_or_default().to_owned(),
         proposals: proposals::proposals(&ctx, id, &services, all_found).await?,
         rules: services::log_rules(&policy),
         services,

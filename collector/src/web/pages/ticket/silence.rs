@@ -129,10 +129,8 @@ async fn last_values(
     };
     let found = series::read(&ctx.web.app, host, request).await?;
     let last = found.into_iter().filter_map(|series| {
-        let newest = series.points.iter().rev();
-        let (at, value) = newest
-            .filter_map(|(at, value)| Some((*at, (*value)?)))
-            .next()?;
+        let mut newest = series.points.iter().rev();
+        let (at, value) = newest.find_map(|(at, value)| Some((*at, (*value)?)))?;
         Some((series.name, at, value))
     });
     Ok(last.collect())
