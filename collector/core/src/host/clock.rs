@@ -55,9 +55,7 @@ pub(super) fn skew_of(state: &HostState, boot: BootId, running: BootSkew) -> Opt
     if let Some(own) = known().find(|known| known.boot == boot) {
         return Some(own.skew_ms);
     }
-    let other = known()
-        .filter(|known| known.boot != running.boot)
-        .next_back();
+    let other = known().rfind(|known| known.boot != running.boot);
     let agree = other.is_none_or(|other| {
         running
             .skew_ms
