@@ -26,6 +26,12 @@
     fetchedAt.set(id, Date.now());
     const el = document.getElementById(id);
     if (!el) return;
+    // What someone has selected in it stays until it is sent.
+    if ($("input:checked", el)) {
+      waiting.add(id);
+      setTimeout(() => fetchPart(id), REFRESH_EVERY);
+      return;
+    }
     const headers = { "x-live": "1", "HX-Target": `${el.localName}#${id}` };
     if (tags.has(id)) headers["If-None-Match"] = tags.get(id);
     await htmx.ajax("GET", location.pathname + location.search, { source: el, target: el, swap: "outerMorph", headers });

@@ -12,8 +12,8 @@ use crate::health::Recorded;
 
 pub(in crate::store) use tickets::statements as ticket_statements;
 pub use tickets::{
-    Archive, Assignee, DeliveryView, OutageTicket, TicketEventView, TicketFilter, TicketView,
-    archive, deliveries, open_tickets, outage_tickets, queue, ticket, ticket_events,
+    Alerts, Archive, Assignee, DeliveryView, OutageTicket, TicketEventView, TicketFilter,
+    TicketView, archive, deliveries, open_tickets, outage_tickets, queue, ticket, ticket_events,
     ticket_evidence, ticket_number, ticket_of, tickets_of_host,
 };
 

@@ -156,6 +156,7 @@ fn routes() -> Router<Web> {
         .route("/hosts/{id}/watch", post(pages::host::watch::watch))
         .route("/hosts/{id}/unwatch", post(pages::host::watch::unwatch))
         .route("/tickets", get(pages::tickets::page))
+        .route("/tickets/acknowledge", post(pages::acknowledge::act))
         .route("/tickets/{id}", get(pages::ticket::page))
         .route("/tickets/{id}/act", post(pages::ticket::act))
         .route("/contracts", get(pages::contracts::page))

@@ -152,20 +152,32 @@ pub(crate) struct TicketRow {
     pub(crate) mark: Option<Pill>,
     pub(crate) assignee: String,
     pub(crate) opened: Time,
+    /// It is open and nobody has acknowledged it.
+    pub(crate) is_unanswered: bool,
 }
 
 /// A table of tickets.
 #[derive(Clone, Debug, Template)]
 #[template(path = "parts/ticket_rows.html")]
 pub(crate) struct TicketRows {
+    /// In a form for several tickets.
+    pub(crate) can_select: bool,
     pub(crate) tickets: Vec<TicketRow>,
 }
 
 impl HtmlSafe for TicketRows {}
 
+impl TicketRows {
+    /// Whether there is something to acknowledge.
+    pub(crate) fn has_unanswered(&self) -> bool {
+        self.tickets.iter().any(|ticket| ticket.is_unanswered)
+    }
+}
+
 impl TicketRow {
     pub(crate) fn of(ticket: &TicketView, now: UnixMillis) -> Self {
         Self {
+            is_unanswered: ticket.is_open() && ticket.acknowledged_at.is_none(),
             number: ticket.number,
             title: ticket.title.clone(),
             host: ticket.host.clone().unwrap_or_default(),

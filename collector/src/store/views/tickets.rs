@@ -34,7 +34,7 @@ macro_rules! tickets {
         )
     };
 }
-/// The filters of every list, as parameters 1 to 19. `COALESCE` keeps the planner from walking the
+/// The filters of every list, as parameters 1 to 20. `COALESCE` keeps the planner from walking the
 /// index of states in place of the one that gives the order.
 macro_rules! listed {
     ($driver:literal, $range:literal) => {
@@ -46,7 +46,8 @@ macro_rules! listed {
              OR ($11 = 2 AND t.assignee IS NULL)) AND ($13 = 0 OR (t.search LIKE $14 ESCAPE '!' \
              AND t.search LIKE $15 ESCAPE '!' AND t.search LIKE $16 ESCAPE '!' \
              AND t.search LIKE $17 ESCAPE '!' AND t.search LIKE $18 ESCAPE '!' \
-             AND t.search LIKE $19 ESCAPE '!')) AND ",
+             AND t.search LIKE $19 ESCAPE '!')) AND ($20 = 0 OR ($20 = 1 AND t.firing > 0) \
+             OR ($20 = 2 AND t.firing = 0 AND t.over_at IS NOT NULL)) AND ",
             $range
         ))
     };
@@ -54,14 +55,14 @@ macro_rules! listed {
 // The queue is worked from the most urgent and oldest.
 const QUEUE: &str = listed!(
     "t.state NOT IN ('resolved', 'closed') AND ",
-    "(t.priority, t.number) > ($20, $21) ORDER BY t.priority, t.number LIMIT $22"
+    "(t.priority, t.number) > ($21, $22) ORDER BY t.priority, t.number LIMIT $23"
 );
 // The archive is read from the newest, along the index of the narrowest filter.
 macro_rules! archive {
     ($driver:literal) => {
         listed!(
             $driver,
-            "t.number > $20 AND t.number < $21 ORDER BY t.number DESC LIMIT $22"
+            "t.number > $21 AND t.number < $22 ORDER BY t.number DESC LIMIT $23"
         )
     };
 }
@@ -236,7 +237,7 @@ impl TicketView {
     }
 }
 
-/// Binds a [`TicketFilter`] to the first nineteen placeholders.
+/// Binds a [`TicketFilter`] to the first twenty placeholders.
 macro_rules! filtered {
     ($query:expr, $filter:expr) => {{
         let mut query = $query;
@@ -258,7 +259,11 @@ macro_rules! filtered {
         for pattern in patterns(&$filter.words) {
             query = query.bind(pattern);
         }
-        query
+        query.bind(match $filter.alerts {
+            None => 0,
+            Some(Alerts::Firing) => 1,
+            Some(Alerts::Recovered) => 2,
+        })
     }};
 }
 
@@ -269,6 +274,15 @@ pub enum Assignee {
     Person(Uuid),
     /// Those that nobody works on.
     Nobody,
+}
+
+/// Tickets by whether their alerts still fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alerts {
+    /// Some do.
+    Firing,
+    /// There were some, and all have ended.
+    Recovered,
 }
 
 /// Which tickets a list shows.
@@ -282,6 +296,8 @@ pub struct TicketFilter {
     pub client: Option<Uuid>,
     /// Tickets by who works on them.
     pub assignee: Option<Assignee>,
+    /// Tickets by whether their alerts still fire.
+    pub alerts: Option<Alerts>,
     /// Words of title, check, host, site, client and contract.
     pub words: Words,
 }
@@ -301,7 +317,8 @@ impl TicketFilter {
     fn is_exact(&self, driver: Driver) -> bool {
         let by_state = driver != Driver::State && self.states.len() < ALL_STATES;
         let by_assignee = driver != Driver::Assignee && self.assignee.is_some();
-        !by_state && !by_assignee && self.priority.is_empty() && self.words.is_empty()
+        let by_alerts = self.alerts.is_some();
+        !by_state && !by_assignee && !by_alerts && self.priority.is_empty() && self.words.is_empty()
     }
 }
 

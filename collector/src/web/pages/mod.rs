@@ -1,6 +1,7 @@
 //! One file a page: what it reads, how it looks is in the template of the same name.
 
 pub(crate) mod account;
+pub(crate) mod acknowledge;
 pub(crate) mod contract;
 pub(crate) mod contracts;
 pub(crate) mod fleet;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use watchkeep_core::search::Words;
 
 use crate::{
-    store::views::{self, Assignee, TicketFilter, TicketView},
+    store::views::{self, Alerts, Assignee, TicketFilter, TicketView},
     web::{
         context::{Ctx, Layout, html},
         error::WebError,
@@ -27,6 +27,12 @@ const ASSIGNEES: [(&str, &str); 3] = [
     ("nobody", "Unassigned"),
 ];
 
+const ALERTS: [(&str, &str); 3] = [
+    ("", "Firing or not"),
+    ("firing", "Still firing"),
+    ("recovered", "Recovered"),
+];
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Wanted {
@@ -36,6 +42,8 @@ pub(crate) struct Wanted {
     client: String,
     /// `me`, `nobody`, or a user's id.
     assignee: String,
+    /// `firing` or `recovered`; empty for both.
+    alerts: String,
     q: String,
     after: String,
 }
@@ -50,6 +58,7 @@ impl Wanted {
                 ("priority", &self.priority),
                 ("client", &self.client),
                 ("assignee", &self.assignee),
+                ("alerts", &self.alerts),
                 ("q", &self.q),
                 ("after", cursor),
             ],
@@ -66,8 +75,11 @@ struct TicketsPage {
     priorities: Vec<Choice>,
     clients: Vec<Choice>,
     assignees: Vec<Choice>,
+    alerts: Vec<Choice>,
     filtered: bool,
     rows: TicketRows,
+    /// The address of this list.
+    back: String,
     searched_above: Option<i64>,
     next: String,
 }
@@ -155,6 +167,12 @@ fn filter(
                 "assignee: `me`, `nobody` or a user's",
             )?)),
         },
+        alerts: match wanted.alerts.as_str() {
+            "" => None,
+            "firing" => Some(Alerts::Firing),
+            "recovered" => Some(Alerts::Recovered),
+            _ => return Err(WebError::Bad("alerts: `firing` or `recovered`".to_owned())),
+        },
         words: Words::new(typed),
     })
 }
@@ -239,16 +257,20 @@ pub(crate) async fn page(
         ),
         clients: client_choices(&ctx, &wanted.client).await?,
         assignees: choices(ASSIGNEES, &wanted.assignee),
+        alerts: choices(ALERTS, &wanted.alerts),
         filtered: [
             &wanted.q,
             &wanted.client,
             &wanted.priority,
             &wanted.assignee,
+            &wanted.alerts,
             &wanted.state,
         ]
         .iter()
         .any(|filter| !filter.is_empty()),
+        back: address,
         rows: TicketRows {
+            can_select: true,
             tickets: found
                 .tickets
                 .iter()

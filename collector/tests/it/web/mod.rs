@@ -41,6 +41,7 @@ const CHANGES: [&str; 10] = [
     "/account/password",
     "/account/sessions/revoke",
     "/tickets/1001/act",
+    "/tickets/acknowledge",
     "/hosts/HOST/rekey",
     "/hosts/HOST/edit",
     "/hosts/HOST/watch",

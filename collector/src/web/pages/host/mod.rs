@@ -198,6 +198,7 @@ pub(crate) async fn page(
         clock: events::events(&ctx, id, ["clock_step", "slept"]).await?,
         left_out: events::left_out(&ctx, id).await?,
         tickets: TicketRows {
+            can_select: false,
             tickets: tickets
                 .iter()
                 .map(|ticket| TicketRow::of(ticket, ctx.now))
