@@ -30,6 +30,7 @@ async fn a_frozen_disk_bothers_nobody() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "SQLite feels a full disk only when its log has to grow, which is not certain in a short run"]
 async fn a_full_disk_bothers_nobody() -> Result<()> {
     let times = Times::of_environment()?;
     let disk = Disk::mount()?;
