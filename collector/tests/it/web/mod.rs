@@ -36,7 +36,7 @@ const OLD: &str = "8dp7-4xrw-w8rb-qcqp";
 const NEW: &str = "correct horse battery";
 
 /// Every address that changes something.
-const CHANGES: [&str; 10] = [
+const CHANGES: [&str; 11] = [
     "/logout",
     "/account/password",
     "/account/sessions/revoke",
