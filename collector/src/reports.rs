@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::de::DeserializeOwned;
 use watchkeep_core::{
-    evidence::Evidence,
+    evidence::{Evidence, EvidenceKind},
     host::HostState,
     ids::ContractId,
     ledger::{
@@ -79,7 +79,7 @@ pub async fn month(
             }
         })
         .collect();
-    let collector = record::evidence_of_collector(store, window.from, window.to).await?;
+    let collector = collector_record(store, &hosts, window).await?;
     let contract = contract_of(row)?;
     let input = ReportInput {
         contract: &contract,
@@ -101,7 +101,9 @@ pub async fn observed(app: &App, host: HostId, window: Interval) -> Result<Vec<S
         name: String::new(),
         evidence,
     };
-    let collector = record::evidence_of_collector(&app.store, window.from, window.to).await?;
+    let record = [record];
+    let collector = collector_record(&app.store, &record, window).await?;
+    let [record] = record;
     Ok(ledger::observe(&record, &collector, window, now, now))
 }
 
@@ -149,6 +151,23 @@ pub async fn stored_chains(store: &Store) -> Result<OpenChains, StoreError> {
 
 fn live_chain(app: &App, host: HostId) -> Option<Evidence> {
     app.live.host(host)?.open_chain.clone()
+}
+
+/// The collector's own record, as far as the hosts' reaches on both sides of a window.
+async fn collector_record(
+    store: &Store,
+    hosts: &[HostRecord],
+    window: Interval,
+) -> Result<Vec<Evidence>, StoreError> {
+    let told = || {
+        let rows = hosts.iter().flat_map(|host| &host.evidence);
+        rows.filter(|row| !matches!(row.kind, EvidenceKind::Enrolled | EvidenceKind::Retired))
+    };
+    let from = told().map(|row| row.valid_from).min();
+    let to = told().map(|row| row.valid_to).max();
+    let from = from.map_or(window.from, |from| from.min(window.from));
+    let to = to.map_or(window.to, |to| to.max(window.to));
+    record::evidence_of_collector(store, from, to).await
 }
 
 fn contract_of(row: ContractRow) -> Result<Contract, StoreError> {

@@ -21,15 +21,27 @@ use super::{
 
 const INSERT_EVIDENCE: &str = "INSERT INTO evidence \
     (id, host_id, kind, detail, valid_from, valid_to, recorded_at)";
-const EVIDENCE_OF: &str = "SELECT id, host_id, detail, valid_from, valid_to, recorded_at \
-    FROM evidence WHERE host_id = $1 AND valid_to >= $2 AND valid_from < $3 \
-    ORDER BY valid_from, id";
+// The window reaches from the last chain that began before it to the first that begins after it, so that
+// what lies across its edges has both sides.
+const EVIDENCE_OF: &str = "WITH edge AS (SELECT \
+    COALESCE((SELECT MAX(valid_from) FROM evidence WHERE host_id = $1 AND valid_from < $2 \
+        AND kind IN ('frames', 'resumed')), $2) AS first_at, \
+    COALESCE((SELECT MIN(valid_from) FROM evidence WHERE host_id = $1 AND valid_from >= $3 \
+        AND kind IN ('frames', 'resumed')), $3) AS last_at) \
+    SELECT e.id, e.host_id, e.detail, e.valid_from, e.valid_to, e.recorded_at \
+    FROM edge JOIN evidence e ON e.host_id = $1 AND e.valid_to >= edge.first_at \
+    AND e.valid_from <= edge.last_at ORDER BY e.valid_from, e.id";
 const ENROLMENT_OF: &str = "SELECT id, host_id, detail, valid_from, valid_to, recorded_at \
     FROM evidence WHERE host_id = $1 AND kind IN ('enrolled', 'retired') ORDER BY id";
-const EVIDENCE_OF_CONTRACT: &str = "SELECT e.id, e.host_id, e.detail, e.valid_from, e.valid_to, \
-    e.recorded_at FROM host h JOIN evidence e ON e.host_id = h.id \
-    WHERE h.contract_id = $1 AND e.valid_to >= $2 AND e.valid_from < $3 \
-    ORDER BY e.valid_from, e.id";
+const EVIDENCE_OF_CONTRACT: &str = "WITH edge AS (SELECT h.id AS host_id, \
+    COALESCE((SELECT MAX(n.valid_from) FROM evidence n WHERE n.host_id = h.id \
+        AND n.valid_from < $2 AND n.kind IN ('frames', 'resumed')), $2) AS first_at, \
+    COALESCE((SELECT MIN(n.valid_from) FROM evidence n WHERE n.host_id = h.id \
+        AND n.valid_from >= $3 AND n.kind IN ('frames', 'resumed')), $3) AS last_at \
+    FROM host h WHERE h.contract_id = $1) \
+    SELECT e.id, e.host_id, e.detail, e.valid_from, e.valid_to, e.recorded_at \
+    FROM edge JOIN evidence e ON e.host_id = edge.host_id AND e.valid_to >= edge.first_at \
+    AND e.valid_from <= edge.last_at ORDER BY e.valid_from, e.id";
 const ENROLMENTS_OF_CONTRACT: &str = "SELECT e.id, e.host_id, e.detail, e.valid_from, e.valid_to, \
     e.recorded_at FROM host h JOIN evidence e ON e.host_id = h.id \
     WHERE h.contract_id = $1 AND e.kind IN ('enrolled', 'retired') ORDER BY e.id";
@@ -143,7 +155,8 @@ pub async fn insert_evidence(tx: &mut Tx, rows: &[(i64, &Evidence)]) -> Result<(
     Ok(())
 }
 
-/// A host's evidence that touches a window, and its enrolment whenever that was.
+/// A host's evidence that touches a window, from the last chain before it to the first one after it,
+/// and its enrolment whenever that was.
 pub async fn evidence_of(
     store: &Store,
     host: HostId,

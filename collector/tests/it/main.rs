@@ -13,6 +13,7 @@ mod faults;
 mod history;
 mod isolation;
 mod leases;
+mod ledger;
 mod limits;
 mod outbox;
 mod pipeline;
