@@ -15,7 +15,7 @@ use std::{
 use uuid::Uuid;
 use watchkeep_core::{
     ids::{ClientId, ContractId, SiteId},
-    policy::{Asked, Effective, Layer, Level, Standing, Told, merge, standing},
+    policy::{Effective, ItemStatus, Layer, Level, PolicyItem, ReportedPolicy, item_status, merge},
 };
 use watchkeep_shared::{
     HostId, UnixMillis,
@@ -38,7 +38,7 @@ use crate::{
 
 /// Where a host stands, as far as its policy depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Scope {
+pub struct PolicyScope {
     /// Whose it is.
     pub client: ClientId,
     /// Where it stands.
@@ -47,7 +47,7 @@ pub struct Scope {
     pub contract: Option<ContractId>,
 }
 
-impl From<&HostRow> for Scope {
+impl From<&HostRow> for PolicyScope {
     fn from(host: &HostRow) -> Self {
         Self {
             client: ClientId(host.client_id),
@@ -57,7 +57,7 @@ impl From<&HostRow> for Scope {
     }
 }
 
-impl From<&HostView> for Scope {
+impl From<&HostView> for PolicyScope {
     fn from(host: &HostView) -> Self {
         Self {
             client: ClientId(host.client_id),
@@ -96,9 +96,13 @@ impl HostPolicy {
         self.effective.service(key) == Some(Level::Host)
     }
 
-    /// How far an item has come.
-    pub fn standing<'a>(&self, item: Asked<'_>, told: Option<Told<'a>>) -> Standing<'a> {
-        standing(item, self.wire.version, told)
+    /// Whether an item is watched.
+    pub fn item_status<'a>(
+        &self,
+        item: PolicyItem<'_>,
+        reported: Option<ReportedPolicy<'a>>,
+    ) -> ItemStatus<'a> {
+        item_status(item, self.wire.version, reported)
     }
 }
 
@@ -117,7 +121,7 @@ struct Known {
     layers: HashMap<Uuid, Layer>,
     own: HashMap<HostId, Layer>,
     /// Made when first asked for; hosts without a list of their own share one a scope.
-    shared: HashMap<Scope, Arc<HostPolicy>>,
+    shared: HashMap<PolicyScope, Arc<HostPolicy>>,
     single: HashMap<HostId, Arc<HostPolicy>>,
 }
 
@@ -132,7 +136,7 @@ impl Policies {
     }
 
     /// A host's policy.
-    pub fn of(&self, host: HostId, scope: Scope) -> Arc<HostPolicy> {
+    pub fn of(&self, host: HostId, scope: PolicyScope) -> Arc<HostPolicy> {
         {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
             let found = if known.own.contains_key(&host) {

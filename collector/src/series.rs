@@ -211,8 +211,8 @@ impl<'a, S: Sink> Reader<'a, S> {
     }
 
     /// Runs work on a thread that may block.
-    async fn in_background(&mut self, run: impl FnOnce(&mut Work<S>) + Send + 'static) {
-        let mut work = Work {
+    async fn in_background(&mut self, run: impl FnOnce(&mut BlockingRead<S>) + Send + 'static) {
+        let mut work = BlockingRead {
             host: self.host,
             wanted: self.request.names.to_vec(),
             window: self.request.from..self.request.to,
@@ -230,7 +230,7 @@ impl<'a, S: Sink> Reader<'a, S> {
 }
 
 /// What a thread that may block needs.
-struct Work<S> {
+struct BlockingRead<S> {
     host: HostId,
     wanted: Vec<String>,
     window: std::ops::Range<UnixMillis>,
@@ -238,7 +238,7 @@ struct Work<S> {
     names: HashMap<SchemaId, Option<Names>>,
 }
 
-impl<S: Sink> Work<S> {
+impl<S: Sink> BlockingRead<S> {
     fn chunk(&mut self, hour: i64, body: &[u8]) {
         let wanted: Vec<&str> = self.wanted.iter().map(String::as_str).collect();
         let known = |schema| self.names.get(&schema).cloned().flatten();

@@ -102,7 +102,7 @@ pub struct HostTrust {
 /// Why a host has not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Left {
+pub enum PendingReason {
     /// It can't connect any more: it needs a new key.
     CutOff,
     /// It has not been heard of since its certificate was given out, so that nobody knows which one
@@ -114,7 +114,7 @@ pub enum Left {
     OldTrust,
 }
 
-impl Left {
+impl PendingReason {
     /// For people, as in `web-1: holds a certificate of the old CA`.
     pub const fn text(self) -> &'static str {
         match self {
@@ -251,19 +251,19 @@ impl Rotation<CaId> {
 
     /// What a host still lacks in this phase; `None` if nothing. `newest` is when the newest
     /// certificate was given out that is good for the host.
-    pub fn left(&self, host: &HostTrust, newest: UnixMillis) -> Option<Left> {
+    pub fn pending(&self, host: &HostTrust, newest: UnixMillis) -> Option<PendingReason> {
         let Some(held) = host.holds else {
-            return Some(Left::Unheard);
+            return Some(PendingReason::Unheard);
         };
         if !self.can_connect(host) {
-            return Some(Left::CutOff);
+            return Some(PendingReason::CutOff);
         }
         // Its certificate's own time is cut to the second.
         if newest.0 >= host.issued_at.0 + 1_000 {
-            return Some(Left::Unheard);
+            return Some(PendingReason::Unheard);
         }
         if self.must_renew(held) {
-            return Some(Left::OldCertificate);
+            return Some(PendingReason::OldCertificate);
         }
         let inferred = [held];
         let trusts = match host.trusts.as_slice() {
@@ -271,22 +271,27 @@ impl Rotation<CaId> {
             trusts => trusts,
         };
         let complete = self.trusted().iter().all(|ca| trusts.contains(ca));
-        (!complete).then_some(Left::OldTrust)
+        (!complete).then_some(PendingReason::OldTrust)
     }
 
     /// Whether the step to `after` would cut a host off, as far as is known.
-    pub fn would_lose(&self, after: &Self, host: &HostTrust, newest: UnixMillis) -> Option<Left> {
+    pub fn would_lose(
+        &self,
+        after: &Self,
+        host: &HostTrust,
+        newest: UnixMillis,
+    ) -> Option<PendingReason> {
         if !self.takes_away(after) {
             return None;
         }
-        match self.left(host, newest) {
-            Some(Left::Unheard) => Some(Left::Unheard),
+        match self.pending(host, newest) {
+            Some(PendingReason::Unheard) => Some(PendingReason::Unheard),
             // Already lost; a way back that helps is worth keeping, and there may be none.
-            Some(Left::CutOff) => host
+            Some(PendingReason::CutOff) => host
                 .holds
                 .filter(|held| self.kept().contains(&held))
-                .map(|_| Left::CutOff),
-            left if !after.can_connect(host) => left.or(Some(Left::OldCertificate)),
+                .map(|_| PendingReason::CutOff),
+            pending if !after.can_connect(host) => pending.or(Some(PendingReason::OldCertificate)),
             _ => None,
         }
     }

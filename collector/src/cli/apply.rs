@@ -159,7 +159,7 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
 pub(super) async fn apply(app: &App, fleet: &Fleet, by: Option<&str>) -> anyhow::Result<Plan> {
     check(fleet)?;
     let now = app.clock.now();
-    let mut work = Work {
+    let mut work = Apply {
         clients: views::clients(&app.store).await?,
         contracts: fleet::contracts(&app.store).await?,
         sites: fleet::sites(&app.store).await?,
@@ -193,7 +193,7 @@ pub(super) async fn apply(app: &App, fleet: &Fleet, by: Option<&str>) -> anyhow:
 
 /// The store as it was, and the plan as it grows.
 #[derive(Debug)]
-struct Work {
+struct Apply {
     clients: Vec<views::Named>,
     contracts: Vec<fleet::ContractRow>,
     sites: Vec<fleet::SiteRow>,
@@ -202,7 +202,7 @@ struct Work {
     plan: Plan,
 }
 
-impl Work {
+impl Apply {
     async fn client(&mut self, tx: &mut Tx, client: &ClientSpec) -> anyhow::Result<ClientId> {
         if !self.clients.iter().any(|known| known.name == client.name) {
             self.plan

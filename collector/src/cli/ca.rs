@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use serde::Serialize;
-use watchkeep_core::authority::Left;
+use watchkeep_core::authority::PendingReason;
 use watchkeep_shared::CaId;
 
 use super::say;
@@ -91,7 +91,7 @@ struct HostLeft {
     id: String,
     name: String,
     /// `unheard`, `cut_off`, `old_certificate` or `old_trust`.
-    reason: Left,
+    reason: PendingReason,
     #[serde(skip)]
     text: &'static str,
 }
@@ -135,7 +135,7 @@ async fn status(app: &App, cas: &Cas) -> anyhow::Result<CaStatus> {
             .hosts
             .iter()
             .filter_map(|host| {
-                let reason = host.left?;
+                let reason = host.pending?;
                 Some(HostLeft {
                     id: host.id.to_string(),
                     name: host.name.clone(),

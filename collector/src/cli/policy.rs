@@ -3,7 +3,7 @@
 
 use watchkeep_core::{
     host::HostState,
-    policy::{Sourced, Told},
+    policy::{ReportedPolicy, Sourced},
 };
 use watchkeep_shared::HostId;
 
@@ -11,7 +11,7 @@ use super::say;
 use crate::{
     boot,
     config::Config,
-    policies::view::{Chosen, ItemState, PolicyView, Seen},
+    policies::view::{Chosen, ItemState, PolicyView, ReportedState},
     store::{heartbeats, policy as rows},
 };
 
@@ -27,8 +27,8 @@ pub(super) async fn run(config: Config, host: &str, json: bool) -> anyhow::Resul
         let service = state.services.iter().find(|one| one.key == key);
         service.is_some_and(|one| state.is_not_here(one, policy.is_own(key)))
     };
-    let seen = state.last.map(|_| Seen {
-        told: Told {
+    let seen = state.last.map(|_| ReportedState {
+        reported: ReportedPolicy {
             version: state.policy_version,
             services: &state.services,
             refused: &state.refused,

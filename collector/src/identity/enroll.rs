@@ -85,7 +85,7 @@ pub async fn create_token(
     new: &NewToken<'_>,
 ) -> Result<EnrolmentToken, StoreError> {
     let mut tx = app.store.begin().await?;
-    let scope = Scope {
+    let scope = TokenScope {
         site: new.site,
         host: None,
         uses: new.uses,
@@ -129,7 +129,7 @@ pub async fn rekey(
         detail: &row.name,
     };
     app.audit(&mut tx, act).await?;
-    let scope = Scope {
+    let scope = TokenScope {
         site: SiteId(row.site_id),
         host: Some(host),
         uses: 1,
@@ -142,7 +142,7 @@ pub async fn rekey(
 }
 
 /// What a token is good for.
-struct Scope {
+struct TokenScope {
     site: SiteId,
     host: Option<HostId>,
     uses: i64,
@@ -153,7 +153,7 @@ async fn new_token(
     app: &App,
     ca_key_sha256: &str,
     tx: &mut Tx,
-    scope: &Scope,
+    scope: &TokenScope,
 ) -> Result<EnrolmentToken, StoreError> {
     let now = app.clock.now();
     let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());

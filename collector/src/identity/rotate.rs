@@ -5,7 +5,7 @@
 use std::{collections::HashMap, fs, path::Path, sync::Arc};
 
 use serde::Deserialize;
-use watchkeep_core::authority::{HostTrust, Left, NoStep, Rotation, Step};
+use watchkeep_core::authority::{HostTrust, NoStep, PendingReason, Rotation, Step};
 use watchkeep_shared::{CaId, HostId, UnixMillis};
 
 use super::{CA_DIR, Ca, CaError, Cas, ca::BACKDATE_MS};
@@ -76,7 +76,7 @@ pub struct OverviewHost {
     /// When its newest good certificate was given out.
     pub newest: UnixMillis,
     /// What it lacks in the present phase.
-    pub left: Option<Left>,
+    pub pending: Option<PendingReason>,
 }
 
 /// `1 host`, `2 hosts`.
@@ -90,7 +90,7 @@ fn hosts(count: usize) -> String {
 
 /// What of a written state counts here.
 #[derive(Deserialize)]
-struct WrittenState {
+struct StateWithTrust {
     host: WrittenHost,
 }
 
@@ -111,7 +111,7 @@ pub async fn overview(app: &App, cas: &Cas) -> Result<Overview, StoreError> {
         .collect();
     let mut trust: HashMap<HostId, HostTrust> = HashMap::new();
     for row in heartbeats::states(&app.store).await? {
-        let written: Option<WrittenState> = serde_json::from_str(&row.state)
+        let written: Option<StateWithTrust> = serde_json::from_str(&row.state)
             .inspect_err(|error| tracing::warn!("a host's state can't be read: {error}"))
             .ok();
         trust.extend(written.map(|state| (HostId(row.host_id), state.host.trust)));
@@ -124,14 +124,14 @@ pub async fn overview(app: &App, cas: &Cas) -> Result<Overview, StoreError> {
             let id = HostId(row.id);
             let newest = *newest.get(&id)?;
             let trust = trust.remove(&id).unwrap_or_default();
-            let left = cas.ids().left(&trust, newest);
+            let pending = cas.ids().pending(&trust, newest);
             let name = row.name;
             Some(OverviewHost {
                 id,
                 name,
                 trust,
                 newest,
-                left,
+                pending,
             })
         })
         .collect();
@@ -176,8 +176,8 @@ async fn check(app: &App, before: &Cas, after: &Rotation<CaId>) -> Result<(), Ro
         .hosts
         .iter()
         .filter_map(|host| {
-            let left = before.ids().would_lose(after, &host.trust, host.newest)?;
-            Some(format!("{} {} {}", host.name, host.id, left.text()))
+            let pending = before.ids().would_lose(after, &host.trust, host.newest)?;
+            Some(format!("{} {} {}", host.name, host.id, pending.text()))
         })
         .collect();
     if lost.is_empty() {

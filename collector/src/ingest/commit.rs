@@ -9,7 +9,7 @@ use watchkeep_core::{
     alerts::{AlertChange, AlertEvidence, Cleared, Raised, Updated},
     evidence::Evidence,
     ids::{AlertId, ClientId, ContractId, TicketId},
-    incidents::Scope,
+    incidents::IncidentScope,
     tickets::{self, Ticket, TicketContext},
 };
 use watchkeep_shared::{HostId, UnixMillis};
@@ -192,7 +192,7 @@ pub(super) struct Committed {
     /// Tickets that it touched.
     pub(super) tickets: Vec<TicketId>,
     /// The tickets of the incidents that it changed.
-    pub(super) incidents: Vec<(Scope, TicketId)>,
+    pub(super) incidents: Vec<(IncidentScope, TicketId)>,
 }
 
 /// Commits a round.

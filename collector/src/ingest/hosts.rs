@@ -20,7 +20,7 @@ use super::{limits::HostLimits, rejections::Rejections, schemas::HostSchemas};
 use crate::{
     config::Silence,
     live::{FiringAlert, HostNow},
-    policies::{HostPolicy, Policies, Scope},
+    policies::{HostPolicy, Policies, PolicyScope},
     store::heartbeats::NewState,
 };
 
@@ -81,7 +81,7 @@ struct WrittenStateRef<'a> {
 impl HostEntry {
     /// Takes the host's policy as it is now.
     pub(super) fn take_policy(&mut self, policies: &Policies) {
-        let scope = Scope {
+        let scope = PolicyScope {
             client: self.client,
             site: self.site,
             contract: self.contract,

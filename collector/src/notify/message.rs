@@ -5,7 +5,7 @@ use watchkeep_core::{
     alerts::AlertEvidence,
     delivery::{MessageKind, is_about_delivery},
     ids::{SiteId, TicketId},
-    incidents::Scope,
+    incidents::IncidentScope,
     rules::RuleId,
     tickets::{Applied, Intent, News, PageReason, Ticket, TicketEventKind},
     wording::duration,
@@ -222,9 +222,9 @@ async fn body(
 
 /// The site of an incident, whose ticket has no host.
 fn site_of(ticket: &Ticket) -> Option<SiteId> {
-    match Scope::of_check(ticket.check.as_ref()?)? {
-        Scope::Site(site) => Some(site),
-        Scope::Fleet => None,
+    match IncidentScope::of_check(ticket.check.as_ref()?)? {
+        IncidentScope::Site(site) => Some(site),
+        IncidentScope::Fleet => None,
     }
 }
 

@@ -2,7 +2,7 @@
 //! has come.
 
 use serde::Serialize;
-use watchkeep_core::policy::{Asked, Level, Sourced, Standing, Told, log_key};
+use watchkeep_core::policy::{ItemStatus, Level, PolicyItem, ReportedPolicy, Sourced, log_key};
 use watchkeep_shared::wire::policy::{LogCheck, ServiceCheck};
 
 use super::HostPolicy;
@@ -68,11 +68,11 @@ pub struct Chosen {
     pub at: i64,
 }
 
-/// How far an item has come.
+/// Whether an item is watched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ItemState {
-    /// The agent has not told of it yet.
+    /// The agent has not reported it yet.
     Pending,
     /// The agent watches it.
     Watched,
@@ -87,27 +87,27 @@ pub enum ItemState {
 
 /// What is known of a host's agent.
 #[derive(Clone, Copy)]
-pub struct Seen<'a> {
-    /// What it told.
-    pub told: Told<'a>,
+pub struct ReportedState<'a> {
+    /// What it reported.
+    pub reported: ReportedPolicy<'a>,
     /// Whether a service does not exist there.
     pub is_not_here: &'a dyn Fn(&str) -> bool,
 }
 
-impl std::fmt::Debug for Seen<'_> {
+impl std::fmt::Debug for ReportedState<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.told.fmt(f)
+        self.reported.fmt(f)
     }
 }
 
 impl PolicyView {
     /// Puts together what the store, the memory and the agent say. `chosen`: the host's own list.
-    pub fn new(policy: &HostPolicy, chosen: &[WatchRow], seen: Option<Seen<'_>>) -> Self {
-        let told = seen.map(|seen| seen.told);
-        let state = |item: Asked<'_>| match policy.standing(item, told) {
-            Standing::Pending => ItemState::Pending,
-            Standing::Watched => ItemState::Watched,
-            Standing::Refused(reason) => ItemState::Refused {
+    pub fn new(policy: &HostPolicy, chosen: &[WatchRow], seen: Option<ReportedState<'_>>) -> Self {
+        let reported = seen.map(|seen| seen.reported);
+        let state = |item: PolicyItem<'_>| match policy.item_status(item, reported) {
+            ItemStatus::Pending => ItemState::Pending,
+            ItemStatus::Watched => ItemState::Watched,
+            ItemStatus::Refused(reason) => ItemState::Refused {
                 reason: reason.to_owned(),
             },
         };
@@ -120,7 +120,7 @@ impl PolicyView {
             ServiceItem {
                 check: one.item.clone(),
                 from: one.from,
-                state: match state(Asked::Service(&key)) {
+                state: match state(PolicyItem::Service(&key)) {
                     ItemState::Watched if not_here => ItemState::NotHere,
                     state => state,
                 },
@@ -134,14 +134,15 @@ impl PolicyView {
         let log = |one: &Sourced<LogCheck>| LogItem {
             key: log_key(&one.item),
             from: one.from,
-            state: state(Asked::Log(&one.item.path)),
+            state: state(PolicyItem::Log(&one.item.path)),
             check: one.item.clone(),
         };
         let effective = &policy.effective;
-        let refused = told.and_then(|told| told.refused.iter().find(|one| one.item == "interval"));
+        let refused = reported
+            .and_then(|reported| reported.refused.iter().find(|one| one.item == "interval"));
         Self {
             version: policy.wire.version,
-            running_version: told.map(|told| told.version),
+            running_version: reported.map(|reported| reported.version),
             interval_ms: effective.interval_ms.clone(),
             interval_refused: refused.map(|one| one.reason.clone()),
             services: effective.services.iter().map(service).collect(),

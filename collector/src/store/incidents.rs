@@ -43,7 +43,7 @@ row! {
     pub struct IncidentRow {
         /// Its ticket.
         pub ticket_id: Uuid,
-        /// As [`watchkeep_core::incidents::Scope`] writes it.
+        /// As [`watchkeep_core::incidents::IncidentScope`] writes it.
         pub scope: String,
         /// When this episode began.
         pub opened_at: i64,

@@ -108,7 +108,7 @@ struct Part {
 /// `GET /fleet?q=WORDS&client=ID&site=ID&state=STATE&sort=COLUMN&limit=N&after=CURSOR`
 async fn fleet_list(
     ctx: Ctx,
-    Query(wanted): Query<fleet_page::Wanted>,
+    Query(params): Query<fleet_page::Params>,
     Query(part): Query<Part>,
 ) -> Result<Json<FleetPage>, WebError> {
     let limit = match part.limit.as_str() {
@@ -126,9 +126,9 @@ async fn fleet_list(
         })?),
     };
     let snapshot = ctx.web.fleet.snapshot(&ctx.web.app).await?;
-    let mut found = snapshot.select(&wanted.filter()?);
-    found.retain(|row| row.health.is_selected_by(&wanted.state));
-    let order = fleet::Sort::parse(&wanted.sort);
+    let mut found = snapshot.select(&params.filter()?);
+    found.retain(|row| row.health.is_selected_by(&params.state));
+    let order = fleet::Sort::parse(&params.sort);
     fleet::sort(&mut found, order);
     let skipped = after.map_or(0, |after| fleet::skipped(&found, order, &after));
     let page = &found[skipped..found.len().min(skipped + limit)];
@@ -228,14 +228,14 @@ async fn host_series(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Columns>, WebError> {
     let id = host_id(&id)?;
-    let wanted = series_query(query.as_deref().unwrap_or_default(), ctx.now)?;
+    let query = series_query(query.as_deref().unwrap_or_default(), ctx.now)?;
     let request = series::Request {
-        names: &wanted.metrics,
-        from: wanted.from,
-        to: wanted.to,
+        names: &query.metrics,
+        from: query.from,
+        to: query.to,
     };
-    let read = series::thinned(&ctx.web.app, id, request, wanted.points).await?;
-    Ok(Json(columns(&read, &wanted)))
+    let read = series::thinned(&ctx.web.app, id, request, query.points).await?;
+    Ok(Json(columns(&read, &query)))
 }
 
 fn series_query(query: &str, now: UnixMillis) -> Result<SeriesQuery, WebError> {
@@ -277,9 +277,9 @@ fn series_query(query: &str, now: UnixMillis) -> Result<SeriesQuery, WebError> {
 
 /// Lays the metrics' thinned points beside each other. They come from the same frames, so points
 /// of one part of the range stand for the same time.
-fn columns(all: &[Thinned], wanted: &SeriesQuery) -> Columns {
-    let whole = wanted.to.0 - wanted.from.0;
-    let part = |at: UnixMillis| (at.0 - wanted.from.0) * wanted.points as i64 / whole.max(1);
+fn columns(all: &[Thinned], query: &SeriesQuery) -> Columns {
+    let whole = query.to.0 - query.from.0;
+    let part = |at: UnixMillis| (at.0 - query.from.0) * query.points as i64 / whole.max(1);
     let mut at: BTreeMap<i64, i64> = BTreeMap::new();
     let mut found: Vec<BTreeMap<i64, [f64; 3]>> = Vec::with_capacity(all.len());
     for one in all {
@@ -301,8 +301,8 @@ fn columns(all: &[Thinned], wanted: &SeriesQuery) -> Columns {
             .collect()
     };
     Columns {
-        from: wanted.from.0,
-        to: wanted.to.0,
+        from: query.from.0,
+        to: query.to.0,
         series: all
             .iter()
             .zip(&found)
@@ -382,9 +382,9 @@ struct Tickets {
 
 async fn ticket_list(
     ctx: Ctx,
-    Query(wanted): Query<tickets::Wanted>,
+    Query(params): Query<tickets::Params>,
 ) -> Result<Json<Tickets>, WebError> {
-    let found = tickets::find(&ctx, &wanted).await?;
+    let found = tickets::find(&ctx, &params).await?;
     Ok(Json(Tickets {
         tickets: found.tickets.into_iter().map(Ticket::of).collect(),
         next: found.next,
@@ -516,13 +516,13 @@ mod tests {
         let all: Vec<i64> = (0..100).collect();
         let broken: Vec<i64> = (0..30).chain(60..100).collect();
         let all = [thinned("a", 1.0, &all), thinned("b", 2.0, &broken)];
-        let wanted = SeriesQuery {
+        let query = SeriesQuery {
             metrics: vec![],
             from: at(0),
             to: at(100),
             points: 10,
         };
-        let columns = columns(&all, &wanted);
+        let columns = columns(&all, &query);
         assert_eq!(columns.at.len(), 10);
         assert_eq!(columns.series[0].mean, vec![Some(1.0); 10]);
         assert!(columns.series[1].mean.contains(&None));

@@ -79,7 +79,7 @@ impl IntoResponse for WebError {
 
 /// What the outermost layer knows of the request.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestInfo {
     pub(super) request_id: String,
     pub(super) path: String,
     pub(super) theme: Theme,
@@ -106,7 +106,7 @@ struct Problem<'a> {
 }
 
 /// Gives an error response its body; other responses pass.
-pub(super) fn finish(response: Response, asked: &Asked) -> Response {
+pub(super) fn finish(response: Response, request_info: &RequestInfo) -> Response {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return response;
@@ -123,20 +123,20 @@ pub(super) fn finish(response: Response, asked: &Asked) -> Response {
         // The store logs its outages itself, once each.
         general(status)
     } else if status.is_server_error() {
-        tracing::error!(request.id = %asked.request_id, http.path = %asked.path,
-            "failed to answer {}: {detail}", asked.path);
+        tracing::error!(request.id = %request_info.request_id, http.path = %request_info.path,
+            "failed to answer {}: {detail}", request_info.path);
         general(status)
     } else {
         &detail
     };
     let title = title(status);
-    let mut body = if asked.path.starts_with("/api/") {
+    let mut body = if request_info.path.starts_with("/api/") {
         let problem = Problem {
             kind: "about:blank",
             title,
             status: status.as_u16(),
             detail: shown,
-            request_id: &asked.request_id,
+            request_id: &request_info.request_id,
         };
         let mut json = Json(problem).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
@@ -144,11 +144,11 @@ pub(super) fn finish(response: Response, asked: &Asked) -> Response {
         json
     } else {
         let page = ErrorPage {
-            theme: asked.theme,
+            theme: request_info.theme,
             status: status.as_u16(),
             title,
             detail: shown,
-            request_id: &asked.request_id,
+            request_id: &request_info.request_id,
         };
         page.render()
             .map_or_else(|_| title.into_response(), |html| Html(html).into_response())

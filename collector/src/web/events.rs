@@ -36,7 +36,7 @@ const ALIVE_EVERY: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Wanted {
+pub(crate) struct Params {
     /// The host whose page is open.
     host: Option<HostId>,
 }
@@ -82,13 +82,13 @@ struct Feed {
 }
 
 /// `GET /events`
-pub(crate) async fn stream(ctx: Ctx, Query(wanted): Query<Wanted>) -> Result<Response, WebError> {
+pub(crate) async fn stream(ctx: Ctx, Query(params): Query<Params>) -> Result<Response, WebError> {
     let mut alive = interval(ALIVE_EVERY);
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     alive.tick().await;
     let feed = Feed {
         hints: ctx.web.app.live.subscribe(),
-        page: wanted.host,
+        page: params.host,
         token_sha256: ctx.viewer.token_sha256.clone(),
         web: ctx.web,
         alive,
@@ -154,22 +154,22 @@ impl Feed {
                 .announcements
                 .of(&self.web.app, ticket, changes)
                 .await;
-            let told = match announcement {
-                Ok(Some(announcement)) => self.told(ticket, &announcement),
+            let event = match announcement {
+                Ok(Some(announcement)) => self.ticket_event(ticket, &announcement),
                 Ok(None) => continue,
                 Err(error) => {
                     tracing::warn!("failed to send a ticket's change to an open page: {error}");
                     continue;
                 }
             };
-            self.ready.extend(told);
+            self.ready.extend(event);
         }
     }
 
-    fn told(&mut self, id: Uuid, announcement: &Announcement) -> Option<Event> {
+    fn ticket_event(&mut self, id: Uuid, announcement: &Announcement) -> Option<Event> {
         let is_new = announcement.is_new && self.announced.insert((id, announcement.episode_at));
         let event = Event::default().event("ticket");
-        event.json_data(announcement.told(is_new)).ok()
+        event.json_data(announcement.data(is_new)).ok()
     }
 }
 

@@ -38,7 +38,7 @@ use axum::{
 use crate::{app::App, fleet::Fleet};
 use announce::Announcements;
 use client::Clients;
-use error::Asked;
+use error::RequestInfo;
 use limit::SignInLimits;
 use months::Months;
 use pages::rekey::NewTokens;
@@ -243,13 +243,13 @@ async fn readyz(
 /// Names the request, gives errors their body, and sets the headers that every answer has.
 async fn outermost(mut request: Request, next: Next) -> Response {
     transfer::keep_plain_for_other_sites(request.headers_mut());
-    let asked = Asked {
+    let request_info = RequestInfo {
         request_id: uuid::Uuid::new_v4().simple().to_string(),
         path: request.uri().path().to_owned(),
         theme: Theme::of(request.headers()),
     };
     let strict = wants_strict_transport(request.headers());
-    let mut response = error::finish(next.run(request).await, &asked);
+    let mut response = error::finish(next.run(request).await, &request_info);
     let headers = response.headers_mut();
     headers.remove(error::OWN_BODY);
     for (name, value) in SECURITY_HEADERS {
@@ -263,7 +263,7 @@ async fn outermost(mut request: Request, next: Next) -> Response {
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    if let Ok(value) = HeaderValue::from_str(&asked.request_id) {
+    if let Ok(value) = HeaderValue::from_str(&request_info.request_id) {
         headers.insert("x-request-id", value);
     }
     response

@@ -30,7 +30,7 @@ pub(super) fn keep_plain_for_other_sites(headers: &mut HeaderMap) {
     }
 }
 
-/// Gives each block of a page a tag of its content; a page that has this content already is told so.
+/// Gives each block of a page a tag of its content; a page that has this content already is answered without it.
 pub(super) async fn blocks(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let is_block = request.method() == Method::GET && headers.contains_key("hx-request");

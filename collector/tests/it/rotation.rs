@@ -6,7 +6,7 @@ use watchkeep_collector::{
     store::{fleet, identity as rows},
 };
 use watchkeep_core::{
-    authority::{HostTrust, Left},
+    authority::{HostTrust, PendingReason},
     ids::SiteId,
 };
 use watchkeep_shared::{CaId, DurationMs, HostId, UnixMillis, wire::heartbeat::ServiceStatus};
@@ -69,17 +69,23 @@ async fn a_host_is_left_until_it_was_heard_with_what_it_was_given(bench: Bench) 
     let steady = init(&bench);
     let place = place(&bench.app).await;
     give(&bench, place.host, NOW).await;
-    assert_eq!(only_host(&bench, &steady).await.left, Some(Left::Unheard));
+    assert_eq!(
+        only_host(&bench, &steady).await.pending,
+        Some(PendingReason::Unheard)
+    );
     let rig = Rig::start(&bench).await;
     let old = *steady.ids().signs();
     let (at, first) = batch(vec![frame(1, ServiceStatus::Running)]);
     rig.send_as(place.host, holds(old, NOW, &[old]), at, first)
         .await;
     let heard = only_host(&bench, &steady).await;
-    assert_eq!((heard.left, heard.trust.holds), (None, Some(old)));
+    assert_eq!((heard.pending, heard.trust.holds), (None, Some(old)));
 
     let both = step(&bench, RotateStep::Begin).await.unwrap();
-    assert_eq!(only_host(&bench, &both).await.left, Some(Left::OldTrust));
+    assert_eq!(
+        only_host(&bench, &both).await.pending,
+        Some(PendingReason::OldTrust)
+    );
     let reissue = step(&bench, RotateStep::Reissue).await.unwrap();
     let new = *reissue.ids().signs();
     let refused = step(&bench, RotateStep::Finish).await.unwrap_err();
@@ -90,17 +96,20 @@ async fn a_host_is_left_until_it_was_heard_with_what_it_was_given(bench: Bench) 
     // A new certificate was given out; whether it arrived is known once the host came with it.
     let later = NOW + DurationMs::from_mins(1);
     give(&bench, place.host, later).await;
-    assert_eq!(only_host(&bench, &reissue).await.left, Some(Left::Unheard));
+    assert_eq!(
+        only_host(&bench, &reissue).await.pending,
+        Some(PendingReason::Unheard)
+    );
     let (at, second) = batch(vec![frame(2, ServiceStatus::Running)]);
     rig.send_as(place.host, holds(new, later, &[old, new]), at, second)
         .await;
-    assert_eq!(only_host(&bench, &reissue).await.left, None);
+    assert_eq!(only_host(&bench, &reissue).await.pending, None);
     let dropped = step(&bench, RotateStep::Finish).await.unwrap();
     assert_eq!(dropped.ids().trusted(), [&new]);
     // What was written is read again after a restart of the pipeline.
     rig.stop().await;
     Rig::start(&bench).await.stop().await;
-    assert_eq!(only_host(&bench, &dropped).await.left, None);
+    assert_eq!(only_host(&bench, &dropped).await.pending, None);
     let wrong = step(&bench, RotateStep::Finish).await.unwrap_err();
     assert!(matches!(wrong, RotateError::NoStep(_)), "{wrong}");
 }

@@ -9,7 +9,7 @@ use super::{
     raised,
 };
 use crate::{
-    rules::{Level, Resolved, ResolvedEntry, RuleKind},
+    rules::{Limit, Resolved, ResolvedEntry, RuleKind},
     wording,
 };
 
@@ -149,8 +149,8 @@ fn report(
                     threshold: Some(raise.value()),
                     detail: (raise_for.0 > 0).then(|| {
                         let way = match raise {
-                            Level::Above(_) => "above",
-                            Level::Below(_) => "below",
+                            Limit::Above(_) => "above",
+                            Limit::Below(_) => "below",
                         };
                         let length = wording::duration(*raise_for);
                         format!("{way} the limit for at least {length}")

@@ -59,21 +59,24 @@ fn a_host_that_has_not_followed_is_told_from_one_that_has() {
     assert_eq!(lost(&host(NEW, &[OLD, NEW])), None);
     // An agent that does not say what it trusts got the new CA with its certificate.
     assert_eq!(lost(&host(NEW, &[])), None);
-    assert_eq!(lost(&host(OLD, &[OLD, NEW])), Some(Left::OldCertificate));
-    assert_eq!(lost(&host(NEW, &[OLD])), Some(Left::OldTrust));
-    assert_eq!(lost(&HostTrust::default()), Some(Left::Unheard));
+    assert_eq!(
+        lost(&host(OLD, &[OLD, NEW])),
+        Some(PendingReason::OldCertificate)
+    );
+    assert_eq!(lost(&host(NEW, &[OLD])), Some(PendingReason::OldTrust));
+    assert_eq!(lost(&HostTrust::default()), Some(PendingReason::Unheard));
     let seen = host(NEW, &[OLD, NEW]);
     let given_since = reissue.would_lose(&dropped, &seen, UnixMillis(1_000));
-    assert_eq!(given_since, Some(Left::Unheard));
+    assert_eq!(given_since, Some(PendingReason::Unheard));
     // One of a CA that is long gone is lost whatever is done, and holds nothing up.
     assert_eq!(lost(&host(CaId(9), &[CaId(9)])), None);
     // The key of the old CA is the last way back to a host that slept.
     let next = dropped.step(Step::Begin(CaId(3))).unwrap();
     let slept = host(OLD, &[OLD]);
-    assert_eq!(dropped.left(&slept, newest), Some(Left::CutOff));
+    assert_eq!(dropped.pending(&slept, newest), Some(PendingReason::CutOff));
     assert_eq!(
         dropped.would_lose(&next, &slept, newest),
-        Some(Left::CutOff)
+        Some(PendingReason::CutOff)
     );
     // A first rotation takes nothing away.
     let steady = Rotation::Steady { ca: OLD };
@@ -222,7 +225,7 @@ proptest! {
                 issued_at: UnixMillis(0),
                 trusts: now.trusted().into_iter().copied().collect(),
             };
-            prop_assert_eq!(now.left(&one, UnixMillis(0)), None);
+            prop_assert_eq!(now.pending(&one, UnixMillis(0)), None);
         }
     }
 }

@@ -35,7 +35,7 @@ pub const RETURN_WINDOW: DurationMs = DurationMs::from_mins(2);
 
 /// What an incident is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
+pub enum IncidentScope {
     /// Most hosts of a site.
     Site(SiteId),
     /// Most hosts of most sites.
@@ -47,7 +47,7 @@ const SITE_CHECK: &str = "site/";
 /// The check of a fleet incident's ticket.
 const FLEET_CHECK: &str = "fleet/silent";
 
-impl Scope {
+impl IncidentScope {
     /// The check of the incident's ticket: at most one is open for it.
     pub fn check(self) -> CheckKey {
         CheckKey(self.to_string())
@@ -64,7 +64,7 @@ impl Scope {
     }
 }
 
-impl fmt::Display for Scope {
+impl fmt::Display for IncidentScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Site(site) => write!(f, "{SITE_CHECK}{site}"),

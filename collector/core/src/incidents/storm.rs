@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use watchkeep_shared::{DurationMs, HostId, UnixMillis};
 
-use super::{STORM_WINDOW, Scope};
+use super::{IncidentScope, STORM_WINDOW};
 use crate::ids::SiteId;
 
 /// What is known of one host. Hosts that are never judged (retired, revoked, in quarantine, without
@@ -62,7 +62,7 @@ pub enum Verdict {
     /// It is silent by itself.
     Alone,
     /// It belongs to this incident, which is opened if it is not open.
-    Join(Scope),
+    Join(IncidentScope),
 }
 
 /// The result of [`judge`].
@@ -71,7 +71,7 @@ pub struct Judgement {
     /// One for each due host, in the order of the hosts.
     pub verdicts: BTreeMap<HostId, Verdict>,
     /// How many hosts each scope has.
-    pub tallies: BTreeMap<Scope, Tally>,
+    pub tallies: BTreeMap<IncidentScope, Tally>,
 }
 
 /// Decides on every due host.
@@ -84,9 +84,9 @@ pub fn judge(signals: &[HostSignal], open: &Open, now: UnixMillis) -> Judgement 
         })
         .collect();
     let missed = Missed::of(&due);
-    let mut tallies: BTreeMap<Scope, Tally> = BTreeMap::new();
+    let mut tallies: BTreeMap<IncidentScope, Tally> = BTreeMap::new();
     for signal in signals {
-        for scope in [Scope::Site(signal.site), Scope::Fleet] {
+        for scope in [IncidentScope::Site(signal.site), IncidentScope::Fleet] {
             let tally = tallies.entry(scope).or_default();
             tally.count(signal, missed.at(scope), now);
         }
@@ -96,19 +96,19 @@ pub fn judge(signals: &[HostSignal], open: &Open, now: UnixMillis) -> Judgement 
     for (signal, since) in due {
         let may_wait = now < since + interval(signal);
         let site = tallies
-            .get(&Scope::Site(signal.site))
+            .get(&IncidentScope::Site(signal.site))
             .copied()
             .unwrap_or_default();
         let verdict = if open.sites.contains(&signal.site) {
-            Verdict::Join(Scope::Site(signal.site))
+            Verdict::Join(IncidentScope::Site(signal.site))
         } else if open.fleet {
-            Verdict::Join(Scope::Fleet)
+            Verdict::Join(IncidentScope::Fleet)
         } else if may_wait && (fleet.may_become_wide || site.may_become_wide()) {
             Verdict::Wait
         } else if fleet.is_wide {
-            Verdict::Join(Scope::Fleet)
+            Verdict::Join(IncidentScope::Fleet)
         } else if site.is_wide() {
-            Verdict::Join(Scope::Site(signal.site))
+            Verdict::Join(IncidentScope::Site(signal.site))
         } else {
             Verdict::Alone
         };
@@ -124,14 +124,14 @@ fn interval(signal: &HostSignal) -> DurationMs {
 /// When the due hosts of each scope first missed a heartbeat. A host that was heard after that
 /// shows that the scope was connected then.
 #[derive(Debug)]
-struct Missed(BTreeMap<Scope, UnixMillis>);
+struct Missed(BTreeMap<IncidentScope, UnixMillis>);
 
 impl Missed {
     fn of(due: &[(&HostSignal, UnixMillis)]) -> Self {
-        let mut first: BTreeMap<Scope, UnixMillis> = BTreeMap::new();
+        let mut first: BTreeMap<IncidentScope, UnixMillis> = BTreeMap::new();
         for (signal, _) in due {
             let missed_at = signal.heard_at + interval(signal);
-            for scope in [Scope::Site(signal.site), Scope::Fleet] {
+            for scope in [IncidentScope::Site(signal.site), IncidentScope::Fleet] {
                 let first = first.entry(scope).or_insert(missed_at);
                 *first = (*first).min(missed_at);
             }
@@ -140,8 +140,8 @@ impl Missed {
     }
 
     /// Sites without a due host go by the fleet's first one.
-    fn at(&self, scope: Scope) -> UnixMillis {
-        let of_fleet = || self.0.get(&Scope::Fleet).copied();
+    fn at(&self, scope: IncidentScope) -> UnixMillis {
+        let of_fleet = || self.0.get(&IncidentScope::Fleet).copied();
         let at = self.0.get(&scope).copied().or_else(of_fleet);
         at.unwrap_or(UnixMillis(i64::MIN))
     }
@@ -190,11 +190,14 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn of(tallies: &BTreeMap<Scope, Tally>) -> Self {
-        let all = tallies.get(&Scope::Fleet).copied().unwrap_or_default();
+    fn of(tallies: &BTreeMap<IncidentScope, Tally>) -> Self {
+        let all = tallies
+            .get(&IncidentScope::Fleet)
+            .copied()
+            .unwrap_or_default();
         let sites = tallies
             .iter()
-            .filter(|(scope, _)| **scope != Scope::Fleet)
+            .filter(|(scope, _)| **scope != IncidentScope::Fleet)
             .map(|(_, tally)| *tally);
         let (mut known, mut silent, mut silent_or_late) = (0_u32, 0_u32, 0_u32);
         for site in sites.filter(|site| site.silent + site.late + site.live > 0) {

@@ -3,8 +3,8 @@ use uuid::Uuid;
 use watchkeep_shared::{DurationMs, HostId, UnixMillis};
 
 use super::{
-    Due, HostSignal, Incident, Judgement, Open, RETURN_WINDOW, Scope, Status, Tally, Verdict,
-    judge, text,
+    Due, HostSignal, Incident, IncidentScope, Judgement, Open, RETURN_WINDOW, Status, Tally,
+    Verdict, judge, text,
 };
 use crate::ids::SiteId;
 
@@ -58,7 +58,7 @@ fn judged(signals: &[HostSignal]) -> Vec<Verdict> {
 }
 
 const fn join(at_site: u128) -> Verdict {
-    Verdict::Join(Scope::Site(SiteId(Uuid::from_u128(at_site))))
+    Verdict::Join(IncidentScope::Site(SiteId(Uuid::from_u128(at_site))))
 }
 
 #[test]
@@ -88,10 +88,10 @@ fn hosts_behind_a_dead_line_wait_for_each_other_and_then_join() {
         .collect();
     let judgement = judge(&later, &Open::default(), NOW);
     assert_eq!(verdicts(&judgement), [join(1); 11]);
-    let tally = judgement.tallies[&Scope::Site(site(1))];
+    let tally = judgement.tallies[&IncidentScope::Site(site(1))];
     assert_eq!((tally.silent, tally.late, tally.live), (11, 0, 0));
     assert_eq!(
-        text::silent(Scope::Site(site(1)), "Bergen", tally),
+        text::silent(IncidentScope::Site(site(1)), "Bergen", tally),
         "Site Bergen: 11 of 11 hosts silent - probably the site or its internet connection"
     );
 }
@@ -112,9 +112,9 @@ fn half_of_a_site_is_an_incident_and_fewer_are_not() {
     hosts.extend((20..40).map(|n| heard(n, 2, 4)));
     let judgement = judge(&hosts, &Open::default(), NOW);
     assert_eq!(verdicts(&judgement), [join(1); 3]);
-    let tally = judgement.tallies[&Scope::Site(site(1))];
+    let tally = judgement.tallies[&IncidentScope::Site(site(1))];
     assert_eq!(
-        text::silent(Scope::Site(site(1)), "Bergen", tally),
+        text::silent(IncidentScope::Site(site(1)), "Bergen", tally),
         "Site Bergen: 3 of 6 hosts silent - probably something they share"
     );
     hosts.push(heard(7, 1, 4));
@@ -163,11 +163,17 @@ fn a_slow_host_says_nothing_about_this_moment() {
 #[test]
 fn most_of_the_fleet_is_one_incident_and_one_large_site_is_not() {
     let everywhere: Vec<_> = (0..30).map(|n| heard(n, n % 5, 30)).collect();
-    assert_eq!(judged(&everywhere), [Verdict::Join(Scope::Fleet); 30]);
+    assert_eq!(
+        judged(&everywhere),
+        [Verdict::Join(IncidentScope::Fleet); 30]
+    );
     let many_small: Vec<_> = (0..10)
         .map(|n| heard(n, n, if n < 7 { 30 } else { 3 }))
         .collect();
-    assert_eq!(judged(&many_small), [Verdict::Join(Scope::Fleet); 7]);
+    assert_eq!(
+        judged(&many_small),
+        [Verdict::Join(IncidentScope::Fleet); 7]
+    );
     let one_large: Vec<_> = (0..30)
         .map(|n| heard(n, 1, 30))
         .chain([heard(50, 2, 30), heard(51, 2, 1), heard(52, 2, 2)])
@@ -200,7 +206,7 @@ fn an_open_incident_takes_in_what_falls_silent_at_its_site() {
     };
     assert_eq!(
         verdicts(&judge(&hosts, &open, NOW)),
-        [join(1), Verdict::Join(Scope::Fleet)]
+        [join(1), Verdict::Join(IncidentScope::Fleet)]
     );
 }
 
@@ -227,7 +233,7 @@ fn an_incident_ends_or_reports_who_is_missing_once() {
     names.add("db1");
     names.add("db2");
     assert_eq!(
-        text::missing(Scope::Site(site(1)), "Bergen", &incident, &names),
+        text::missing(IncidentScope::Site(site(1)), "Bergen", &incident, &names),
         "Site Bergen is back, 2 of 12 hosts are not: db1, db2"
     );
     incident.is_reported = true;
@@ -243,12 +249,12 @@ fn an_incident_ends_or_reports_who_is_missing_once() {
 
 #[test]
 fn a_ticket_knows_its_incident_by_its_check() {
-    for scope in [Scope::Fleet, Scope::Site(site(77))] {
-        assert_eq!(Scope::of_check(&scope.check()), Some(scope));
+    for scope in [IncidentScope::Fleet, IncidentScope::Site(site(77))] {
+        assert_eq!(IncidentScope::of_check(&scope.check()), Some(scope));
     }
     for check in ["host", "site/", "site/x", "fleet"] {
         let check = crate::rules::CheckKey(check.to_owned());
-        assert_eq!(Scope::of_check(&check), None, "{check}");
+        assert_eq!(IncidentScope::of_check(&check), None, "{check}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use watchkeep_shared::{DurationMs, UnixMillis};
 
-use super::{Incident, Scope, Tally};
+use super::{Incident, IncidentScope, Tally};
 use crate::wording::duration;
 
 /// Most names in one text.
@@ -49,26 +49,33 @@ impl std::fmt::Display for Names {
 
 /// The title while hosts are silent: `Site Bergen: 12 of 12 hosts silent - probably the site or its
 /// internet connection`.
-pub fn silent(scope: Scope, site_name: &str, tally: Tally) -> String {
+pub fn silent(scope: IncidentScope, site_name: &str, tally: Tally) -> String {
     let all = tally.silent + tally.live + tally.late;
     let counts = format!("{} of {all} hosts silent", tally.silent);
     let is_all = tally.live + tally.late == 0;
     match scope {
-        Scope::Site(_) if is_all => {
+        IncidentScope::Site(_) if is_all => {
             format!("Site {site_name}: {counts} - probably the site or its internet connection")
         }
-        Scope::Site(_) => format!("Site {site_name}: {counts} - probably something they share"),
-        Scope::Fleet => format!(
+        IncidentScope::Site(_) => {
+            format!("Site {site_name}: {counts} - probably something they share")
+        }
+        IncidentScope::Fleet => format!(
             "Collector: {counts} at several sites - probably the collector's internet connection"
         ),
     }
 }
 
 /// The title once most hosts are back: `Site Bergen is back, 2 of 12 hosts are not: db1, db2`.
-pub fn missing(scope: Scope, site_name: &str, incident: &Incident, missing: &Names) -> String {
+pub fn missing(
+    scope: IncidentScope,
+    site_name: &str,
+    incident: &Incident,
+    missing: &Names,
+) -> String {
     let subject = match scope {
-        Scope::Site(_) => format!("Site {site_name} is back"),
-        Scope::Fleet => "Most hosts are back".to_owned(),
+        IncidentScope::Site(_) => format!("Site {site_name} is back"),
+        IncidentScope::Fleet => "Most hosts are back".to_owned(),
     };
     let are = if incident.away == 1 { "is" } else { "are" };
     format!(

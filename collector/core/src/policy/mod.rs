@@ -2,7 +2,7 @@
 //!
 //! Each level is a [`Layer`]. [`merge`] lays them over each other, the most specific last, and
 //! remembers where each item came from; [`Effective::to_wire`] is what goes down to the agent.
-//! [`standing`] says how far an item has come by what the agent told.
+//! [`item_status`] compares an item with what the agent reported.
 //!
 //! It does not know what the customer allows: that is the agent's to say, and it says so by refusing.
 //! Nothing here fails; [`Layer::problems`] finds what a layer must not hold.
@@ -338,9 +338,9 @@ fn compare<T: PartialEq>(
     }
 }
 
-/// What an agent last told of its policy.
+/// What an agent last reported about its policy.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct ReportedPolicy<'a> {
     /// The version it runs.
     pub version: u64,
     /// Services that it watches.
@@ -349,10 +349,10 @@ pub struct Told<'a> {
     pub refused: &'a [Refusal],
 }
 
-/// How far an item of a policy has come.
+/// Whether an item of a policy is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing<'a> {
-    /// The agent has not told of it yet.
+pub enum ItemStatus<'a> {
+    /// The agent has not reported it yet.
     Pending,
     /// The agent watches it.
     Watched,
@@ -360,33 +360,37 @@ pub enum Standing<'a> {
     Refused(&'a str),
 }
 
-/// How far a service or a log rule of the policy with `version` has come.
-pub fn standing<'a>(item: Asked<'_>, version: u64, told: Option<Told<'a>>) -> Standing<'a> {
-    let Some(told) = told else {
-        return Standing::Pending;
+/// The status of a service or a log rule of the policy with `version`.
+pub fn item_status<'a>(
+    item: PolicyItem<'_>,
+    version: u64,
+    reported: Option<ReportedPolicy<'a>>,
+) -> ItemStatus<'a> {
+    let Some(reported) = reported else {
+        return ItemStatus::Pending;
     };
     let name = match item {
-        Asked::Service(key) => key.to_owned(),
-        Asked::Log(path) => format!("log:{path}"),
+        PolicyItem::Service(key) => key.to_owned(),
+        PolicyItem::Log(path) => format!("log:{path}"),
     };
-    if let Some(refusal) = told.refused.iter().find(|one| one.item == name) {
-        return Standing::Refused(&refusal.reason);
+    if let Some(refusal) = reported.refused.iter().find(|one| one.item == name) {
+        return ItemStatus::Refused(&refusal.reason);
     }
     let is_watched = match item {
-        Asked::Service(key) => told.services.iter().any(|one| one.key == key),
+        PolicyItem::Service(key) => reported.services.iter().any(|one| one.key == key),
         // Agents do not list logs: one that runs this version and refuses nothing follows them.
-        Asked::Log(_) => told.version == version,
+        PolicyItem::Log(_) => reported.version == version,
     };
     if is_watched {
-        Standing::Watched
+        ItemStatus::Watched
     } else {
-        Standing::Pending
+        ItemStatus::Pending
     }
 }
 
 /// An item of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked<'a> {
+pub enum PolicyItem<'a> {
     /// A service, by its key.
     Service(&'a str),
     /// A log, by its path.

@@ -292,21 +292,27 @@ fn an_item_is_pending_until_the_agent_tells_of_it() {
         item: "log:/x".to_owned(),
         reason: "not allowed".to_owned(),
     }];
-    let told = |version| {
-        Some(Told {
+    let reported = |version| {
+        Some(ReportedPolicy {
             version,
             services: &services,
             refused: &refused,
         })
     };
-    let service = |key, told| standing(Asked::Service(key), 7, told);
-    assert_eq!(service("tcp:a:1", None), Standing::Pending);
-    assert_eq!(service("tcp:a:1", told(7)), Standing::Watched);
-    assert_eq!(service("tcp:b:2", told(7)), Standing::Pending);
+    let service = |key, reported| item_status(PolicyItem::Service(key), 7, reported);
+    assert_eq!(service("tcp:a:1", None), ItemStatus::Pending);
+    assert_eq!(service("tcp:a:1", reported(7)), ItemStatus::Watched);
+    assert_eq!(service("tcp:b:2", reported(7)), ItemStatus::Pending);
     assert_eq!(
-        standing(Asked::Log("/x"), 7, told(6)),
-        Standing::Refused("not allowed")
+        item_status(PolicyItem::Log("/x"), 7, reported(6)),
+        ItemStatus::Refused("not allowed")
     );
-    assert_eq!(standing(Asked::Log("/y"), 7, told(6)), Standing::Pending);
-    assert_eq!(standing(Asked::Log("/y"), 7, told(7)), Standing::Watched);
+    assert_eq!(
+        item_status(PolicyItem::Log("/y"), 7, reported(6)),
+        ItemStatus::Pending
+    );
+    assert_eq!(
+        item_status(PolicyItem::Log("/y"), 7, reported(7)),
+        ItemStatus::Watched
+    );
 }

@@ -264,14 +264,14 @@ impl fmt::Display for Priority {
 /// A level that a value is beyond, strictly.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub enum Limit {
     /// The value is greater.
     Above(f64),
     /// The value is less.
     Below(f64),
 }
 
-impl Level {
+impl Limit {
     /// Whether `value` is beyond the level. Never for a NaN.
     pub fn is_met(self, value: f64) -> bool {
         match self {
@@ -288,7 +288,7 @@ impl Level {
     }
 }
 
-impl fmt::Display for Level {
+impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Above(level) => write!(f, "above {level}"),
@@ -322,11 +322,11 @@ pub enum RuleKind {
         /// A family (`disk.used_pct`: each instance is a check) or a full name (`disk.used_pct:/var`).
         metric: String,
         /// Beyond this it is a breach.
-        raise: Level,
+        raise: Limit,
         /// How long it must be a breach before it fires.
         raise_for: DurationMs,
         /// Beyond this it is well again; between the two nothing changes.
-        clear: Level,
+        clear: Limit,
         /// How long it must be well before the alert clears.
         clear_for: DurationMs,
     },

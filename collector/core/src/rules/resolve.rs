@@ -7,7 +7,7 @@ use std::{
 
 use watchkeep_shared::metric;
 
-use super::{CheckKey, Level, Rule, RuleKind};
+use super::{CheckKey, Limit, Rule, RuleKind};
 
 /// The threshold rules that apply to one schema, each with the place of its value in a frame.
 #[derive(Debug)]
@@ -97,8 +97,8 @@ fn entry(rule: &Arc<Rule>, value: usize, family: &str, name: &str) -> Option<Res
     };
     (metric == family || metric == name).then(|| {
         let sign = match raise {
-            Level::Above(_) => 1.0,
-            Level::Below(_) => -1.0,
+            Limit::Above(_) => 1.0,
+            Limit::Below(_) => -1.0,
         };
         ResolvedEntry {
             rule: Arc::clone(rule),

@@ -6,7 +6,7 @@ use super::{
     duration,
     units::{Unit, value, value_against},
 };
-use crate::rules::Level;
+use crate::rules::Limit;
 
 /// What is said of a family. In the texts `{i}` is the instance, `{v}` the value, `{l}` the limit,
 /// `{s}` the ending of a plural.
@@ -156,7 +156,7 @@ pub fn label(name: &str) -> String {
 
 /// The title of a breach: `Disk /var 98 % full (limit 95 %)`. An unknown metric is named as it is,
 /// after the rule.
-pub fn breach(rule: &str, name: &str, observed: f64, raise: Level) -> String {
+pub fn breach(rule: &str, name: &str, observed: f64, raise: Limit) -> String {
     let (family, instance) = metric::split(name);
     let limit = raise.value();
     match (family, instance) {
@@ -185,7 +185,7 @@ pub fn breach(rule: &str, name: &str, observed: f64, raise: Level) -> String {
 }
 
 /// Why an alert recovered: `80 %, below 93 %`.
-pub fn recovery(name: &str, observed: f64, clear: Level) -> String {
+pub fn recovery(name: &str, observed: f64, clear: Limit) -> String {
     let (family, instance) = metric::split(name);
     match family {
         "tls.days_left" => return format!("valid for {}", value(name, observed)),
@@ -196,8 +196,8 @@ pub fn recovery(name: &str, observed: f64, clear: Level) -> String {
         _ => {}
     }
     let way = match clear {
-        Level::Above(_) => "above",
-        Level::Below(_) => "below",
+        Limit::Above(_) => "above",
+        Limit::Below(_) => "below",
     };
     format!(
         "{}, {way} {}",
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_breach_names_the_thing_the_value_and_the_limit() {
-        use Level::{Above, Below};
+        use Limit::{Above, Below};
         for (name, observed, raise, expected) in [
             (
                 "disk.used_pct:/srv/data",
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_recovery_says_what_was_reached() {
-        use Level::{Above, Below};
+        use Limit::{Above, Below};
         for (name, observed, clear, expected) in [
             ("disk.used_pct:/", 80.0, Below(93.0), "80 %, below 93 %"),
             ("disk.used_pct:/", 92.96, Below(93.0), "92.96 %, below 93 %"),

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use watchkeep_core::{
     alerts::{AlertChange, Cleared, Raised},
     ids::{AlertId, TicketId},
-    incidents::{Due, Incident, Open, Scope, Tally, text, text::Names},
+    incidents::{Due, Incident, IncidentScope, Open, Tally, text, text::Names},
     rules::RuleId,
 };
 use watchkeep_shared::{DurationMs, HostId, UnixMillis};
@@ -26,13 +26,13 @@ const NOTE_EVERY: DurationMs = DurationMs::from_secs(10);
 /// All open incidents and their hosts.
 #[derive(Debug, Default)]
 pub(super) struct Incidents {
-    open: BTreeMap<Scope, Active>,
+    open: BTreeMap<IncidentScope, Active>,
     members: HashMap<HostId, Member>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Member {
-    scope: Scope,
+    scope: IncidentScope,
     alert: AlertId,
 }
 
@@ -52,7 +52,7 @@ struct Active {
 /// What a round writes about one incident.
 #[derive(Debug)]
 pub(super) struct IncidentWrites {
-    pub(super) scope: Scope,
+    pub(super) scope: IncidentScope,
     /// `None` if this round opens it.
     ticket: Option<TicketId>,
     joined: Vec<Joined>,
@@ -99,7 +99,7 @@ impl Incidents {
         let mut scopes = HashMap::new();
         for row in rows::open(store).await? {
             let check = watchkeep_core::rules::CheckKey(row.scope.clone());
-            let Some(scope) = Scope::of_check(&check) else {
+            let Some(scope) = IncidentScope::of_check(&check) else {
                 let error =
                     StoreError::corrupt("incident", "scope", row.ticket_id, "it is no scope");
                 tracing::error!("an incident is left out: {error}");
@@ -117,7 +117,7 @@ impl Incidents {
         Ok(incidents)
     }
 
-    fn enter(&mut self, host: HostId, scope: Scope, alert: AlertId) {
+    fn enter(&mut self, host: HostId, scope: IncidentScope, alert: AlertId) {
         self.members.insert(host, Member { scope, alert });
         if let Some(active) = self.open.get_mut(&scope) {
             active.incident.away += 1;
@@ -136,11 +136,11 @@ impl Incidents {
         Open {
             sites: accepting()
                 .filter_map(|scope| match scope {
-                    Scope::Site(site) => Some(site),
-                    Scope::Fleet => None,
+                    IncidentScope::Site(site) => Some(site),
+                    IncidentScope::Fleet => None,
                 })
                 .collect(),
-            fleet: accepting().any(|scope| scope == Scope::Fleet),
+            fleet: accepting().any(|scope| scope == IncidentScope::Fleet),
         }
     }
 
@@ -152,7 +152,7 @@ impl Incidents {
     /// A silent host becomes part of an incident, which begins if it is not open.
     pub(super) fn join(
         &mut self,
-        scope: Scope,
+        scope: IncidentScope,
         joined: Joined,
         tally: Tally,
         changes: &mut RoundChanges,
@@ -253,7 +253,7 @@ impl Incidents {
     }
 
     /// The round was committed: the tickets of its incidents are known, and ended ones are gone.
-    pub(super) fn committed(&mut self, tickets: &[(Scope, TicketId)]) {
+    pub(super) fn committed(&mut self, tickets: &[(IncidentScope, TicketId)]) {
         for (scope, ticket) in tickets {
             if let Some(active) = self.open.get_mut(scope) {
                 active.ticket = Some(*ticket);
@@ -340,9 +340,9 @@ impl Active {
 /// What happened in a round, so far.
 #[derive(Debug, Default)]
 pub(super) struct RoundChanges {
-    hosts: BTreeMap<Scope, HostChanges>,
+    hosts: BTreeMap<IncidentScope, HostChanges>,
     /// Incidents that begin, or begin again, with the rule about silence.
-    begins: BTreeMap<Scope, RuleId>,
+    begins: BTreeMap<IncidentScope, RuleId>,
 }
 
 #[derive(Debug, Default)]
@@ -352,7 +352,7 @@ struct HostChanges {
 }
 
 impl RoundChanges {
-    fn of(&mut self, scope: Scope) -> &mut HostChanges {
+    fn of(&mut self, scope: IncidentScope) -> &mut HostChanges {
         self.hosts.entry(scope).or_default()
     }
 }

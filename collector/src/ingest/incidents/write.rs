@@ -3,7 +3,7 @@
 use watchkeep_core::{
     alerts::{AlertEvidence, Cleared, Raised},
     ids::{AlertId, SiteId, TicketId},
-    incidents::{Scope, Tally, steps, text, text::Names},
+    incidents::{IncidentScope, Tally, steps, text, text::Names},
     rules::{Priority, RuleId, Severity},
     tickets::{
         Applied, Firing, NewTicket, RaiseDecision, Ticket, TicketContext, call_again, comment,
@@ -181,8 +181,8 @@ async fn begin(
 }
 
 /// A site's client and contract; the fleet's incidents belong to the provider itself.
-async fn owner(tx: &mut Tx, scope: Scope, now: UnixMillis) -> Result<Owner, StoreError> {
-    if let Scope::Site(id) = scope
+async fn owner(tx: &mut Tx, scope: IncidentScope, now: UnixMillis) -> Result<Owner, StoreError> {
+    if let IncidentScope::Site(id) = scope
         && let Some(site) = rows::site(tx, id).await?
     {
         return Ok(Owner { site, id: Some(id) });

@@ -3,7 +3,7 @@
 use watchkeep_core::{
     alerts::{AlertChange, Raised},
     ids::AlertId,
-    incidents::{HostSignal, Judgement, Scope, Status, Verdict, judge},
+    incidents::{HostSignal, IncidentScope, Judgement, Status, Verdict, judge},
 };
 use watchkeep_shared::{DurationMs, HostId, UnixMillis};
 
@@ -43,7 +43,7 @@ impl Pipeline {
         // A host that was heard meanwhile waits no more.
         self.waiting
             .retain(|host| judgement.verdicts.contains_key(host));
-        let decided: Vec<(HostId, Option<Scope>)> = self
+        let decided: Vec<(HostId, Option<IncidentScope>)> = self
             .waiting
             .iter()
             .filter_map(|host| match judgement.verdicts.get(host)? {
@@ -102,7 +102,7 @@ impl Pipeline {
     fn call_silent(
         &mut self,
         host: HostId,
-        scope: Option<Scope>,
+        scope: Option<IncidentScope>,
         judgement: &Judgement,
         round: &mut Round,
     ) {

@@ -56,7 +56,7 @@ const HEADINGS: [(&str, Column); 8] = [
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Wanted {
+pub(crate) struct Params {
     pub(crate) q: String,
     pub(crate) client: String,
     pub(crate) site: String,
@@ -68,7 +68,7 @@ pub(crate) struct Wanted {
     pub(crate) page: String,
 }
 
-impl Wanted {
+impl Params {
     /// Which hosts the page is about.
     pub(crate) fn filter(&self) -> Result<Filter, WebError> {
         let id = |text: &str, what: &str| match text {
@@ -114,7 +114,7 @@ impl Wanted {
 #[template(path = "pages/fleet.html", blocks = ["live"])]
 struct FleetPage {
     layout: Layout,
-    wanted: Wanted,
+    params: Params,
     clients: Vec<Choice>,
     sites: Vec<Choice>,
     states: Vec<Choice>,
@@ -130,14 +130,14 @@ struct FleetPage {
     problems: Vec<Problem>,
     more_problems: usize,
     headings: Vec<Heading>,
-    rows: Vec<HostRow>,
+    rows: Vec<HostLine>,
     found: usize,
     pages: Pages,
 }
 
 impl FleetPage {
     fn href(&self, changes: &[(&str, &str)]) -> String {
-        self.wanted.with(changes)
+        self.params.with(changes)
     }
 }
 
@@ -158,7 +158,7 @@ struct Pages {
 }
 
 /// One line of the host table.
-struct HostRow {
+struct HostLine {
     /// Before the first host of a site, where hosts are grouped.
     group: Option<Group>,
     id: String,
@@ -208,35 +208,35 @@ impl Start {
 pub(crate) async fn page(
     ctx: Ctx,
     RawQuery(query): RawQuery,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<Params>,
 ) -> Result<Response, WebError> {
-    let address = wanted.with(&[("page", &wanted.page)]);
+    let address = params.with(&[("page", &params.page)]);
     if let Some(elsewhere) = ctx.shorter_address(query.as_deref(), &address) {
         return Ok(elsewhere);
     }
     let app = &ctx.web.app;
     let snapshot = ctx.web.fleet.snapshot(app).await?;
-    let scope = snapshot.select(&wanted.filter()?);
+    let scope = snapshot.select(&params.filter()?);
     let totals = Totals::of(scope.iter().copied());
-    let scoped = wanted.is_scoped();
+    let scoped = params.is_scoped();
     let open_tickets = if scoped {
         totals.tickets as i64
     } else {
         views::open_tickets(&app.store).await?
     };
-    let table = Table::new(&ctx, &scope, &wanted);
+    let table = Table::new(&ctx, &scope, &params);
     // Who pages through hosts has seen the problems.
-    let problems = if table.pages.this == 1 && wanted.state.is_empty() {
+    let problems = if table.pages.this == 1 && params.state.is_empty() {
         problems(&ctx, &scope, PROBLEMS).await?
     } else {
         Problems::default()
     };
     let page = FleetPage {
         layout: ctx.layout("fleet").await?,
-        clients: named_choices(&snapshot.directory.clients, "All clients", &wanted.client),
-        sites: site_choices(&snapshot, &wanted.site),
-        states: choices(STATES, &wanted.state),
-        sorts: sort_choices(&wanted.sort),
+        clients: named_choices(&snapshot.directory.clients, "All clients", &params.client),
+        sites: site_choices(&snapshot, &params.site),
+        states: choices(STATES, &params.state),
+        sorts: sort_choices(&params.sort),
         scoped,
         fleet: snapshot.rows().len(),
         start: match snapshot.rows() {
@@ -247,11 +247,11 @@ pub(crate) async fn page(
         open_tickets,
         more_problems: problems.total.saturating_sub(PROBLEMS),
         problems: problems.shown,
-        headings: headings(&wanted),
+        headings: headings(&params),
         rows: table.rows,
         found: table.found,
         pages: table.pages,
-        wanted,
+        params,
     };
     if ctx.wants_block("live") {
         html(&page.as_live())
@@ -304,8 +304,8 @@ fn first_order(column: Column) -> String {
     format!("{sign}{}", column.as_str())
 }
 
-fn headings(wanted: &Wanted) -> Vec<Heading> {
-    let sort = Sort::parse(&wanted.sort);
+fn headings(params: &Params) -> Vec<Heading> {
+    let sort = Sort::parse(&params.sort);
     let headings = HEADINGS.into_iter().map(|(label, column)| {
         let is_sorted = sort.column == column;
         let next = match (is_sorted, sort.descending) {
@@ -315,7 +315,7 @@ fn headings(wanted: &Wanted) -> Vec<Heading> {
         };
         Heading {
             label,
-            href: wanted.with(&[("sort", &next)]),
+            href: params.with(&[("sort", &next)]),
             sorted: match (is_sorted, sort.descending) {
                 (false, _) => "",
                 (true, false) => "ascending",
@@ -328,30 +328,30 @@ fn headings(wanted: &Wanted) -> Vec<Heading> {
 
 /// The part of the table that one page shows.
 struct Table {
-    rows: Vec<HostRow>,
+    rows: Vec<HostLine>,
     /// Hosts on all pages.
     found: usize,
     pages: Pages,
 }
 
 impl Table {
-    fn new(ctx: &Ctx, scope: &[&Row], wanted: &Wanted) -> Self {
+    fn new(ctx: &Ctx, scope: &[&Row], params: &Params) -> Self {
         let mut found: Vec<&Row> = scope
             .iter()
-            .filter(|row| row.health.is_selected_by(&wanted.state))
+            .filter(|row| row.health.is_selected_by(&params.state))
             .copied()
             .collect();
-        let by_site = wanted.group == "site";
+        let by_site = params.group == "site";
         let order = Sort {
             by_site,
-            ..Sort::parse(&wanted.sort)
+            ..Sort::parse(&params.sort)
         };
         sort(&mut found, order);
         let all = found.len().div_ceil(HOSTS).max(1);
-        let this = wanted.page.parse().unwrap_or(1).clamp(1, all);
+        let this = params.page.parse().unwrap_or(1).clamp(1, all);
         let shown = found.chunks(HOSTS).nth(this - 1).unwrap_or_default();
-        let to = |page: usize| wanted.with(&[("page", &page.to_string())]);
-        let mut rows: Vec<HostRow> = shown.iter().map(|row| host_row(ctx, row)).collect();
+        let to = |page: usize| params.with(&[("page", &page.to_string())]);
+        let mut rows: Vec<HostLine> = shown.iter().map(|row| host_row(ctx, row)).collect();
         if by_site {
             add_groups(&mut rows, shown, &found);
         }
@@ -369,7 +369,7 @@ impl Table {
 }
 
 /// Puts a head before the first host of each site.
-fn add_groups(rows: &mut [HostRow], shown: &[&Row], found: &[&Row]) {
+fn add_groups(rows: &mut [HostLine], shown: &[&Row], found: &[&Row]) {
     let mut counts: HashMap<usize, (usize, usize)> = HashMap::new();
     for row in found {
         let count = counts.entry(row.host.site).or_default();
@@ -391,11 +391,11 @@ fn add_groups(rows: &mut [HostRow], shown: &[&Row], found: &[&Row]) {
     }
 }
 
-fn host_row(ctx: &Ctx, row: &Row) -> HostRow {
+fn host_row(ctx: &Ctx, row: &Row) -> HostLine {
     let host = &row.host.view;
     let figures = row.figures;
     let disk = row.worst_disk();
-    HostRow {
+    HostLine {
         group: None,
         id: row.host.id().to_string(),
         name: host.name.clone(),

@@ -37,7 +37,7 @@ struct LoginPage {
 }
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Wanted {
+pub(crate) struct Params {
     #[serde(default)]
     next: String,
 }
@@ -45,17 +45,17 @@ pub(crate) struct Wanted {
 /// `GET /login`
 pub(crate) async fn page(
     viewer: Option<Extension<Viewer>>,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<Params>,
     headers: HeaderMap,
 ) -> Result<Response, WebError> {
     if viewer.is_some() {
-        return Ok(Redirect::to(inside(&wanted.next)).into_response());
+        return Ok(Redirect::to(inside(&params.next)).into_response());
     }
     let theme = Theme::of(&headers);
     html(&LoginPage {
         theme,
         login: String::new(),
-        next: wanted.next,
+        next: params.next,
         error: String::new(),
         unsent: None,
     })
@@ -130,7 +130,7 @@ pub(crate) async fn submit(
     };
     let fresh = Fresh::new();
     let new_device = device.is_none().then(Device::new);
-    let opened = Opened {
+    let opened = SessionStart {
         user: &user,
         fresh: &fresh,
         from: &from.to_string(),
@@ -190,7 +190,7 @@ async fn known_device(
 }
 
 /// A session about to be opened.
-struct Opened<'a> {
+struct SessionStart<'a> {
     user: &'a people::User,
     fresh: &'a Fresh,
     from: &'a str,
@@ -198,7 +198,11 @@ struct Opened<'a> {
     device: Option<&'a [u8]>,
 }
 
-async fn open_session(web: &Web, new: &Opened<'_>, headers: &HeaderMap) -> Result<(), WebError> {
+async fn open_session(
+    web: &Web,
+    new: &SessionStart<'_>,
+    headers: &HeaderMap,
+) -> Result<(), WebError> {
     let (user, fresh, address) = (new.user, new.fresh, new.from);
     let now = web.app.clock.now();
     let agent = headers

@@ -35,7 +35,7 @@ const ALERTS: [(&str, &str); 3] = [
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Wanted {
+pub(crate) struct Params {
     /// Empty for the open ones, or `new`, `waiting`, `resolved`, `closed`, `all`.
     state: String,
     priority: String,
@@ -48,7 +48,7 @@ pub(crate) struct Wanted {
     after: String,
 }
 
-impl Wanted {
+impl Params {
     /// The address of the page after a cursor.
     fn after(&self, cursor: &str) -> String {
         format::link(
@@ -93,11 +93,11 @@ pub(crate) struct Found {
     pub(crate) searched_above: Option<i64>,
 }
 
-/// The tickets that are wanted. A number finds its ticket whatever the other filters say.
-pub(crate) async fn find(ctx: &Ctx, wanted: &Wanted) -> Result<Found, WebError> {
-    let (states, is_queue) = states(&wanted.state)?;
+/// The tickets that match the filters. A number finds its ticket whatever the other filters say.
+pub(crate) async fn find(ctx: &Ctx, params: &Params) -> Result<Found, WebError> {
+    let (states, is_queue) = states(&params.state)?;
     let store = &ctx.web.app.store;
-    let typed = wanted.q.trim().trim_start_matches('#');
+    let typed = params.q.trim().trim_start_matches('#');
     if typed.bytes().all(|byte| byte.is_ascii_digit())
         && let Some(ticket) = views::ticket(store, typed).await?
     {
@@ -107,15 +107,15 @@ pub(crate) async fn find(ctx: &Ctx, wanted: &Wanted) -> Result<Found, WebError> 
             searched_above: None,
         });
     }
-    let filter = filter(ctx, wanted, states, typed)?;
+    let filter = filter(ctx, params, states, typed)?;
     // One more than shown tells whether there is a next page.
     let limit = views::PAGE_ROWS + 1;
     let (mut found, searched_above) = if is_queue {
-        let (priority, number) = wanted.after.split_once('-').unwrap_or_default();
+        let (priority, number) = params.after.split_once('-').unwrap_or_default();
         let after = (priority, number.parse().unwrap_or(0));
         (views::queue(store, &filter, after, limit).await?, None)
     } else {
-        let before = wanted.after.parse().unwrap_or(i64::MAX);
+        let before = params.after.parse().unwrap_or(i64::MAX);
         let archive = views::archive(store, &filter, before, limit).await?;
         (archive.tickets, archive.continue_before)
     };
@@ -140,11 +140,11 @@ pub(crate) async fn find(ctx: &Ctx, wanted: &Wanted) -> Result<Found, WebError> 
 
 fn filter(
     ctx: &Ctx,
-    wanted: &Wanted,
+    params: &Params,
     states: &[&'static str],
     typed: &str,
 ) -> Result<TicketFilter, WebError> {
-    if !wanted.priority.is_empty() && !PRIORITIES.contains(&wanted.priority.as_str()) {
+    if !params.priority.is_empty() && !PRIORITIES.contains(&params.priority.as_str()) {
         return Err(WebError::Bad("priority: one of P1, P2, P3, P4".to_owned()));
     }
     let id = |text: &str, what: &str| {
@@ -153,12 +153,12 @@ fn filter(
     };
     Ok(TicketFilter {
         states: states.to_vec(),
-        priority: wanted.priority.clone(),
-        client: match wanted.client.as_str() {
+        priority: params.priority.clone(),
+        client: match params.client.as_str() {
             "" => None,
             text => Some(id(text, "client: not a client's")?),
         },
-        assignee: match wanted.assignee.as_str() {
+        assignee: match params.assignee.as_str() {
             "" => None,
             "me" => Some(Assignee::Person(ctx.viewer.user.uuid())),
             "nobody" => Some(Assignee::Nobody),
@@ -167,7 +167,7 @@ fn filter(
                 "assignee: `me`, `nobody` or a user's",
             )?)),
         },
-        alerts: match wanted.alerts.as_str() {
+        alerts: match params.alerts.as_str() {
             "" => None,
             "firing" => Some(Alerts::Firing),
             "recovered" => Some(Alerts::Recovered),
@@ -220,17 +220,17 @@ fn states(word: &str) -> Result<(&'static [&'static str], bool), WebError> {
 pub(crate) async fn page(
     ctx: Ctx,
     RawQuery(query): RawQuery,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<Params>,
 ) -> Result<Response, WebError> {
-    let address = wanted.after(&wanted.after);
+    let address = params.after(&params.after);
     if let Some(elsewhere) = ctx.shorter_address(query.as_deref(), &address) {
         return Ok(elsewhere);
     }
-    let found = find(&ctx, &wanted).await?;
-    let chosen = if wanted.state == "open" {
+    let found = find(&ctx, &params).await?;
+    let chosen = if params.state == "open" {
         ""
     } else {
-        &wanted.state
+        &params.state
     };
     let page = TicketsPage {
         layout: ctx.layout("tickets").await?,
@@ -253,18 +253,18 @@ pub(crate) async fn page(
                 ("P3", "P3"),
                 ("P4", "P4"),
             ],
-            &wanted.priority,
+            &params.priority,
         ),
-        clients: client_choices(&ctx, &wanted.client).await?,
-        assignees: choices(ASSIGNEES, &wanted.assignee),
-        alerts: choices(ALERTS, &wanted.alerts),
+        clients: client_choices(&ctx, &params.client).await?,
+        assignees: choices(ASSIGNEES, &params.assignee),
+        alerts: choices(ALERTS, &params.alerts),
         filtered: [
-            &wanted.q,
-            &wanted.client,
-            &wanted.priority,
-            &wanted.assignee,
-            &wanted.alerts,
-            &wanted.state,
+            &params.q,
+            &params.client,
+            &params.priority,
+            &params.assignee,
+            &params.alerts,
+            &params.state,
         ]
         .iter()
         .any(|filter| !filter.is_empty()),
@@ -280,8 +280,8 @@ pub(crate) async fn page(
         searched_above: found.searched_above,
         next: found
             .next
-            .map_or_else(String::new, |after| wanted.after(&after)),
-        q: wanted.q,
+            .map_or_else(String::new, |after| params.after(&after)),
+        q: params.q,
     };
     if ctx.wants_block("live") {
         html(&page.as_live())

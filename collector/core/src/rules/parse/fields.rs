@@ -9,7 +9,7 @@ use toml::{
 use watchkeep_shared::DurationMs;
 
 use super::{
-    super::{Level, MAX_RULE_DURATION_MS, ParseWordError},
+    super::{Limit, MAX_RULE_DURATION_MS, ParseWordError},
     Problem,
 };
 use crate::duration::parse_duration;
@@ -167,7 +167,7 @@ impl<'d, 'p, 't> Fields<'d, 'p, 't> {
     }
 
     /// A level: `{ above = N }` or `{ below = N }`.
-    pub(super) fn level(&mut self, key: &'static str) -> Option<Level> {
+    pub(super) fn level(&mut self, key: &'static str) -> Option<Limit> {
         const SHAPE: &str = "must be { above = NUMBER } or { below = NUMBER }";
         let Some(value) = self.take(key) else {
             self.problem(key, &format!("is missing; it {SHAPE}"));
@@ -184,8 +184,8 @@ impl<'d, 'p, 't> Fields<'d, 'p, 't> {
         let below = inner.optional_number("below");
         inner.finish();
         match (above, below) {
-            (Some(above), None) => Some(Level::Above(above)),
-            (None, Some(below)) => Some(Level::Below(below)),
+            (Some(above), None) => Some(Limit::Above(above)),
+            (None, Some(below)) => Some(Limit::Below(below)),
             _ => {
                 if self.problems.found.len() == before {
                     self.problem(key, SHAPE);

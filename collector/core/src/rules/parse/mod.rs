@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use watchkeep_shared::{DurationMs, metric};
 
 use self::fields::{Fields, Problems};
-use super::{Level, MAX_RULE_ID_BYTES, MAX_RULES, Rule, RuleId, RuleKind};
+use super::{Limit, MAX_RULE_ID_BYTES, MAX_RULES, Rule, RuleId, RuleKind};
 
 /// Why a rule pack is refused: every problem found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,20 +236,20 @@ fn read_threshold(fields: &mut Fields<'_, '_, '_>) -> Option<RuleKind> {
 }
 
 /// What is wrong with a pair of levels: a value that is a breach must not also be well.
-fn hysteresis_fault(raise: Level, clear: Level) -> Option<String> {
+fn hysteresis_fault(raise: Limit, clear: Limit) -> Option<String> {
     match (raise, clear) {
-        (Level::Above(r), Level::Below(c)) if c <= r => None,
-        (Level::Below(r), Level::Above(c)) if c >= r => None,
-        (Level::Above(r), Level::Below(_)) => Some(format!(
+        (Limit::Above(r), Limit::Below(c)) if c <= r => None,
+        (Limit::Below(r), Limit::Above(c)) if c >= r => None,
+        (Limit::Above(r), Limit::Below(_)) => Some(format!(
             "is beyond raise (above {r}), so a value could be both; use below {r} or less"
         )),
-        (Level::Below(r), Level::Above(_)) => Some(format!(
+        (Limit::Below(r), Limit::Above(_)) => Some(format!(
             "is beyond raise (below {r}), so a value could be both; use above {r} or more"
         )),
-        (Level::Above(r), Level::Above(_)) => Some(format!(
+        (Limit::Above(r), Limit::Above(_)) => Some(format!(
             "must point the other way than raise, as in {{ below = {r} }}"
         )),
-        (Level::Below(r), Level::Below(_)) => Some(format!(
+        (Limit::Below(r), Limit::Below(_)) => Some(format!(
             "must point the other way than raise, as in {{ above = {r} }}"
         )),
     }

@@ -64,9 +64,9 @@ fn a_rule_is_read_as_written() {
         rule.kind,
         RuleKind::Threshold {
             metric: "cpu.busy_pct".to_owned(),
-            raise: Level::Above(90.0),
+            raise: Limit::Above(90.0),
             raise_for: DurationMs::from_secs(90),
-            clear: Level::Below(80.5),
+            clear: Limit::Below(80.5),
             clear_for: DurationMs(0),
         }
     );

@@ -39,7 +39,7 @@ const TICKETS: usize = 2_000;
 const PROVISIONAL_FOR: DurationMs = DurationMs::from_hours(7 * 24);
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Wanted {
+pub(crate) struct Params {
     #[serde(default)]
     month: String,
     /// `all`: every outage is listed.
@@ -77,14 +77,14 @@ struct ContractPage {
     unknown: String,
     blanks: Vec<()>,
     days: Vec<Day>,
-    hosts: Vec<HostRow>,
+    hosts: Vec<HostFigures>,
     outages: Vec<OutageRow>,
     more_outages: usize,
     links: Vec<LinkRow>,
     more_links: usize,
 }
 
-struct HostRow {
+struct HostFigures {
     id: String,
     name: String,
     headline: String,
@@ -143,9 +143,9 @@ async fn report(ctx: &Ctx, id: &str, month: &str) -> Result<(ContractView, Month
 pub(crate) async fn page(
     ctx: Ctx,
     Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<Params>,
 ) -> Result<Response, WebError> {
-    let (contract, report) = report(&ctx, &id, &wanted.month).await?;
+    let (contract, report) = report(&ctx, &id, &params.month).await?;
     let figures = report.availability;
     let totals = figures.totals;
     let rule = report.unknown_rule;
@@ -175,7 +175,7 @@ pub(crate) async fn page(
         before: step(first, -1),
         after: (!running).then(|| step(first, 1)),
         running,
-        standing: standing(&ctx, report.window, &zone),
+        standing: item_status(&ctx, report.window, &zone),
         provider: ctx.web.app.config.web.provider.clone(),
         made_at: ctx.time(ctx.now.0).zoned(&zone),
         excluded: totals.excluded_ms > 0,
@@ -204,7 +204,7 @@ pub(crate) async fn page(
 }
 
 /// Whether a month's figures can still change, for people.
-fn standing(ctx: &Ctx, window: Interval, zone: &TimeZone) -> String {
+fn item_status(ctx: &Ctx, window: Interval, zone: &TimeZone) -> String {
     let final_at = window.to + PROVISIONAL_FOR;
     if ctx.now < window.to {
         "Provisional: the month is not over".to_owned()
@@ -229,9 +229,9 @@ const fn rule_text(rule: UnknownRule) -> &'static str {
     }
 }
 
-fn host_row(host: &HostReport, rule: UnknownRule) -> HostRow {
+fn host_row(host: &HostReport, rule: UnknownRule) -> HostFigures {
     let totals = host.availability.totals;
-    HostRow {
+    HostFigures {
         id: host.host.to_string(),
         name: host.name.clone(),
         headline: headline(totals, rule),
@@ -265,9 +265,9 @@ fn links(ctx: &Ctx, report: &MonthReport, zone: &TimeZone) -> Vec<LinkRow> {
 pub(crate) async fn json(
     ctx: Ctx,
     Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<Params>,
 ) -> Result<Response, WebError> {
-    let (contract, report) = report(&ctx, &id, &wanted.month).await?;
+    let (contract, report) = report(&ctx, &id, &params.month).await?;
     Ok(download(
         &contract,
         &report,
@@ -281,9 +281,9 @@ pub(crate) async fn json(
 pub(crate) async fn csv(
     ctx: Ctx,
     Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<Params>,
 ) -> Result<Response, WebError> {
-    let (contract, report) = report(&ctx, &id, &wanted.month).await?;
+    let (contract, report) = report(&ctx, &id, &params.month).await?;
     let body = report
         .to_csv()
         .map_err(|error| WebError::Internal(error.to_string()))?;

@@ -63,7 +63,7 @@ const TICKETS: usize = 20;
 const SKEW_WORTH_SAYING_MS: i64 = 2_000;
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Wanted {
+pub(crate) struct Params {
     #[serde(default)]
     range: String,
     /// `all`: every proposal is shown.
@@ -149,7 +149,7 @@ struct Range {
 pub(crate) async fn page(
     ctx: Ctx,
     Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<Params>,
 ) -> Result<Response, WebError> {
     let id = host_id(&id)?;
     let store = &ctx.web.app.store;
@@ -160,12 +160,12 @@ pub(crate) async fn page(
     let tickets = views::tickets_of_host(store, id, TICKETS).await?;
     let range = RANGES
         .iter()
-        .find(|(name, _)| *name == wanted.range)
+        .find(|(name, _)| *name == params.range)
         .unwrap_or(&RANGES[0]);
     let health = Health::of(host.recorded(), now.as_deref().map(Signals::from));
     let policy = services::policy(&ctx, &host, now.as_deref()).await?;
     let services = services::services(&ctx, &policy, now.as_deref(), health);
-    let all_found = wanted.found == "all";
+    let all_found = params.found == "all";
     let spans = strip::spans(&ctx, id, ctx.now - CHARTS_SPAN).await?;
     let described = descriptions::of(store, id).await?;
     let described = described.ok_or(WebError::NotFound("there is no host with this id"))?;

@@ -1,6 +1,6 @@
 //! What is watched on a host, and what is asked for and not watched yet or not at all.
 
-use watchkeep_core::policy::{Level, Told};
+use watchkeep_core::policy::{Level, ReportedPolicy};
 use watchkeep_shared::{
     HostId, UnixMillis,
     wire::heartbeat::{Service, ServiceStatus},
@@ -9,7 +9,7 @@ use watchkeep_shared::{
 use crate::{
     health::Health,
     live::HostNow,
-    policies::view::{ItemState, PolicyView, Seen, ServiceItem},
+    policies::view::{ItemState, PolicyView, ReportedState, ServiceItem},
     store::{policy as rows, views::HostView},
     web::{
         context::Ctx,
@@ -53,8 +53,8 @@ pub(crate) async fn policy(
     let chosen = rows::watched_on(&app.store, id).await?;
     let is_not_here = |key: &str| now.is_some_and(|now| now.not_here.iter().any(|one| one == key));
     let seen = now.filter(|now| now.last_seen_at > UnixMillis(0));
-    let seen = seen.map(|now| Seen {
-        told: Told {
+    let seen = seen.map(|now| ReportedState {
+        reported: ReportedPolicy {
             version: now.policy_version,
             services: &now.services,
             refused: &now.refused,
@@ -71,15 +71,15 @@ pub(super) fn services(
     now: Option<&HostNow>,
     health: Health,
 ) -> Vec<ServiceRow> {
-    let told = now.map_or(&[][..], |now| &now.services);
+    let reported = now.map_or(&[][..], |now| &now.services);
     // Without heartbeats nobody knows how they are now.
     let silent = !health.is_up();
-    let find = |key: &str| told.iter().find(|one| one.key == key);
+    let find = |key: &str| reported.iter().find(|one| one.key == key);
     let asked = policy.services.iter();
     let mut all: Vec<ServiceRow> = asked
         .map(|item| asked_row(ctx, item, find(&item.key), silent))
         .collect();
-    for service in told {
+    for service in reported {
         if !policy.services.iter().any(|item| item.key == service.key) {
             all.push(told_row(service, silent));
         }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Wanted {
+pub(crate) struct WatchForm {
     /// Key of the check.
     key: String,
     /// The page showed all proposals.
@@ -34,16 +34,16 @@ pub(crate) struct Wanted {
 pub(crate) async fn watch(
     ctx: Ctx,
     Path(id): Path<String>,
-    Form(form): Form<Wanted>,
+    Form(form): Form<WatchForm>,
 ) -> Result<Response, WebError> {
     let host = active(&ctx, &id).await?;
     let id = host_id(&id)?;
     let proposals = found(&ctx, id).await?;
-    let wanted = proposals
+    let proposal = proposals
         .iter()
         .filter_map(|one| one.check.known())
         .find(|check| policy_line(check).is_some_and(|(key, _)| key == form.key));
-    let Some(check) = wanted else {
+    let Some(check) = proposal else {
         return Err(WebError::Conflict(format!(
             "the agent on {} does not propose {} any more",
             host.name, form.key
@@ -62,7 +62,7 @@ pub(crate) async fn watch(
 pub(crate) async fn unwatch(
     ctx: Ctx,
     Path(id): Path<String>,
-    Form(form): Form<Wanted>,
+    Form(form): Form<WatchForm>,
 ) -> Result<Response, WebError> {
     let host = active(&ctx, &id).await?;
     let id = host_id(&id)?;
@@ -97,7 +97,7 @@ fn person(ctx: &Ctx) -> Person<'_> {
 }
 
 /// Back to the list of services, and other people's open pages look again.
-fn back(ctx: &Ctx, host: &HostView, form: &Wanted) -> Response {
+fn back(ctx: &Ctx, host: &HostView, form: &WatchForm) -> Response {
     ctx.web.app.live.hint(Hint::Host(host.id.into()));
     let all = if form.found == "all" {
         "?found=all"
