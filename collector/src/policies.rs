@@ -18,7 +18,7 @@ use watchkeep_core::{
     policy::{Effective, ItemStatus, Layer, Level, PolicyItem, ReportedPolicy, item_status, merge},
 };
 use watchkeep_shared::{
-    HostId, UnixMillis,
+    HostId,
     wire::{
         limits::MAX_SERVICES_PER_FRAME,
         policy::{Policy, ServiceCheck},
@@ -290,8 +290,13 @@ pub async fn watch(
         return Ok(false);
     }
     let subject = format!("host {host}");
-    let line = audit(app, now, by.login, ("host_watch", &subject, &key));
-    people::audit(&mut tx, &line).await?;
+    let act = people::Act {
+        by: by.login,
+        action: "host_watch",
+        subject: &subject,
+        detail: &key,
+    };
+    app.audit(&mut tx, act).await?;
     rows::bump(&mut tx).await?;
     tx.commit().await?;
     app.policies.refresh_host(&app.store, host).await?;
@@ -305,32 +310,20 @@ pub async fn unwatch(
     key: &str,
     by: Person<'_>,
 ) -> Result<bool, StoreError> {
-    let now = app.clock.now();
     let mut tx = app.store.begin().await?;
     if !rows::delete_watch(&mut tx, host, key).await? {
         return Ok(false);
     }
     let subject = format!("host {host}");
-    let line = audit(app, now, by.login, ("host_unwatch", &subject, key));
-    people::audit(&mut tx, &line).await?;
+    let act = people::Act {
+        by: by.login,
+        action: "host_unwatch",
+        subject: &subject,
+        detail: key,
+    };
+    app.audit(&mut tx, act).await?;
     rows::bump(&mut tx).await?;
     tx.commit().await?;
     app.policies.refresh_host(&app.store, host).await?;
     Ok(true)
-}
-
-fn audit<'a>(
-    app: &App,
-    at: UnixMillis,
-    actor: &'a str,
-    (action, subject, detail): (&'a str, &'a str, &'a str),
-) -> people::Audit<'a> {
-    people::Audit {
-        id: app.ids.next(at),
-        at,
-        actor,
-        action,
-        subject,
-        detail,
-    }
 }

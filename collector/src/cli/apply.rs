@@ -163,7 +163,7 @@ pub(super) async fn apply(app: &App, fleet: &Fleet, by: Option<&str>) -> anyhow:
         clients: views::clients(&app.store).await?,
         contracts: fleet::contracts(&app.store).await?,
         sites: fleet::sites(&app.store).await?,
-        policies: policy::Stored::read(&app.store, now).await?,
+        policies: policy::StoredPolicies::read(&app.store, now).await?,
         now,
         plan: Plan::default(),
     };
@@ -197,7 +197,7 @@ struct Apply {
     clients: Vec<views::Named>,
     contracts: Vec<fleet::ContractRow>,
     sites: Vec<fleet::SiteRow>,
-    policies: policy::Stored,
+    policies: policy::StoredPolicies,
     now: UnixMillis,
     plan: Plan,
 }
@@ -210,14 +210,18 @@ impl Apply {
                 .push(format!("add client {}", client.name));
         }
         let id = fleet::ensure_client(tx, &client.name, self.now).await?;
-        let owner = (Level::Client, id.uuid(), client.name.as_str());
+        let owner = policy::Owner {
+            level: Level::Client,
+            id: id.uuid(),
+            name: &client.name,
+        };
         let (policies, plan) = (&mut self.policies, &mut self.plan);
         policies.put(tx, owner, &client.policy, plan).await?;
         for spec in &client.contracts {
-            self.contract(tx, (id, &client.name), spec).await?;
+            self.contract(tx, id, &client.name, spec).await?;
         }
         for spec in &client.sites {
-            self.site(tx, (id, &client.name), spec).await?;
+            self.site(tx, id, &client.name, spec).await?;
         }
         Ok(id)
     }
@@ -225,7 +229,8 @@ impl Apply {
     async fn contract(
         &mut self,
         tx: &mut Tx,
-        (client, client_name): (ClientId, &str),
+        client: ClientId,
+        client_name: &str,
         spec: &ContractSpec,
     ) -> anyhow::Result<()> {
         let known = self.contracts.iter().find(|row| row.name == spec.name);
@@ -238,7 +243,11 @@ impl Apply {
         }
         let id = contract_id(tx, Some(&spec.name)).await?;
         let id = id.context("a contract that was just written is there")?;
-        let owner = (Level::Contract, id.uuid(), spec.name.as_str());
+        let owner = policy::Owner {
+            level: Level::Contract,
+            id: id.uuid(),
+            name: &spec.name,
+        };
         let (policies, plan) = (&mut self.policies, &mut self.plan);
         policies.put(tx, owner, &spec.policy, plan).await
     }
@@ -246,7 +255,8 @@ impl Apply {
     async fn site(
         &mut self,
         tx: &mut Tx,
-        (client, client_name): (ClientId, &str),
+        client: ClientId,
+        client_name: &str,
         spec: &SiteSpec,
     ) -> anyhow::Result<()> {
         let covered = contract_id(tx, spec.contract.as_deref()).await?;
@@ -262,7 +272,11 @@ impl Apply {
         }
         let id = fleet::site_in(tx, &spec.name).await?;
         let id = id.context("a site that was just written is there")?;
-        let owner = (Level::Site, id.uuid(), spec.name.as_str());
+        let owner = policy::Owner {
+            level: Level::Site,
+            id: id.uuid(),
+            name: &spec.name,
+        };
         let (policies, plan) = (&mut self.policies, &mut self.plan);
         policies.put(tx, owner, &spec.policy, plan).await
     }

@@ -93,7 +93,7 @@ impl Ca {
     /// Makes the first CA in `dir`, unless there is one.
     pub fn init(dir: &Path, now: UnixMillis) -> Result<Self, CaError> {
         if !dir.join(key_file(FIRST)).exists() {
-            Self::make(dir, FIRST, &KeyPair::generate()?, (COMMON_NAME, now))?;
+            Self::make(dir, FIRST, &KeyPair::generate()?, COMMON_NAME, now)?;
         }
         Self::open(dir, FIRST)
     }
@@ -104,7 +104,7 @@ impl Ca {
         let digits = hex(&Sha256::digest(key.subject_public_key_info()));
         let id = &digits[..16];
         let stem = format!("{FIRST}-{id}");
-        Self::make(dir, &stem, &key, (&format!("{COMMON_NAME} {id}"), now))?;
+        Self::make(dir, &stem, &key, &format!("{COMMON_NAME} {id}"), now)?;
         Self::open(dir, &stem)
     }
 
@@ -112,7 +112,8 @@ impl Ca {
         dir: &Path,
         stem: &str,
         key: &KeyPair,
-        (common_name, now): (&str, UnixMillis),
+        common_name: &str,
+        now: UnixMillis,
     ) -> Result<(), CaError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name(common_name);

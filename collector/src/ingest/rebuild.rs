@@ -85,13 +85,14 @@ async fn restore_schemas(
 pub(super) async fn one_host(
     store: &Store,
     id: HostId,
-    known: (&mut Schemas, &RulePack),
+    schemas: &mut Schemas,
+    rules: &RulePack,
 ) -> Result<Option<HostEntry>, StoreError> {
     let row = fleet::host(store, id)
         .await?
         .filter(|row| row.retired_at.is_none());
     match row {
-        Some(row) => entry_of(store, row, known).await.map(Some),
+        Some(row) => entry_of(store, row, schemas, rules).await.map(Some),
         None => Ok(None),
     }
 }
@@ -100,7 +101,8 @@ pub(super) async fn one_host(
 pub(super) async fn entry_of(
     store: &Store,
     row: HostRow,
-    (schemas, rules): (&mut Schemas, &RulePack),
+    schemas: &mut Schemas,
+    rules: &RulePack,
 ) -> Result<HostEntry, StoreError> {
     let mut entry = fresh(row);
     if let Some(row) = heartbeats::state_of(store, entry.id).await? {

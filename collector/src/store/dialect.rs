@@ -33,7 +33,8 @@ pub(super) enum Placeholder {
 /// `prefix VALUES (…), (…)…` for `rows` rows of `columns` columns.
 pub(super) fn values_sql(
     prefix: &str,
-    (rows, columns): (usize, usize),
+    rows: usize,
+    columns: usize,
     placeholder: Placeholder,
 ) -> String {
     let mut sql = String::with_capacity(prefix.len() + 8 + rows * columns * 6);
@@ -75,8 +76,8 @@ pub(super) fn in_sql(prefix: &str, count: usize, placeholder: Placeholder) -> St
 macro_rules! insert_many {
     ($tx:expr, $prefix:expr, $columns:expr, $rows:expr, |$query:ident, $row:ident| $bind:expr) => {
         for piece in $crate::store::dialect::pieces($rows) {
-            let size = (piece.len(), $columns);
-            let sql = $crate::store::dialect::values_sql($prefix, size, $tx.placeholder());
+            let placeholder = $tx.placeholder();
+            let sql = $crate::store::dialect::values_sql($prefix, piece.len(), $columns, placeholder);
             $crate::store::tx::on_tx!($tx, c => {
                 let mut $query = sqlx::query(sqlx::AssertSqlSafe(sql));
                 for $row in piece {
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn placeholders_are_what_each_database_wants() {
-        let sql = |placeholder| values_sql("INSERT INTO t (a, b)", (2, 2), placeholder);
+        let sql = |placeholder| values_sql("INSERT INTO t (a, b)", 2, 2, placeholder);
         assert_eq!(
             sql(Placeholder::Plain),
             "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)"

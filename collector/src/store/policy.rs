@@ -97,7 +97,8 @@ pub async fn layers(store: &Store) -> Result<Vec<LayerRow>, StoreError> {
 /// Sets an owner's layer.
 pub async fn put_layer(
     tx: &mut Tx,
-    (owner, level): (Uuid, &str),
+    owner: Uuid,
+    level: &str,
     body: &str,
     now: UnixMillis,
 ) -> Result<(), StoreError> {

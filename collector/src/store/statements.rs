@@ -55,7 +55,7 @@ pub fn all() -> Vec<Statement> {
 
 /// The text of a bulk statement of one row.
 pub(super) fn one_row(prefix: &str, columns: usize) -> String {
-    values_sql(prefix, (1, columns), Placeholder::Numbered)
+    values_sql(prefix, 1, columns, Placeholder::Numbered)
 }
 
 /// The text of a statement with a list of one value.

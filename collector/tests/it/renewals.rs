@@ -31,7 +31,8 @@ fn csr() -> String {
 async fn renew(
     bench: &Bench,
     cas: &Cas,
-    (host, serial): (watchkeep_shared::HostId, &str),
+    host: watchkeep_shared::HostId,
+    serial: &str,
     csr_pem: &str,
 ) -> Result<String, EnrollError> {
     let renewal = Renewal {
@@ -57,15 +58,15 @@ async fn good(bench: &Bench, host: watchkeep_shared::HostId) -> Vec<String> {
 async fn a_revoked_certificate_is_never_renewed(bench: Bench) {
     let cas = init(&bench);
     let host = place(&bench.app).await.host;
-    let first = renew(&bench, &cas, (host, "0"), &csr()).await.unwrap();
-    let second = renew(&bench, &cas, (host, &first), &csr()).await.unwrap();
+    let first = renew(&bench, &cas, host, "0", &csr()).await.unwrap();
+    let second = renew(&bench, &cas, host, &first, &csr()).await.unwrap();
     // Its key is replaced; the port has not read the list of revoked certificates yet.
     identity::rekey(&bench.app, &cas, host, "ada")
         .await
         .unwrap()
         .unwrap();
     for serial in [&first, &second] {
-        let refused = renew(&bench, &cas, (host, serial), &csr()).await;
+        let refused = renew(&bench, &cas, host, serial, &csr()).await;
         assert!(matches!(refused, Err(EnrollError::Revoked)), "{refused:?}");
     }
     assert_eq!(good(&bench, host).await, [""; 0]);
@@ -75,13 +76,13 @@ async fn renewals_are_bounded_and_end_older_certificates(bench: Bench) {
     let cas = init(&bench);
     let host = place(&bench.app).await.host;
     let csr = csr();
-    let held = renew(&bench, &cas, (host, "0"), &csr).await.unwrap();
+    let held = renew(&bench, &cas, host, "0", &csr).await.unwrap();
     let mut newest = Vec::new();
     let mut refused = 0;
     for n in 1..=106 {
         // Answers get lost: it comes with the same certificate each time.
         bench.clock.set(NOW + DurationMs::from_secs(n));
-        match renew(&bench, &cas, (host, &held), &csr).await {
+        match renew(&bench, &cas, host, &held, &csr).await {
             Ok(serial) => newest.push(serial),
             Err(EnrollError::TooMany) => refused += 1,
             Err(error) => panic!("{error}"),
@@ -92,7 +93,7 @@ async fn renewals_are_bounded_and_end_older_certificates(bench: Bench) {
     kept.sort_unstable();
     assert_eq!(good(&bench, host).await, kept);
     bench.clock.set(NOW + DurationMs::from_hours(25));
-    renew(&bench, &cas, (host, &held), &csr).await.unwrap();
+    renew(&bench, &cas, host, &held, &csr).await.unwrap();
 }
 
 async fn what_an_enrolment_says_is_bounded(bench: Bench) {

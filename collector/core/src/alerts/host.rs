@@ -149,7 +149,8 @@ pub fn raise_reboot(
 pub fn raise_clock_step(
     host: &mut HostAlerts,
     rules: &RulePack,
-    (at, step): (UnixMillis, DurationMs),
+    at: UnixMillis,
+    step: DurationMs,
     new_id: NewAlertId<'_>,
 ) -> Vec<AlertChange> {
     let Some(rule) = single(rules, |kind| matches!(kind, RuleKind::ClockStep { .. })) else {

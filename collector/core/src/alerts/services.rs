@@ -44,7 +44,8 @@ pub fn evaluate_services(
         Some(services) => {
             drop_unwatched(host, services, beat.at, &mut changes);
             for service in services {
-                judge_all(host, rules, (beat, service), &mut changes, new_id);
+                let reported = Reported { beat, service };
+                judge_all(host, rules, reported, &mut changes, new_id);
             }
         }
     }
@@ -75,7 +76,16 @@ fn carry_on(
             status: last.status,
             detail: last.detail,
         };
-        changes.extend(judge(host, rule, i, (beat, &service), new_id));
+        changes.extend(judge(
+            host,
+            rule,
+            i,
+            Reported {
+                beat,
+                service: &service,
+            },
+            new_id,
+        ));
     }
 }
 
@@ -115,13 +125,21 @@ fn drop_unwatched(
     }
 }
 
+/// A service as one heartbeat reports it.
+#[derive(Clone, Copy)]
+struct Reported<'a> {
+    beat: Beat,
+    service: &'a Service,
+}
+
 fn judge_all(
     host: &mut HostAlerts,
     rules: &RulePack,
-    (beat, service): (Beat, &Service),
+    reported: Reported<'_>,
     changes: &mut Vec<AlertChange>,
     new_id: NewAlertId<'_>,
 ) {
+    let service = reported.service;
     let check = CheckKey::service(&service.key);
     if !service.status.is_fault() && host.others.iter().all(|entry| entry.check != check) {
         return;
@@ -132,7 +150,7 @@ fn judge_all(
         };
         if meant == "*" || *meant == service.key {
             let i = host.other(EntryKind::Service, &rule.id, &check);
-            changes.extend(judge(host, rule, i, (beat, service), new_id));
+            changes.extend(judge(host, rule, i, reported, new_id));
         }
     }
 }
@@ -141,9 +159,10 @@ fn judge(
     host: &mut HostAlerts,
     rule: &Rule,
     i: usize,
-    (beat, service): (Beat, &Service),
+    reported: Reported<'_>,
     new_id: NewAlertId<'_>,
 ) -> Option<AlertChange> {
+    let Reported { beat, service } = reported;
     let RuleKind::ServiceState {
         raise_for,
         clear_for,

@@ -64,7 +64,13 @@ pub fn evaluate_values(
         next += 1;
         let turn = entry.advance(verdict(watched, value), beat, holds(&watched.rule.kind));
         host.changed.0 |= turn != Turn::Same;
-        changes.extend(report(watched, entry, turn, (beat, value), new_id));
+        changes.extend(report(
+            watched,
+            entry,
+            turn,
+            Observed { beat, value },
+            new_id,
+        ));
         has_ok |= entry.state == AlertState::Ok;
     }
     for entry in &mut host.metrics[next..] {
@@ -121,13 +127,21 @@ const fn holds(kind: &RuleKind) -> Holds {
     }
 }
 
+/// The value of one metric in one heartbeat.
+#[derive(Clone, Copy)]
+struct Observed {
+    beat: Beat,
+    value: Option<f64>,
+}
+
 fn report(
     watched: &ResolvedEntry,
     entry: &mut Entry,
     turn: Turn,
-    (beat, value): (Beat, Option<f64>),
+    observed: Observed,
     new_id: NewAlertId<'_>,
 ) -> Option<AlertChange> {
+    let Observed { beat, value } = observed;
     let RuleKind::Threshold {
         raise,
         raise_for,

@@ -15,7 +15,7 @@ use crate::store::{
 
 /// The policies as they are stored.
 #[derive(Debug)]
-pub(super) struct Stored {
+pub(super) struct StoredPolicies {
     layers: Vec<LayerRow>,
     watched: Vec<WatchRow>,
     now: UnixMillis,
@@ -23,7 +23,15 @@ pub(super) struct Stored {
     touched: bool,
 }
 
-impl Stored {
+/// Whose layer it is.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    pub(super) level: Level,
+    pub(super) id: Uuid,
+    pub(super) name: &'a str,
+}
+
+impl StoredPolicies {
     pub(super) async fn read(store: &Store, now: UnixMillis) -> Result<Self, StoreError> {
         Ok(Self {
             layers: rows::layers(store).await?,
@@ -37,11 +45,11 @@ impl Stored {
     pub(super) async fn put(
         &mut self,
         tx: &mut Tx,
-        (level, owner, name): (Level, Uuid, &str),
+        owner: Owner<'_>,
         new: &Layer,
         plan: &mut Plan,
     ) -> anyhow::Result<()> {
-        let row = self.layers.iter().find(|row| row.owner_id == owner);
+        let row = self.layers.iter().find(|row| row.owner_id == owner.id);
         let old: Layer = row.map_or(Ok(Layer::default()), |row| serde_json::from_str(&row.body))?;
         let changes = old.changes(new);
         if changes.is_empty() {
@@ -54,13 +62,15 @@ impl Stored {
             _ => "change",
         };
         let changes = changes.join(", ");
-        plan.changes
-            .push(format!("{verb} policy of {level} {name}: {changes}"));
+        plan.changes.push(format!(
+            "{verb} policy of {} {}: {changes}",
+            owner.level, owner.name
+        ));
         if new.is_empty() {
-            return Ok(rows::delete_layer(tx, owner).await?);
+            return Ok(rows::delete_layer(tx, owner.id).await?);
         }
         let body = serde_json::to_string(new)?;
-        Ok(rows::put_layer(tx, (owner, level.as_str()), &body, self.now).await?)
+        Ok(rows::put_layer(tx, owner.id, owner.level.as_str(), &body, self.now).await?)
     }
 
     /// Names what people chose for hosts of the clients that the file names.

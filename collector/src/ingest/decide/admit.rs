@@ -14,7 +14,8 @@ use crate::store::record::NewEvent;
 pub(in crate::ingest) fn admit(
     entry: &mut HostEntry,
     batch: &Batch,
-    (origin, at): (Origin<'_>, UnixMillis),
+    origin: Origin<'_>,
+    at: UnixMillis,
     context: &mut Context<'_>,
 ) -> (Decision, Option<NotTaken>) {
     let mut decision = Decision::default();

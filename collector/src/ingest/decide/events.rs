@@ -42,7 +42,8 @@ pub(super) fn clocks(
         let changes = alerts::raise_clock_step(
             &mut entry.alerts,
             context.rules,
-            (at, step),
+            at,
+            step,
             context.alert_id,
         );
         decision.changes.extend(changes);

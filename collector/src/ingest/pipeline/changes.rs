@@ -71,8 +71,8 @@ impl Pipeline {
             entry.name = row.name;
             entry
         } else {
-            let known = (&mut self.schemas, &self.app.config.rules);
-            rebuild::entry_of(&self.app.store, row, known).await?
+            let (schemas, rules) = (&mut self.schemas, &self.app.config.rules);
+            rebuild::entry_of(&self.app.store, row, schemas, rules).await?
         };
         self.isolation.remember(&entry);
         if is_retired {

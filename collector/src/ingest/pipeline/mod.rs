@@ -291,8 +291,8 @@ impl Pipeline {
             trust: &arrival.trust,
         };
         if !self.hosts.contains_key(&host) {
-            let schemas = (&mut self.schemas, &self.app.config.rules);
-            match rebuild::one_host(&self.app.store, host, schemas).await {
+            let (schemas, rules) = (&mut self.schemas, &self.app.config.rules);
+            match rebuild::one_host(&self.app.store, host, schemas, rules).await {
                 Ok(Some(entry)) => {
                     self.hosts.insert(host, entry);
                     self.metrics.hosts.set(self.hosts.len() as i64);
@@ -321,7 +321,7 @@ impl Pipeline {
             row_id: &mut || app.ids.next(at),
             alert_id: &mut || AlertId(app.ids.uuid(at)),
         };
-        let (mut admission, refused) = admit(entry, batch, (origin, at), &mut context);
+        let (mut admission, refused) = admit(entry, batch, origin, at, &mut context);
         let left = &mut round.incidents;
         self.incidents
             .take_left(host, &entry.name, &mut admission.changes, left);

@@ -220,10 +220,8 @@ fn a_jump_of_the_clock_fires_beyond_its_level_and_ends_by_time() {
     let rules = pack(PACK);
     let mut ids = ids();
     let mut host = HostAlerts::default();
-    let mut jump = |secs, ms| {
-        let step = (at(secs), DurationMs(ms));
-        raise_clock_step(&mut host, &rules, step, &mut ids)
-    };
+    let mut jump =
+        |secs, ms| raise_clock_step(&mut host, &rules, at(secs), DurationMs(ms), &mut ids);
     assert_eq!(jump(0, 5_000), []);
     let changes = jump(1, -3_600_000);
     let [AlertChange::Raised(raised)] = &changes[..] else {
