@@ -19,7 +19,6 @@ use crate::{
 /// The running collector.
 #[derive(Clone, Debug)]
 pub struct App {
-    /// The store.
     pub store: Store,
     /// The time.
     pub clock: Clock,

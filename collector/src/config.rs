@@ -46,13 +46,11 @@ pub struct Config {
     pub ignored_variables: Vec<String>,
     /// Keys, the CA and, unless another store is named, the SQLite store.
     pub data_dir: PathBuf,
-    /// The store.
     pub store: StoreUrl,
     /// The agents' port.
     pub agents: Agents,
     /// The web port.
     pub web: Web,
-    /// The rules.
     pub rules: RulePack,
     /// When silence becomes an alert.
     pub silence: Silence,
@@ -253,7 +251,6 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: String,
-        /// Why.
         source: std::io::Error,
     },
     /// It is not what is expected.

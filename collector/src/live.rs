@@ -43,13 +43,11 @@ pub enum Hint {
 /// An alert that fires now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FiringAlert {
-    /// Its row.
     pub id: AlertId,
     /// How bad it is.
     pub severity: Severity,
     /// It says that the host is silent.
     pub is_silence: bool,
-    /// Since when.
     pub since: UnixMillis,
 }
 

@@ -259,7 +259,6 @@ pub enum WatchError {
         "this host's own list is full: {MAX_SERVICES_PER_FRAME} services are the most that an agent tells of"
     )]
     Full,
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -29,7 +29,6 @@ pub enum ReportError {
     /// Month or zone can't be used.
     #[error(transparent)]
     Month(#[from] MonthError),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

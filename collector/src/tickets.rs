@@ -39,7 +39,6 @@ pub enum ActError {
     /// The ticket does not allow it.
     #[error(transparent)]
     Invalid(#[from] InvalidTransition),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -30,7 +30,6 @@ pub struct SettingsError {
 /// Settings that were read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Loaded<T> {
-    /// The settings.
     pub settings: T,
     /// Variables with our prefix that name no section or key, as container platforms set for a
     /// service of our name (`WATCHKEEP_PORT=tcp://…`). They are ignored; warn about them.

@@ -97,7 +97,6 @@ pub enum Failure {
 /// What is known of a message when an attempt failed.
 #[derive(Clone, Copy, Debug)]
 pub struct Tried {
-    /// Its kind.
     pub kind: MessageKind,
     /// Failed attempts before this one.
     pub failures: u32,

@@ -13,7 +13,6 @@ use watchkeep_shared::{BootId, HostId, InstanceId, UnixMillis, wire::heartbeat::
 pub struct Evidence {
     /// The host; `None` for the collector's own record.
     pub host: Option<HostId>,
-    /// What was observed.
     pub kind: EvidenceKind,
     /// When it began.
     pub valid_from: UnixMillis,
@@ -86,7 +85,6 @@ pub enum EvidenceKind {
     },
     /// The agent said goodbye.
     Goodbye {
-        /// Why.
         reason: GoodbyeReason,
     },
     /// The collector itself was not running, or not able to commit, from `valid_from` to `valid_to`.
@@ -96,7 +94,6 @@ pub enum EvidenceKind {
 /// Where one frame stands in time and in its chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameMark {
-    /// Its boot.
     pub boot: BootId,
     /// Its agent process.
     pub instance: InstanceId,
@@ -104,7 +101,6 @@ pub struct FrameMark {
     pub seq: u64,
     /// When it was made, on the collector's time line.
     pub at: UnixMillis,
-    /// When it arrived.
     pub arrived_at: UnixMillis,
     /// `CLOCK_MONOTONIC` when it was made, milliseconds.
     pub mono_ms: i64,

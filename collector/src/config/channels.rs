@@ -19,7 +19,6 @@ const DEFAULT_TIMEOUT_MS: u64 = 15_000;
 pub struct Mail {
     /// Host name of the server.
     pub host: String,
-    /// Its port.
     pub port: u16,
     /// How the connection is protected.
     #[serde(default)]

@@ -39,11 +39,8 @@ impl Host {
 /// A site with its client.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// Its identifier.
     pub id: Uuid,
-    /// Its name.
     pub name: String,
-    /// Its client.
     pub client_id: Uuid,
     /// Its client's name.
     pub client: String,

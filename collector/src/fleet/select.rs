@@ -40,9 +40,7 @@ pub enum Column {
     Name,
     /// Client, then site.
     Site,
-    /// CPU.
     Cpu,
-    /// Memory.
     Memory,
     /// The fullest disk.
     Disk,

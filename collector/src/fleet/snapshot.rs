@@ -72,7 +72,6 @@ impl Row {
 /// Sums over some hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Hosts.
     pub hosts: usize,
     /// From which heartbeats arrive.
     pub up: usize,

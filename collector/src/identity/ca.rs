@@ -67,7 +67,6 @@ pub enum CaError {
     File {
         /// The file.
         path: String,
-        /// Why.
         source: std::io::Error,
     },
     /// The key or certificate can't be used.
@@ -244,7 +243,6 @@ impl Ca {
 /// Whom a certificate names.
 #[derive(Clone, Debug)]
 pub struct PeerIdentity {
-    /// The host.
     pub host: HostId,
     /// The certificate's serial number, lowercase hexadecimal.
     pub serial: String,

@@ -60,7 +60,6 @@ pub enum EnrollError {
     /// The CA failed, or the request is no good.
     #[error(transparent)]
     Ca(#[from] CaError),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

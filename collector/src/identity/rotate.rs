@@ -50,7 +50,6 @@ pub enum RotateError {
     /// Files or keys.
     #[error(transparent)]
     Ca(#[from] CaError),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -67,9 +66,7 @@ pub struct Overview {
 /// A host and the CAs.
 #[derive(Debug)]
 pub struct OverviewHost {
-    /// Which.
     pub id: HostId,
-    /// Its name.
     pub name: String,
     /// What it holds and trusts.
     pub trust: HostTrust,

@@ -33,7 +33,6 @@ pub enum TlsError {
     File {
         /// The file, or what was made in memory.
         path: String,
-        /// Why.
         detail: String,
     },
     /// The client verifier refuses the CA.

@@ -102,7 +102,6 @@ pub struct Health {
 /// How one configured recipient fares.
 #[derive(Clone, Debug)]
 pub struct RecipientHealth {
-    /// Who.
     pub endpoint: Endpoint,
     /// What the store knows of it; `None` if nothing was sent to it yet.
     pub seen: Option<Recipient>,
@@ -115,20 +114,15 @@ pub enum Problem {
     NoChannel,
     /// Messages to a recipient fail.
     Failing {
-        /// Its channel.
         channel: &'static str,
-        /// Who.
         recipient: String,
-        /// Since when.
         since: UnixMillis,
         /// The last error.
         error: String,
     },
     /// Pages wait without being tried.
     Stuck {
-        /// The channel.
         channel: String,
-        /// Since when.
         since: UnixMillis,
     },
 }

@@ -17,7 +17,6 @@ use crate::config::Config;
 pub struct TestResult {
     /// To whom.
     pub endpoint: Endpoint,
-    /// When.
     pub at: UnixMillis,
     /// Each step, in order; the last one is the one that failed, if one did.
     pub steps: Vec<Step>,

@@ -11,7 +11,6 @@ use crate::store::policy::WatchRow;
 /// A host's policy with how far it has come.
 #[derive(Clone, Debug, Serialize)]
 pub struct PolicyView {
-    /// Its version.
     pub version: u64,
     /// The version that the agent runs; absent before its first heartbeat.
     pub running_version: Option<u64>,
@@ -20,7 +19,6 @@ pub struct PolicyView {
     /// Why the customer's configuration refuses that interval, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval_refused: Option<String>,
-    /// Services.
     pub services: Vec<ServiceItem>,
     /// Log rules.
     pub logs: Vec<LogItem>,
@@ -31,9 +29,7 @@ pub struct PolicyView {
 /// A service of a policy.
 #[derive(Clone, Debug, Serialize)]
 pub struct ServiceItem {
-    /// Its key.
     pub key: String,
-    /// The check.
     pub check: ServiceCheck,
     /// Where it comes from.
     pub from: Level,
@@ -80,7 +76,6 @@ pub enum ItemState {
     NotHere,
     /// The customer's configuration refuses it.
     Refused {
-        /// Why.
         reason: String,
     },
 }
@@ -88,7 +83,6 @@ pub enum ItemState {
 /// What is known of a host's agent.
 #[derive(Clone, Copy)]
 pub struct ReportedState<'a> {
-    /// What it reported.
     pub reported: ReportedPolicy<'a>,
     /// Whether a service does not exist there.
     pub is_not_here: &'a dyn Fn(&str) -> bool,

@@ -123,7 +123,6 @@ row! {
     /// A copy of a message, for decisions about undelivered pages.
     #[derive(Clone, Debug)]
     pub struct Copy {
-        /// Its row.
         pub id: i64,
         /// The row of the message's first copy.
         pub message_id: Option<i64>,
@@ -176,7 +175,6 @@ row! {
     /// A message that was given up.
     #[derive(Clone, Debug)]
     pub struct DeadMessage {
-        /// Its row.
         pub id: i64,
         /// `mail` or `webhook`.
         pub channel: String,
@@ -190,7 +188,6 @@ row! {
         pub created_at: i64,
         /// When it was given up.
         pub done_at: Option<i64>,
-        /// Why.
         pub last_error: Option<String>,
         /// The ticket it is about.
         pub number: Option<i64>,
@@ -210,13 +207,10 @@ row! {
     /// The names that a message about a ticket shows.
     #[derive(Clone, Debug, Default)]
     pub struct Names {
-        /// The client.
         pub client: Option<String>,
         /// The site of the host, or of the incident.
         pub site: Option<String>,
-        /// The contract.
         pub contract: Option<String>,
-        /// The host.
         pub host: Option<String>,
         /// Who works on it.
         pub assignee: Option<String>,
@@ -227,9 +221,7 @@ row! {
     /// An alert that fires, as a message shows it.
     #[derive(Clone, Debug)]
     pub struct FiringAlert {
-        /// Its rule.
         pub rule_id: String,
-        /// Its check.
         pub check_key: String,
         /// One line for people.
         pub summary: String,

@@ -49,9 +49,7 @@ pub enum StoreError {
     /// A stored value that the types can't express.
     #[error("corrupt value in {table}.{column}, row {id}: {detail}")]
     Corrupt {
-        /// Table.
         table: &'static str,
-        /// Column.
         column: &'static str,
         /// The row's key.
         id: String,

@@ -21,7 +21,6 @@ pub enum Point {
     Commit,
     /// After the database has committed: everything is written, and nobody knows.
     Committed,
-    /// ROLLBACK.
     Rollback,
     /// A read outside transactions.
     Read,

@@ -88,13 +88,11 @@ statements! {
 /// A machine about to be taken in; client and contract come from its site.
 #[derive(Debug)]
 pub struct NewHost {
-    /// Its identity.
     pub id: HostId,
     /// Where it stands.
     pub site: SiteId,
     /// Its host name.
     pub name: String,
-    /// Version of its agent.
     pub agent_version: String,
     /// Now.
     pub enrolled_at: UnixMillis,
@@ -104,7 +102,6 @@ row! {
     /// A host as stored.
     #[derive(Clone, Debug)]
     pub struct HostRow {
-        /// Its identity.
         pub id: Uuid,
         /// Whose it is.
         pub client_id: Uuid,
@@ -120,7 +117,6 @@ row! {
         pub agent_version: String,
         /// When it was taken in.
         pub enrolled_at: i64,
-        /// When it was retired.
         pub retired_at: Option<i64>,
         /// Since when two machines use its identity.
         pub quarantined_at: Option<i64>,
@@ -148,11 +144,9 @@ row! {
     /// A contract as stored.
     #[derive(Clone, Debug)]
     pub struct ContractRow {
-        /// Its identity.
         pub id: Uuid,
         /// Whose it is.
         pub client_id: Uuid,
-        /// Its name.
         pub name: String,
         /// `managed`, `block_hours` or `time_and_material`.
         pub kind: String,
@@ -184,13 +178,11 @@ row! {
     /// A site as stored.
     #[derive(Clone, Debug)]
     pub struct SiteRow {
-        /// Its identity.
         pub id: Uuid,
         /// Whose it is.
         pub client_id: Uuid,
         /// What covers its hosts.
         pub contract_id: Option<Uuid>,
-        /// Its name.
         pub name: String,
         /// Whose it is, by name.
         pub client_name: String,
@@ -306,7 +298,6 @@ pub async fn retire_host(tx: &mut Tx, host: HostId, now: UnixMillis) -> Result<b
 /// A host that was renamed, retired, revoked or enrolled again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostChange {
-    /// The host.
     pub host: HostId,
     /// Which of its changes this is.
     version: i64,

@@ -65,7 +65,6 @@ const TAIL_PAGE_ROWS: i64 = 20_000;
 /// A heartbeat about to be stored.
 #[derive(Debug)]
 pub struct NewHeartbeat {
-    /// Its row.
     pub id: i64,
     /// The host's row before it, 0 if it is the first.
     pub prev_id: i64,
@@ -87,11 +86,9 @@ row! {
     /// A heartbeat of the tail without its values.
     #[derive(Clone, Copy, Debug)]
     pub struct TailRow {
-        /// Its row.
         pub id: i64,
         /// Whose it is.
         pub host_id: Uuid,
-        /// Its boot.
         pub boot: Uuid,
         /// Its agent process.
         pub instance: Uuid,
@@ -105,7 +102,6 @@ row! {
         pub mono_ms: i64,
         /// Boot-time clock.
         pub boot_ms: i64,
-        /// Interval.
         pub interval_ms: i32,
         /// Received late.
         pub late: bool,
@@ -131,7 +127,6 @@ row! {
     /// One heartbeat's values.
     #[derive(Clone, Debug)]
     pub struct ValuesRow {
-        /// Its row.
         pub id: i64,
         /// When it was made.
         pub at: i64,

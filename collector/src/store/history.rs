@@ -53,7 +53,6 @@ row! {
     /// A heartbeat's values on their way into a chunk.
     #[derive(Clone, Debug)]
     pub struct SealableRow {
-        /// Its row.
         pub id: i64,
         /// Whose it is.
         pub host_id: Uuid,
@@ -83,7 +82,6 @@ pub async fn walk(
 pub struct Hours {
     /// Whose host it is.
     pub client: ClientId,
-    /// The host.
     pub host: HostId,
     /// From this hour.
     pub from: UnixMillis,
@@ -107,7 +105,6 @@ pub async fn chunks(
 pub struct ChunkKey {
     /// Whose host it is.
     pub client: ClientId,
-    /// The host.
     pub host: HostId,
     /// Start of the hour, milliseconds since the Unix epoch.
     pub hour: i64,

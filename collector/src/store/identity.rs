@@ -47,13 +47,11 @@ statements! {
 /// A token about to be stored.
 #[derive(Debug)]
 pub struct NewToken {
-    /// Its identifier.
     pub id: Uuid,
     /// Where its hosts stand.
     pub site: SiteId,
     /// The one host that it gives a new key, if it is not for new ones.
     pub host: Option<HostId>,
-    /// SHA-256 of the secret.
     pub secret_sha256: Vec<u8>,
     /// How many machines it takes in.
     pub uses: i64,

@@ -41,7 +41,6 @@ row! {
     /// An open incident as stored.
     #[derive(Clone, Debug)]
     pub struct IncidentRow {
-        /// Its ticket.
         pub ticket_id: Uuid,
         /// As [`watchkeep_core::incidents::IncidentScope`] writes it.
         pub scope: String,
@@ -69,7 +68,6 @@ row! {
 pub struct Member {
     /// The alert about its silence.
     pub alert: AlertId,
-    /// The host.
     pub host: HostId,
     /// The incident's ticket.
     pub ticket: TicketId,
@@ -78,11 +76,9 @@ pub struct Member {
 /// Whose site it is.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The client.
     pub client: ClientId,
     /// What covers its hosts.
     pub contract: Option<ContractId>,
-    /// Its name.
     pub name: String,
 }
 

@@ -51,7 +51,6 @@ statements! {
 /// A copy of a message, about to be stored.
 #[derive(Debug)]
 pub struct NewMessage {
-    /// Its row.
     pub id: i64,
     /// The row of the message's first copy.
     pub message: i64,
@@ -73,7 +72,6 @@ row! {
     /// A claimed copy.
     #[derive(Clone, Debug)]
     pub struct Message {
-        /// Its row.
         pub id: i64,
         /// The row of the message's first copy.
         pub message_id: i64,
@@ -123,7 +121,6 @@ pub struct Finished {
 /// Which copies a worker wants to claim.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
-    /// Of this channel.
     pub channel: &'a str,
     /// Names the claimer.
     pub token: Uuid,

@@ -61,13 +61,10 @@ row! {
     /// A line of the audit log as stored.
     #[derive(Clone, Debug)]
     pub struct AuditRow {
-        /// Identifier.
         pub id: i64,
         /// When, milliseconds.
         pub at: i64,
-        /// Who.
         pub actor: String,
-        /// What.
         pub action: String,
         /// On what.
         pub subject: String,
@@ -110,7 +107,6 @@ row! {
     /// An open session with its user.
     #[derive(Clone, Debug)]
     pub struct Session {
-        /// SHA-256 of the token.
         pub token_sha256: Vec<u8>,
         /// What forms of this session must carry.
         pub csrf: String,
@@ -124,7 +120,6 @@ row! {
         pub last_seen_at: i64,
         /// When it ends however much it is used.
         pub expires_at: i64,
-        /// The user.
         pub user_id: Uuid,
         /// The user's login.
         pub login: String,
@@ -140,7 +135,6 @@ row! {
 /// A user to create.
 #[derive(Clone, Debug)]
 pub struct NewUser<'a> {
-    /// Identifier.
     pub id: UserId,
     /// Unique login.
     pub login: &'a str,
@@ -159,7 +153,6 @@ pub struct NewUser<'a> {
 /// A session to open.
 #[derive(Clone, Debug)]
 pub struct NewSession<'a> {
-    /// SHA-256 of the token.
     pub token_sha256: &'a [u8],
     /// Who signed in.
     pub user: UserId,
@@ -180,7 +173,6 @@ pub struct NewSession<'a> {
 pub struct Audit<'a> {
     /// Row identifier (see [`crate::ids::RowIds`]).
     pub id: i64,
-    /// When.
     pub at: UnixMillis,
     /// Who: a login, or `system`.
     pub actor: &'a str,

@@ -49,7 +49,6 @@ row! {
     /// Something that a person chose to have watched on one host.
     #[derive(Clone, Debug)]
     pub struct WatchRow {
-        /// The host.
         pub host_id: Uuid,
         /// The key of the check.
         pub item: String,
@@ -57,7 +56,6 @@ row! {
         pub body: String,
         /// The person's name.
         pub added_by: String,
-        /// When.
         pub added_at: i64,
     }
 }
@@ -65,7 +63,6 @@ row! {
 /// Something to have watched on one host from now on.
 #[derive(Clone, Copy, Debug)]
 pub struct NewWatch<'a> {
-    /// The host.
     pub host: HostId,
     /// The key of the check.
     pub item: &'a str,

@@ -95,7 +95,6 @@ impl TryFrom<EvidenceRow> for Evidence {
 /// An alert about to be stored.
 #[derive(Debug)]
 pub struct NewAlert<'a> {
-    /// Its identity.
     pub id: AlertId,
     /// Whose it is.
     pub host: HostId,
@@ -111,7 +110,6 @@ pub struct NewAlert<'a> {
     pub summary: &'a str,
     /// JSON.
     pub evidence: String,
-    /// When it was raised.
     pub raised_at: UnixMillis,
     /// When that was decided.
     pub recorded_at: UnixMillis,
@@ -122,7 +120,6 @@ pub struct NewAlert<'a> {
 /// Something that happened on a host, about to be stored.
 #[derive(Debug)]
 pub struct NewEvent {
-    /// Its row.
     pub id: i64,
     /// Whose it is.
     pub host: HostId,

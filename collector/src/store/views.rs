@@ -95,11 +95,9 @@ row! {
     /// A host with the names of what it belongs to.
     #[derive(Clone, Debug)]
     pub struct HostView {
-        /// Identifier.
         pub id: Uuid,
         /// Host name.
         pub name: String,
-        /// Version of its agent.
         pub agent_version: String,
         /// When its record began.
         pub enrolled_at: i64,
@@ -109,11 +107,9 @@ row! {
         pub quarantined_at: Option<i64>,
         /// Since when all its certificates are revoked.
         pub revoked_at: Option<i64>,
-        /// Its client.
         pub client_id: Uuid,
         /// Its client's name.
         pub client: String,
-        /// Its site.
         pub site_id: Uuid,
         /// Its site's name.
         pub site: String,
@@ -139,9 +135,7 @@ row! {
     /// Something with a name.
     #[derive(Clone, Debug)]
     pub struct Named {
-        /// Identifier.
         pub id: Uuid,
-        /// Name.
         pub name: String,
     }
 }
@@ -158,15 +152,11 @@ row! {
     /// An alert with the names of what it belongs to.
     #[derive(Clone, Debug)]
     pub struct AlertView {
-        /// Identifier.
         pub id: Uuid,
-        /// Its host.
         pub host_id: Uuid,
         /// Its host's name.
         pub host: Option<String>,
-        /// Its rule.
         pub rule_id: String,
-        /// Its check.
         pub check_key: String,
         /// `info`, `warning` or `critical`.
         pub severity: String,
@@ -180,7 +170,6 @@ row! {
         pub cleared_at: Option<i64>,
         /// Why it stopped.
         pub clear_reason: Option<String>,
-        /// Its ticket.
         pub ticket_id: Option<Uuid>,
         /// Its ticket's number.
         pub number: Option<i64>,
@@ -191,13 +180,11 @@ row! {
     /// Something that happened on a host, as stored.
     #[derive(Clone, Debug)]
     pub struct HostEventView {
-        /// Identifier.
         pub id: i64,
         /// What, as a word.
         pub kind: String,
         /// JSON.
         pub detail: String,
-        /// When.
         pub at: i64,
     }
 }
@@ -206,9 +193,7 @@ row! {
     /// A contract with its client.
     #[derive(Clone, Debug)]
     pub struct ContractView {
-        /// Identifier.
         pub id: Uuid,
-        /// Name.
         pub name: String,
         /// `managed`, `block_hours` or `time_and_material`.
         pub kind: String,
@@ -220,7 +205,6 @@ row! {
         pub unknown_rule: String,
         /// Promised availability, 0 to 100.
         pub target_pct: f64,
-        /// Its client.
         pub client_id: Uuid,
         /// Its client's name.
         pub client: String,

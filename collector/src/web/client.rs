@@ -30,7 +30,6 @@ pub enum TokenError {
     Read {
         /// The file.
         path: String,
-        /// Why.
         source: std::io::Error,
     },
     /// It is too easily guessed.

@@ -32,10 +32,8 @@ pub(crate) enum WebError {
     /// The request may not do this.
     #[error("{0}")]
     Forbidden(&'static str),
-    /// Sign in first.
     #[error("sign in first")]
     SignInFirst,
-    /// The store failed.
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
     /// A page could not be rendered.

@@ -36,7 +36,6 @@ impl std::fmt::Debug for EnrollRequest {
 pub struct Enrolled {
     /// The host's identity from now on.
     pub host: HostId,
-    /// The certificate, PEM.
     pub certificate_pem: String,
     /// The CA that agents trust, PEM; may hold two while the CA is being rotated.
     pub ca_pem: String,
@@ -54,7 +53,6 @@ pub struct RenewRequest {
 /// The answer to a renewal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Renewed {
-    /// The certificate, PEM.
     pub certificate_pem: String,
     /// The CA that agents trust, PEM.
     pub ca_pem: String,

@@ -195,7 +195,6 @@ pub enum Event {
     LogGap {
         /// The file.
         path: String,
-        /// Why.
         reason: LogGapReason,
         /// How many bytes were not read, where that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,7 +204,6 @@ pub enum Event {
     SpoolLoss {
         /// How many, where that is known.
         frames: u64,
-        /// Why.
         reason: SpoolLossReason,
     },
     /// What on this machine could be watched. Nothing of it is watched until the policy says so.
@@ -340,7 +338,6 @@ pub struct Rejected {
     pub instance: Option<InstanceId>,
     /// Its sequence number.
     pub seq: u64,
-    /// Why.
     pub reason: RejectReason,
 }
 

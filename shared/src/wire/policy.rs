@@ -52,7 +52,6 @@ pub enum ServiceCheck {
     /// Processes whose name (`/proc/PID/comm`, at most 15 bytes) or executable's file name is
     /// `name`.
     Process {
-        /// The name.
         name: String,
         /// Fewer than so many are a fault; absent: 1.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,7 +70,6 @@ pub enum ServiceCheck {
         /// Its full name, as in `nginx.service` or `backup.timer`.
         unit: String,
     },
-    /// A service of Windows.
     #[serde(rename = "winsvc")]
     WindowsService {
         /// Its short name, as in `Spooler`; not the one that is displayed.

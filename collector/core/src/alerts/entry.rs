@@ -25,7 +25,6 @@ pub enum AlertState {
     },
     /// An alert fires.
     Firing {
-        /// The alert.
         alert: AlertId,
         /// When it fired.
         since: UnixMillis,
@@ -147,7 +146,6 @@ const fn is_false(value: &bool) -> bool {
 /// What an observation means for a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// A breach.
     Breach,
     /// Neither a breach nor normal: between the levels.
     Between,

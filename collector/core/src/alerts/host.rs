@@ -220,7 +220,6 @@ pub enum Condition {
 /// What is known about a condition.
 #[derive(Clone, Copy, Debug)]
 pub struct ConditionReport<'a> {
-    /// The condition.
     pub condition: Condition,
     /// When it was reported.
     pub at: UnixMillis,

@@ -60,9 +60,7 @@ pub enum AlertChange {
 pub struct Raised {
     /// The new alert.
     pub alert: AlertId,
-    /// The rule.
     pub rule: RuleId,
-    /// The check.
     pub check: CheckKey,
     /// The rule's severity.
     pub severity: Severity,
@@ -72,35 +70,27 @@ pub struct Raised {
     pub at: UnixMillis,
     /// One line for people, as in `Disk /var 91 % full (limit 85 %)`.
     pub summary: String,
-    /// What was observed.
     pub evidence: AlertEvidence,
 }
 
 /// A firing alert that has found more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Updated {
-    /// The alert.
     pub alert: AlertId,
-    /// Its rule.
     pub rule: RuleId,
-    /// Its check.
     pub check: CheckKey,
     /// When it was found.
     pub at: UnixMillis,
     /// One line with all that is known now.
     pub summary: String,
-    /// What was observed.
     pub evidence: AlertEvidence,
 }
 
 /// An alert that stopped firing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cleared {
-    /// The alert.
     pub alert: AlertId,
-    /// Its rule.
     pub rule: RuleId,
-    /// Its check.
     pub check: CheckKey,
     /// When it stopped.
     pub at: UnixMillis,
@@ -154,11 +144,8 @@ pub struct HostAlerts {
 /// One alert that fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FiringAlert<'a> {
-    /// The alert.
     pub alert: AlertId,
-    /// Its rule.
     pub rule: &'a RuleId,
-    /// Its check.
     pub check: &'a CheckKey,
     /// When it fired.
     pub since: UnixMillis,

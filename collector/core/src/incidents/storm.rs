@@ -11,9 +11,7 @@ use crate::ids::SiteId;
 /// a first heartbeat) are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostSignal {
-    /// The host.
     pub host: HostId,
-    /// Its site.
     pub site: SiteId,
     /// Its last sign of life.
     pub heard_at: UnixMillis,
@@ -37,9 +35,7 @@ pub enum Status {
 /// Open incidents that take in further hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Open {
-    /// Of sites.
     pub sites: BTreeSet<SiteId>,
-    /// Of the fleet.
     pub fleet: bool,
 }
 

@@ -86,7 +86,6 @@ pub struct Layer {
 /// An item and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sourced<T> {
-    /// The item.
     pub item: T,
     /// The level that asks for it.
     pub from: Level,

@@ -162,7 +162,6 @@ const FAMILIES_OF_PROCESSES: [&str; 8] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{found}\" is not one of {expected}")]
 pub struct ParseWordError {
-    /// What was found.
     pub found: String,
     /// What is allowed.
     pub expected: &'static str,
@@ -345,7 +344,6 @@ pub enum RuleKind {
         log_rule: String,
         /// How many lines within the window fire it; at least 1.
         count: u64,
-        /// The window.
         window: DurationMs,
         /// How long no line may match before the alert clears.
         clear_for: DurationMs,

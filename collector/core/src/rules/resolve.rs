@@ -19,7 +19,6 @@ pub struct Resolved {
 /// One threshold rule on one metric.
 #[derive(Debug)]
 pub struct ResolvedEntry {
-    /// The rule.
     pub rule: Arc<Rule>,
     /// Where its value stands in a frame's values.
     pub value: usize,

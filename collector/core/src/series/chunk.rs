@@ -44,12 +44,10 @@ pub enum ChunkError {
     /// More than the limits of this module.
     #[error("chunk is larger than the limit of {limit} {what}")]
     TooLarge {
-        /// The limit.
         limit: usize,
         /// Of what.
         what: &'static str,
     },
-    /// Damaged.
     #[error("chunk is damaged: {0}")]
     Damaged(&'static str),
 }

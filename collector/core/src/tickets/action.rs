@@ -27,7 +27,6 @@ pub enum Action {
     Note {
         /// Whether the customer must not see it.
         internal: bool,
-        /// The text.
         text: String,
     },
     /// Set it open or waiting; resolved and closed do as [`Action::Resolve`] and [`Action::Close`],
@@ -80,7 +79,6 @@ pub enum Refusal {
     /// It is resolved or closed.
     #[error("reopen it first")]
     ReopenFirst,
-    /// It is open.
     #[error("it does not need to be reopened")]
     AlreadyOpen,
     /// There is no way back to new.
@@ -111,7 +109,6 @@ pub enum Refusal {
     /// Another ticket about the same is open.
     #[error("ticket #{number} about the same check is open; continue there")]
     NewerOpen {
-        /// Its number.
         number: i64,
     },
 }

@@ -82,15 +82,12 @@ pub const fn on_alert_cleared(ticket: &Ticket, still: Firing) -> ClearDecision {
 /// The ticket to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTicket {
-    /// Its identifier.
     pub id: TicketId,
     /// The number people call it by.
     pub number: i64,
-    /// The client.
     pub client: ClientId,
     /// The contract that covers the host.
     pub contract: Option<ContractId>,
-    /// The host.
     pub host: Option<HostId>,
     /// The host's name, for the title; empty for none.
     pub host_name: String,

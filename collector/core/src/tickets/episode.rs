@@ -27,12 +27,10 @@ pub enum Phase {
     },
     /// A person has taken it on, or was given it.
     Taken {
-        /// When.
         at: UnixMillis,
     },
     /// All alerts recovered, or a person resolved the ticket.
     Over {
-        /// When.
         at: UnixMillis,
         /// When a person had taken it on before.
         taken_at: Option<UnixMillis>,

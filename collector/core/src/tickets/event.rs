@@ -18,7 +18,6 @@ pub enum Actor {
     System,
     /// A person who is signed in.
     User {
-        /// Who.
         id: UserId,
         /// Their name then.
         name: String,
@@ -40,11 +39,8 @@ impl Actor {
 /// One line of a ticket's timeline. Events are appended and never changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TicketEvent {
-    /// When.
     pub at: UnixMillis,
-    /// Who.
     pub actor: Actor,
-    /// What.
     pub kind: TicketEventKind,
 }
 
@@ -52,7 +48,6 @@ pub struct TicketEvent {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum TicketEventKind {
-    /// It was opened.
     Opened {
         /// The resolved ticket about the same key before it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,31 +55,23 @@ pub enum TicketEventKind {
     },
     /// An alert belongs to it from now on.
     AlertAttached {
-        /// The alert.
         alert: AlertId,
-        /// Its rule.
         rule: RuleId,
-        /// Its check.
         check: CheckKey,
-        /// Its severity.
         severity: Severity,
         /// One line.
         summary: String,
-        /// What was observed.
         evidence: AlertEvidence,
     },
     /// An attached alert that fires has found more.
     AlertUpdated {
-        /// The alert.
         alert: AlertId,
         /// One line: all that is known now.
         summary: String,
-        /// What was observed.
         evidence: AlertEvidence,
     },
     /// An attached alert no longer fires.
     AlertCleared {
-        /// The alert.
         alert: AlertId,
         /// Why, for people.
         reason: String,
@@ -96,7 +83,6 @@ pub enum TicketEventKind {
     Acknowledged,
     /// It has another assignee, or none.
     Assigned {
-        /// Who.
         to: Option<UserId>,
         /// Their name then.
         name: Option<String>,
@@ -104,9 +90,7 @@ pub enum TicketEventKind {
     /// Its state changed, other than by being resolved, closed or reopened; by Watchkeep itself, if
     /// the date that it waited for has come, or a new episode began.
     StateChanged {
-        /// From.
         from: TicketState,
-        /// To.
         to: TicketState,
         /// When it opens again, if it waits for a date.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,19 +100,14 @@ pub enum TicketEventKind {
     Note {
         /// Whether the customer must not see it.
         internal: bool,
-        /// The text.
         text: String,
     },
-    /// Its priority changed.
     PriorityChanged {
-        /// From.
         from: Priority,
-        /// To.
         to: Priority,
     },
     /// A new episode began while the ticket was open; an earlier answer no longer counts.
     EpisodeStarted {
-        /// Why.
         reason: EpisodeReason,
     },
     /// A page that waited for its hours went out.
@@ -147,7 +126,6 @@ pub enum TicketEventKind {
         #[serde(default, skip_serializing_if = "is_zero")]
         still_firing: u32,
     },
-    /// It was resolved.
     Resolved {
         /// Whether Watchkeep resolved it by itself.
         auto: bool,
@@ -155,7 +133,6 @@ pub enum TicketEventKind {
         #[serde(default, skip_serializing_if = "is_zero")]
         still_firing: u32,
     },
-    /// It was closed.
     Closed,
     /// All its alerts recovered, but a person has worked on it: a person resolves it.
     HandedBack,
@@ -196,7 +173,6 @@ pub enum Intent {
     Page {
         /// The line of support, 1 to 3.
         tier: u8,
-        /// Why.
         reason: PageReason,
     },
     /// Send a message that wakes nobody.
@@ -234,14 +210,12 @@ pub enum PageReason {
 pub enum News {
     /// What would page if its priority were higher.
     Call {
-        /// Why.
         reason: PageReason,
     },
     /// It has an assignee, who should know.
     Assigned,
     /// The date that it waited for has come.
     HoldEnded,
-    /// It was resolved.
     Resolved,
     /// All its alerts recovered; a person has to resolve it.
     HandedBack,

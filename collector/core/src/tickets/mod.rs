@@ -80,7 +80,6 @@ pub const REOPEN_WINDOW: DurationMs = DurationMs::from_mins(30);
 /// One piece of work for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
-    /// Its identifier.
     pub id: TicketId,
     /// The number people call it by.
     pub number: i64,
@@ -106,7 +105,6 @@ pub struct Ticket {
     pub hold_until: Option<UnixMillis>,
     /// Its alerts that fire, also after a person resolved it.
     pub firing: Firing,
-    /// When it was opened.
     pub opened_at: UnixMillis,
     /// Whether people are still being called.
     pub episode: Episode,

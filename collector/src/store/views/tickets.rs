@@ -102,7 +102,6 @@ row! {
     /// A ticket with the names of what it belongs to.
     #[derive(Clone, Debug)]
     pub struct TicketView {
-        /// Identifier.
         pub id: Uuid,
         /// Number, for people.
         pub number: i64,
@@ -116,7 +115,6 @@ row! {
         pub state: String,
         /// 1 to 3.
         pub tier: i32,
-        /// When it was opened.
         pub opened_at: i64,
         /// When this episode began: the opening, or the last reopening by an alert.
         pub episode_at: i64,
@@ -128,9 +126,7 @@ row! {
         pub recheck_at: Option<i64>,
         /// When a person first answered it.
         pub first_response_at: Option<i64>,
-        /// When it was resolved.
         pub resolved_at: Option<i64>,
-        /// When it escalates.
         pub escalate_at: Option<i64>,
         /// When it opens again, if it waits for a date.
         pub hold_until: Option<i64>,
@@ -142,15 +138,12 @@ row! {
         pub check_key: Option<String>,
         /// The ticket before it about the same.
         pub previous_id: Option<Uuid>,
-        /// Its client.
         pub client_id: Uuid,
         /// Its client's name.
         pub client: String,
-        /// Its contract.
         pub contract_id: Option<Uuid>,
         /// Its contract's name.
         pub contract: Option<String>,
-        /// Its host.
         pub host_id: Option<Uuid>,
         /// Its host's name.
         pub host: Option<String>,
@@ -169,9 +162,7 @@ row! {
     /// One line of a ticket's timeline, as stored.
     #[derive(Clone, Debug)]
     pub struct TicketEventView {
-        /// Identifier.
         pub id: i64,
-        /// When.
         pub at: i64,
         /// Who, JSON.
         pub actor: String,
@@ -186,7 +177,6 @@ row! {
     /// Something sent, or to be sent, about a ticket.
     #[derive(Clone, Debug)]
     pub struct DeliveryView {
-        /// Identifier.
         pub id: i64,
         /// `mail` or `webhook`.
         pub channel: String,
@@ -211,11 +201,9 @@ row! {
     /// A ticket about a host that was silent or rebooted.
     #[derive(Clone, Debug)]
     pub struct OutageTicket {
-        /// Its number.
         pub number: i64,
         /// The host; none for an incident of several.
         pub host_id: Option<Uuid>,
-        /// When it was opened.
         pub opened_at: i64,
     }
 }

@@ -122,7 +122,6 @@ pub(crate) async fn page(ctx: Ctx) -> Result<Response, WebError> {
 
 #[derive(Deserialize)]
 pub(crate) struct TestForm {
-    /// The channel.
     channel: String,
 }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 
 #[derive(Deserialize)]
-pub(crate) struct Wanted {
+pub(crate) struct ActionForm {
     act: String,
     #[serde(default)]
     text: String,
@@ -46,7 +46,7 @@ pub(crate) struct Wanted {
 pub(crate) async fn act(
     ctx: Ctx,
     Path(key): Path<String>,
-    Form(form): Form<Wanted>,
+    Form(form): Form<ActionForm>,
 ) -> Result<Response, WebError> {
     let ticket = find(&ctx, &key).await?;
     let action = action(&ctx, &form).await?;
@@ -72,7 +72,7 @@ pub(crate) async fn act(
     Ok(Redirect::to(&format!("/tickets/{}", ticket.number)).into_response())
 }
 
-async fn action(ctx: &Ctx, form: &Wanted) -> Result<Action, WebError> {
+async fn action(ctx: &Ctx, form: &ActionForm) -> Result<Action, WebError> {
     let waiting = |on| Action::SetState(TicketState::Waiting { on });
     Ok(match form.act.as_str() {
         "acknowledge" => Action::Acknowledge,
