@@ -27,7 +27,7 @@ const JOURNAL_ANSWERS: Duration = Duration::from_secs(5);
 /// A hook for tests that play a reboot: a UUID that stands for the kernel's boot id.
 const TEST_BOOT_ID: &str = "WATCHKEEP_TEST_BOOT_ID";
 
-/// Why the boot can't be told.
+/// Why the boot is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// The kernel does not say.

@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(super) enum LogsCommand {
     /// Shows what rules would find in a file and what would be sent, after redaction. Exits with 0 if
-    /// something matches, 1 if nothing does, 2 if it can't be told.
+    /// something matches, 1 if nothing does, 2 if it is not known.
     Test {
         /// The file; nothing is sent, and nothing is remembered of it.
         file: PathBuf,

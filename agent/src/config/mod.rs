@@ -102,11 +102,11 @@ pub struct Limits {
     pub event_logs: Vec<String>,
     /// Whether failed units are reported though the policy does not name them.
     pub failed_units: bool,
-    /// Whether names and sizes of the busiest processes may be told when an alert opens.
+    /// Whether names and sizes of the busiest processes may be sent when an alert opens.
     pub busiest_processes: bool,
     /// `HOST:PORT` endpoints that may be probed beside those on this machine's own addresses.
     pub tcp: Vec<String>,
-    /// Whether what could be watched here is told to the MSP.
+    /// Whether what could be watched here is reported to the MSP.
     pub discovery: bool,
     /// Certificates that HTTPS probes trust, PEM; `None`: those of the system.
     pub probe_ca: Option<PathBuf>,

@@ -2,12 +2,12 @@
 //! was rotated twice in quick succession, or while the agent was down.
 //!
 //! They lie beside the path, under names that rotation gives. What lies there is one of four: a file
-//! that was followed, known by its identity; a copy of a known content, told by its first and last
-//! bytes; something from before the last look, told by when it was made and written; or a content
+//! that was followed, known by its identity; a copy of a known content, recognised by its first and last
+//! bytes; something from before the last look, recognised by when it was made and written; or a content
 //! that nobody has seen, which is read whole. Looked for only where something changed at a path, and
 //! once more at the look after that, as a directory that is read amid a rotation may not show all.
 //!
-//! Where one can't be read or its age be told (some file systems do not keep when a file was made), it is
+//! Where one can't be read or its age be found (some file systems do not keep when a file was made), it is
 //! a gap; so it is if it is compressed already, when the archive took over the file's own time.
 //! What was deleted, or compressed without its time, leaves no trace, and nobody can know of it; so it is
 //! with a file from before a clock was set back.
@@ -58,7 +58,7 @@ pub(super) struct Between {
     /// Where something had changed at the last look.
     unsettled: Vec<PathBuf>,
     /// Files since then that were dealt with.
-    told: HashSet<FileId>,
+    reported: HashSet<FileId>,
     told_crowded: bool,
     committed: Seen,
 }
@@ -72,7 +72,7 @@ pub(super) struct Seen {
     since_us: Option<i64>,
     /// But these were dealt with.
     #[serde(default, skip_serializing_if = "HashSet::is_empty")]
-    told: HashSet<FileId>,
+    reported: HashSet<FileId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Between {
             since,
             there: None,
             unsettled: Vec::new(),
-            told: seen.told.clone(),
+            reported: seen.reported.clone(),
             told_crowded: false,
             committed: seen,
         }
@@ -124,7 +124,7 @@ impl Between {
     /// Everything that was found has been handed over.
     pub(super) fn commit(&mut self) {
         self.committed.since_us = self.since.map(|look| look.file_us);
-        self.committed.told.clone_from(&self.told);
+        self.committed.reported.clone_from(&self.reported);
     }
 
     pub(super) fn committed(&self) -> &Seen {
@@ -190,7 +190,7 @@ impl Between {
             let window = (since.seen_from(now), now.file_us);
             self.take_up(places, window, known, reading);
         } else {
-            self.told.clear();
+            self.reported.clear();
         }
         self.looked(now, changes, known.listed);
     }
@@ -229,7 +229,7 @@ impl Between {
         places.dedup();
         let (lying, crowded) = list(&places, &series);
         // Else they would gather where each look finds a change.
-        self.told
+        self.reported
             .retain(|id| lying.iter().any(|file| file.id == *id));
         if crowded && !self.told_crowded {
             self.told_crowded = true;
@@ -252,20 +252,20 @@ impl Between {
         let mut unseen: Vec<(&Beside, &PathBuf)> = lying
             .iter()
             .filter(|file| age(file, window) != Age::Old && !is_archive(&file.path))
-            .filter(|file| !self.told.contains(&file.id) && !known.has(file))
+            .filter(|file| !self.reported.contains(&file.id) && !known.has(file))
             .filter_map(|file| Some((file, place_of(&file.path)?)))
             .collect();
         unseen.sort_by_key(|(file, _)| (file.id.born_us(), file.written_us));
         for (file, place) in unseen {
             // It may lie there under several names.
-            if !self.told.insert(file.id) {
+            if !self.reported.insert(file.id) {
                 continue;
             }
             match known.take_up(file, age(file, window), reading) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     // Renamed again just now, or not yet written: the next look tells.
-                    self.told.remove(&file.id);
+                    self.reported.remove(&file.id);
                 }
                 Err(error) => {
                     tracing::warn!(path = %file.path.display(), %error, "a rotated log can't be read");
@@ -291,7 +291,7 @@ impl Between {
                 && !lying.iter().any(|other| other.path == name)
                 && !known.tails.iter().any(|tail| is_packed(tail, file));
             let place = is_proof.then(|| place_of(&name)).flatten()?;
-            self.told.insert(file.id).then_some(place)
+            self.reported.insert(file.id).then_some(place)
         });
         let first = packed.next();
         // Known to be gone already.

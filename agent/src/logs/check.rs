@@ -185,7 +185,7 @@ impl Check {
             }
         }
         if is_crowded {
-            // What is not followed can't be told from what was not seen.
+            // What is not followed can't be distinguished from what was not seen.
             self.between.looked(look, Vec::new(), &listed);
         } else {
             self.look_between(look, changes, &listed, reading);

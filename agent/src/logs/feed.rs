@@ -26,7 +26,7 @@ pub(super) struct Inlet<T> {
 pub(super) struct Closed;
 
 impl<T: Send + 'static> Feed<T> {
-    /// Runs a reader until the feed is dropped or the agent stops. `changes` is told when there is
+    /// Runs a reader until the feed is dropped or the agent stops. `changes` is notified when there is
     /// something to take.
     pub(super) fn start<F>(
         (tasks, name): (&Tasks, &'static str),

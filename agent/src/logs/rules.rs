@@ -53,7 +53,7 @@ impl Rules {
 
     /// The rules that a line or record matches.
     pub(super) fn matching<'a>(&'a self, text: &[u8]) -> impl Iterator<Item = &'a LogRule> {
-        // Nearly every line matches none, which is told for half the cost of telling which.
+        // Nearly every line matches none, which costs half as much to find as which one.
         let matches = self.set.is_match(text).then(|| self.set.matches(text));
         matches.into_iter().flatten().map(|at| &self.named[at])
     }

@@ -69,7 +69,7 @@ pub(super) struct Position {
     pub(super) target: Option<PathBuf>,
     pub(super) id: FileId,
     pub(super) head: Head,
-    /// Names the file's present content, so that a copy can be told from the content after it.
+    /// Names the file's present content, so that a copy can be distinguished from the content after it.
     pub(super) content: u64,
     /// Start of the first line that was not taken yet.
     pub(super) offset: u64,

@@ -187,12 +187,12 @@ mod tests {
         let clock = [("clock.synchronised", 1.0), ("clock.offset_ms", -0.25)];
         let clock = clock.map(|(name, value)| (name.to_owned(), Some(value)));
         let probed = ("tls.days_left:x".to_owned(), Some(30.0));
-        let both = values_of(Timekeeping::told(true, -0.251), &[30.0]);
+        let both = values_of(Timekeeping::reported(true, -0.251), &[30.0]);
         assert!(
             both.ends_with(&[clock[0].clone(), clock[1].clone(), probed.clone()]),
             "{both:?}"
         );
-        let alone = values_of(Timekeeping::told(true, -0.251), &[]);
+        let alone = values_of(Timekeeping::reported(true, -0.251), &[]);
         assert!(alone.ends_with(&clock), "{alone:?}");
         let neither = values_of(Timekeeping::start(&tasks), &[30.0]);
         assert!(neither.ends_with(&[probed]), "{neither:?}");

@@ -197,7 +197,7 @@ struct Agent {
     policy: Effective,
     /// What `policy` was made of.
     asked: Option<Policy>,
-    /// What the collector was last told about this agent's own troubles.
+    /// What the collector was last sent about this agent's own troubles.
     troubles: Option<Vec<Trouble>>,
     services: Services,
     logs: LogWatcher,
@@ -446,7 +446,9 @@ impl Agent {
             self.spool.save_note(positions);
         }
         let version = self.policy.version;
-        self.uplink.farewell(&mut self.spool, clocks, version).await;
+        self.uplink
+            .send_goodbye(&mut self.spool, clocks, version)
+            .await;
         self.spool.persist();
         self.write_status(clock::now(), true);
     }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 #[derive(Debug)]
 pub(super) struct LogNotice {
     changes: mpsc::Sender<()>,
-    /// The configuration file, and where a change of it is told.
+    /// The configuration file, and where its changes are reported.
     config: (PathBuf, mpsc::Sender<()>),
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
@@ -29,12 +29,12 @@ impl LogNotice {
     /// of the configuration file at the second.
     pub(super) fn new(config: &Path) -> (Self, mpsc::Receiver<()>, mpsc::Receiver<()>) {
         let (changes, receiver) = mpsc::channel(1);
-        let (told, config_receiver) = mpsc::channel(1);
+        let (changed, config_receiver) = mpsc::channel(1);
         // The kernel's notices name files as they were asked for.
         let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
         let notice = Self {
             changes,
-            config: (config, told),
+            config: (config, changed),
             watcher: None,
             watched: BTreeSet::new(),
             failed: false,
@@ -93,14 +93,14 @@ impl LogNotice {
 
     fn start(&mut self) -> Option<RecommendedWatcher> {
         let changes = self.changes.clone();
-        let (config, told) = self.config.clone();
+        let (config, changed) = self.config.clone();
         let created = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.as_ref().is_ok_and(|event| !is_change(event.kind)) {
                 return;
             }
             let is_config = event.is_ok_and(|event| event.paths.contains(&config));
             // A full channel already says what this event would.
-            let _ = if is_config { &told } else { &changes }.try_send(());
+            let _ = if is_config { &changed } else { &changes }.try_send(());
         });
         match created {
             Ok(watcher) => Some(watcher),

@@ -63,7 +63,7 @@ impl Busiest {
 
     /// What was asked for, once.
     pub fn answer(&mut self, now: Clocks) -> Option<Event> {
-        let told = match self.asked.as_ref()? {
+        let processes = match self.asked.as_ref()? {
             Asked::At { boot_ms, .. } if now.boot_ms - boot_ms < SHORTEST_MS => return None,
             Asked::At { boot_ms, ticks } => self.measure(ticks, now.boot_ms - boot_ms),
             Asked::Refused => Processes {
@@ -72,7 +72,7 @@ impl Busiest {
             },
         };
         self.asked = None;
-        Some(Event::Processes(told))
+        Some(Event::Processes(processes))
     }
 
     fn measure(&self, before: &HashMap<(u32, u64), u64>, elapsed_ms: i64) -> Processes {
@@ -143,19 +143,23 @@ mod tests {
         stat(root.path(), 4, 900, 1_000, 4);
         stat(root.path(), 77, 900, 200, 1);
         assert_eq!(busiest.answer(at(1_100)), None, "too soon");
-        let Some(Event::Processes(told)) = busiest.answer(at(11_000)) else {
-            panic!("nothing told");
+        let Some(Event::Processes(processes)) = busiest.answer(at(11_000)) else {
+            panic!("no answer");
         };
         let ticks_per_s = rustix::param::clock_ticks_per_second() as f64;
         let pct = |ticks: f64| round_to_hundredth(ticks / ticks_per_s * 10.0);
-        let by_cpu: Vec<(u32, f64)> = told.by_cpu.iter().map(|p| (p.pid, p.cpu_pct)).collect();
+        let by_cpu: Vec<(u32, f64)> = processes
+            .by_cpu
+            .iter()
+            .map(|p| (p.pid, p.cpu_pct))
+            .collect();
         assert_eq!(
             by_cpu[..3],
             [(4, pct(1_000.0)), (3, pct(500.0)), (77, pct(200.0))]
         );
-        let by_memory: Vec<u32> = told.by_memory.iter().map(|p| p.pid).collect();
+        let by_memory: Vec<u32> = processes.by_memory.iter().map(|p| p.pid).collect();
         assert_eq!(by_memory, [9, 8, 7, 6, 5]);
-        assert_eq!(told.by_memory[0].name, "p9");
+        assert_eq!(processes.by_memory[0].name, "p9");
         assert_eq!(busiest.answer(at(21_000)), None);
     }
 
@@ -163,9 +167,9 @@ mod tests {
     fn what_the_customer_refuses_is_not_read_but_said() {
         let mut busiest = Busiest::default();
         busiest.ask(at(0), false);
-        let Some(Event::Processes(told)) = busiest.answer(at(10_000)) else {
-            panic!("nothing told");
+        let Some(Event::Processes(processes)) = busiest.answer(at(10_000)) else {
+            panic!("no answer");
         };
-        assert!(told.refused && told.by_cpu.is_empty() && told.by_memory.is_empty());
+        assert!(processes.refused && processes.by_cpu.is_empty() && processes.by_memory.is_empty());
     }
 }

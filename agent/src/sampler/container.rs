@@ -1,7 +1,7 @@
 //! Whether this machine is a container, and what its control group allows it.
 //!
 //! In a container most of `/proc` still speaks of the whole machine. What the container may have is
-//! told by its control group (`cgroups(7)`, the kernel's `Documentation/admin-guide/cgroup-v2.rst`).
+//! given by its control group (`cgroups(7)`, the kernel's `Documentation/admin-guide/cgroup-v2.rst`).
 
 use std::path::{Path, PathBuf};
 

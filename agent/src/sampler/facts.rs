@@ -1,4 +1,4 @@
-//! What the machine is: told when the agent starts, when it has changed, and once a day.
+//! What the machine is: sent when the agent starts, when it has changed, and once a day.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use watchkeep_shared::wire::{
 use super::{container, reader::text};
 
 const LOOK_EVERY_MS: i64 = 3_600_000;
-const TELL_EVERY_MS: i64 = 86_400_000;
+const SEND_EVERY_MS: i64 = 86_400_000;
 /// Longest text of a fact, bytes.
 const MAX_FACT_BYTES: usize = 200;
 
@@ -30,39 +30,39 @@ const HYPERVISORS: [(&str, &str); 12] = [
     ("Parallels", "parallels"),
 ];
 
-/// Remembers what was told.
+/// Remembers what was sent.
 #[derive(Debug)]
 pub struct Facts {
     root: PathBuf,
-    told: Option<HostFacts>,
+    sent: Option<HostFacts>,
     look_boot_ms: i64,
-    tell_boot_ms: i64,
+    send_boot_ms: i64,
 }
 
 impl Default for Facts {
     fn default() -> Self {
         Self {
             root: PathBuf::from("/"),
-            told: None,
+            sent: None,
             look_boot_ms: i64::MIN,
-            tell_boot_ms: i64::MIN,
+            send_boot_ms: i64::MIN,
         }
     }
 }
 
 impl Facts {
-    /// What is to be told now, if anything.
+    /// What to send now, if anything.
     pub fn news(&mut self, now: Clocks) -> Option<Event> {
         if now.boot_ms < self.look_boot_ms {
             return None;
         }
         self.look_boot_ms = now.boot_ms + LOOK_EVERY_MS;
         let facts = read(&self.root);
-        if self.told.as_ref() == Some(&facts) && now.boot_ms < self.tell_boot_ms {
+        if self.sent.as_ref() == Some(&facts) && now.boot_ms < self.send_boot_ms {
             return None;
         }
-        self.tell_boot_ms = now.boot_ms + TELL_EVERY_MS;
-        self.told = Some(facts.clone());
+        self.send_boot_ms = now.boot_ms + SEND_EVERY_MS;
+        self.sent = Some(facts.clone());
         Some(Event::HostFacts(facts))
     }
 }
@@ -176,24 +176,24 @@ mod tests {
             root: root.to_owned(),
             ..Facts::default()
         };
-        let Some(Event::HostFacts(told)) = facts.news(at(0)) else {
-            panic!("nothing told");
+        let Some(Event::HostFacts(sent)) = facts.news(at(0)) else {
+            panic!("nothing sent");
         };
-        assert_eq!(told.os.as_deref(), Some("Some OS 1"));
-        assert_eq!(told.kernel.as_deref(), Some("6.1.0"));
-        assert_eq!(told.memory_bytes, Some(1_024_000));
-        assert_eq!(told.hypervisor.as_deref(), Some("kvm"));
-        assert_eq!((told.container, told.unseen), (None, Vec::new()));
+        assert_eq!(sent.os.as_deref(), Some("Some OS 1"));
+        assert_eq!(sent.kernel.as_deref(), Some("6.1.0"));
+        assert_eq!(sent.memory_bytes, Some(1_024_000));
+        assert_eq!(sent.hypervisor.as_deref(), Some("kvm"));
+        assert_eq!((sent.container, sent.unseen), (None, Vec::new()));
         let hour = LOOK_EVERY_MS;
         assert_eq!(facts.news(at(10_000)), None);
         assert_eq!(facts.news(at(hour)), None);
         make(root, "run/systemd/container", "lxc");
         assert_eq!(facts.news(at(hour + 10_000)), None, "not looked at yet");
-        let Some(Event::HostFacts(told)) = facts.news(at(2 * hour)) else {
-            panic!("nothing told");
+        let Some(Event::HostFacts(sent)) = facts.news(at(2 * hour)) else {
+            panic!("nothing sent");
         };
-        assert_eq!(told.container.as_deref(), Some("lxc"));
-        assert_eq!(told.unseen.len(), 2);
+        assert_eq!(sent.container.as_deref(), Some("lxc"));
+        assert_eq!(sent.unseen.len(), 2);
         let told_again: Vec<i64> = (3..60)
             .filter(|n| facts.news(at(n * hour)).is_some())
             .collect();

@@ -29,7 +29,7 @@ pub(super) fn read(root: &Path) -> Vec<Named> {
     let mut values: Vec<Named> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
     for (name, heats) in found.iter().take(MAX_CHIPS) {
-        // The second of two equal chips is told from the first by a number.
+        // The second of two equal chips gets a name of its own by a number.
         let same = names.iter().filter(|n| *n == name).count();
         names.push(name);
         let name = match same {

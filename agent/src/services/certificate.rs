@@ -24,8 +24,8 @@ pub(super) async fn look_at_server(
 ) -> Seen {
     match timeout(HANDSHAKE_TIMEOUT, shown(address, server_name, config)).await {
         Ok(Ok(certificates)) => judge(&certificates),
-        Ok(Err(error)) => told(tcp::status_of(&error), tcp::text_of(&error)),
-        Err(_) => told(
+        Ok(Err(error)) => finding(tcp::status_of(&error), tcp::text_of(&error)),
+        Err(_) => finding(
             ServiceStatus::Stopped,
             format!("no answer within {} s", HANDSHAKE_TIMEOUT.as_secs()),
         ),
@@ -58,13 +58,13 @@ pub(super) fn look_at_file(path: &str) -> Seen {
     let pem = match read(path) {
         Ok(pem) => pem,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return told(ServiceStatus::NotFound, "there is no such file".to_owned());
+            return finding(ServiceStatus::NotFound, "there is no such file".to_owned());
         }
-        Err(error) => return told(ServiceStatus::Unknown, tcp::text_of(&error)),
+        Err(error) => return finding(ServiceStatus::Unknown, tcp::text_of(&error)),
     };
     match tls::certificates(&pem, "file") {
         Ok(certificates) => judge(&certificates),
-        Err(_) => told(
+        Err(_) => finding(
             ServiceStatus::Unknown,
             "there is no certificate in PEM form in it".to_owned(),
         ),
@@ -90,7 +90,7 @@ fn judge(certificates: &[CertificateDer<'_>]) -> Seen {
         spans.iter().flatten().map(|span| span.1).min(),
     ) else {
         let text = "its certificate can't be read".to_owned();
-        return told(ServiceStatus::Unknown, text);
+        return finding(ServiceStatus::Unknown, text);
     };
     let days = (to as f64 - now_s) / DAY_S;
     let (status, detail) = if days < 0.0 {
@@ -104,11 +104,11 @@ fn judge(certificates: &[CertificateDer<'_>]) -> Seen {
     };
     Seen {
         value: Some(days),
-        ..told(status, detail)
+        ..finding(status, detail)
     }
 }
 
-fn told(status: ServiceStatus, detail: String) -> Seen {
+fn finding(status: ServiceStatus, detail: String) -> Seen {
     Finding {
         status,
         detail: Some(detail),

@@ -88,7 +88,7 @@ pub struct Services {
     stop_probes: CancellationToken,
     units: watch::Sender<Wanted>,
     windows: watch::Sender<winsvc::Wanted>,
-    /// What was found last, and whether it is still to be told.
+    /// What was found last, and whether it is still to be reported.
     discovered: Option<(Event, bool)>,
 }
 
@@ -295,7 +295,7 @@ impl Services {
         self.values.values().cloned().collect()
     }
 
-    /// Asks to be told when a process ends. Returns whether that will be so.
+    /// Asks for a notification when a process ends. Returns whether that will be so.
     fn notice_exit(&self, pid: u32) -> bool {
         let Ok(permit) = self.exit_notices.clone().try_acquire_owned() else {
             return false;
@@ -411,7 +411,7 @@ fn short(text: &str) -> String {
     text[..text.floor_char_boundary(200)].to_owned()
 }
 
-/// How a restart loop is told to people.
+/// How a restart loop is described to people.
 fn loop_text(restarts: usize) -> String {
     let minutes = restarts::WINDOW_MS / 60_000;
     format!("{restarts} or more restarts within {minutes} min")

@@ -122,21 +122,21 @@ impl Story {
             loop {
                 let result = self.wakes.probes.recv().await.unwrap();
                 self.services.apply(result);
-                let told = self.services.snapshot().remove(0);
-                if told.detail.as_deref() != Some("not probed yet") {
-                    break told;
+                let service = self.services.snapshot().remove(0);
+                if service.detail.as_deref() != Some("not probed yet") {
+                    break service;
                 }
             }
         };
-        let told = tokio::time::timeout(DEADLINE, seen).await.unwrap();
+        let service = tokio::time::timeout(DEADLINE, seen).await.unwrap();
         let value = self.services.values().first().and_then(|(_, value)| *value);
-        (told, value)
+        (service, value)
     }
 
     async fn expect(&mut self, check: &ServiceCheck, status: ServiceStatus, detail: &str) {
-        let (told, _) = self.first_look(check).await;
-        assert_eq!(told.status, status, "{told:?}");
-        let text = told.detail.unwrap_or_default();
+        let (service, _) = self.first_look(check).await;
+        assert_eq!(service.status, status, "{service:?}");
+        let text = service.detail.unwrap_or_default();
         assert!(text.contains(detail), "{text}");
     }
 }
@@ -146,8 +146,8 @@ async fn a_page_is_judged_by_its_status_and_its_text() {
     let server = Server::start(&page("200 OK", "all is well"), None);
     let mut story = Story::new("");
     let check = http(format!("http://{}/health", server.address), Some("is well"));
-    let (told, latency) = story.first_look(&check).await;
-    assert_eq!(told.status, ServiceStatus::Running, "{told:?}");
+    let (service, latency) = story.first_look(&check).await;
+    assert_eq!(service.status, ServiceStatus::Running, "{service:?}");
     assert!(latency.unwrap() > 0.0);
     let name = format!("http.latency_ms:http://{}/health", server.address);
     assert_eq!(story.services.values()[0].0, name);

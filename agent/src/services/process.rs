@@ -43,7 +43,7 @@ pub(super) struct ProcessWatch {
 struct Known {
     pid: u32,
     start_ticks: u64,
-    /// Its end will be told.
+    /// Its end will be reported.
     noticed: bool,
 }
 
@@ -171,7 +171,7 @@ pub(super) fn check_after(watches: &[ProcessWatch]) -> Duration {
 }
 
 /// Looks at the kept processes, and at those of `/proc` if too few of a name run. `notice` asks to be
-/// told of a process's end, and returns whether that will be so. `now_ms` is of the boot-time clock.
+/// notified of a process's end, and returns whether that will be so. `now_ms` is of the boot-time clock.
 pub(super) fn check(
     watches: &mut [ProcessWatch],
     newcomers: &mut Newcomers,
@@ -271,7 +271,7 @@ mod tests {
 
     use super::*;
 
-    /// A shell that waits to be told before it becomes `sleep` under another name.
+    /// A shell that waits for a signal before it becomes `sleep` under another name.
     struct Late {
         child: Child,
         _dir: tempfile::TempDir,

@@ -56,7 +56,7 @@ impl Watch {
 
     async fn watch(&mut self) {
         let mut tracked: BTreeMap<String, Tracked> = BTreeMap::new();
-        let mut told: Option<(u64, Vec<(String, Finding)>)> = None;
+        let mut reported: Option<(u64, Vec<(String, Finding)>)> = None;
         loop {
             let Wanted { generation, names } = self.wanted.borrow_and_update().clone();
             tracked.retain(|name, _| names.contains(name));
@@ -72,9 +72,9 @@ impl Watch {
                     })
                     .collect();
                 let news = (generation, findings);
-                if told.as_ref() != Some(&news) {
+                if reported.as_ref() != Some(&news) {
                     self.tell(generation, news.1.clone()).await;
-                    told = Some(news);
+                    reported = Some(news);
                 }
             }
             let pause = async {

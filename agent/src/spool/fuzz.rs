@@ -43,7 +43,7 @@ struct Files<'a> {
 }
 
 /// However the files came to be as they are: the spool opens, gives each record at most once, gives
-/// the same when it is opened again, and once all is acknowledged and the losses are told, nothing
+/// the same when it is opened again, and once all is acknowledged and the losses are reported, nothing
 /// comes back. `dir` is empty and is left as it may be.
 ///
 /// The input is a list of parts. The first byte of each says what it is: `r` a record's content, which
@@ -53,12 +53,15 @@ struct Files<'a> {
 pub fn recovery(dir: &Path, data: &[u8]) {
     let records = lay_out(dir, data);
     let mut spool = Spool::open(dir, LIMITS, run(2));
-    let told = spool.losses;
+    let losses_before = spool.losses;
     let (_, first) = deliver(&mut spool, records);
     drop(spool);
 
     let mut spool = Spool::open(dir, LIMITS, run(3));
-    assert_eq!(spool.losses, told, "opened again it counts other losses");
+    assert_eq!(
+        spool.losses, losses_before,
+        "opened again it counts other losses"
+    );
     let (ids, again) = deliver(&mut spool, records);
     assert_eq!(again, first, "opened again it gives something else");
     spool.acknowledge(&ids);
@@ -66,12 +69,12 @@ pub fn recovery(dir: &Path, data: &[u8]) {
     let names = names();
     let id = spool.push(frame(1, events), &names, Keep::Disk { note: None });
     assert_eq!(spool.write_error(), None);
-    assert_eq!(spool.losses.take(), [], "a loss is told with its frame");
+    assert_eq!(spool.losses.take(), [], "a loss is reported with its frame");
     spool.acknowledge(&[id]);
     drop(spool);
 
     let mut spool = Spool::open(dir, LIMITS, run(4));
-    assert_eq!(spool.make_room(NOW), [], "a loss is told once");
+    assert_eq!(spool.make_room(NOW), [], "a loss is reported once");
     let (_, left) = deliver(&mut spool, records + 1);
     assert_eq!(left, [], "what was acknowledged is gone");
 }

@@ -100,7 +100,7 @@ pub struct Spool {
     note: Option<Note>,
     checkpoint: u64,
     losses: Losses,
-    doomed: Vec<u32>,
+    pending_delete: Vec<u32>,
     /// Damaged records whose loss is not on disk yet: segment and ordinal.
     damaged: Vec<(u32, u32)>,
     memory_frames: usize,
@@ -165,7 +165,7 @@ impl Spool {
             note: None,
             checkpoint: 0,
             losses: Losses::default(),
-            doomed: Vec::new(),
+            pending_delete: Vec::new(),
             damaged: Vec::new(),
             memory_frames: 0,
             recovered: false,

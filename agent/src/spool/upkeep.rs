@@ -50,7 +50,7 @@ impl Spool {
             }
             kept
         });
-        self.doomed.push(number);
+        self.pending_delete.push(number);
     }
 
     pub(super) fn acknowledge_on_disk(&mut self, number: u32, ordinals: &[u32]) {
@@ -123,7 +123,7 @@ impl Spool {
     }
 
     pub(super) fn delete_doomed(&mut self) {
-        for number in std::mem::take(&mut self.doomed) {
+        for number in std::mem::take(&mut self.pending_delete) {
             self.delete_files(number);
         }
     }

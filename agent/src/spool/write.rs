@@ -20,7 +20,7 @@ impl Spool {
         // Files that are given up anyway must not keep the disk full.
         let written = self.try_write(note.clone()).or_else(|error| {
             self.writer = None;
-            if self.doomed.is_empty() {
+            if self.pending_delete.is_empty() {
                 return Err(error);
             }
             self.delete_doomed();
@@ -72,7 +72,7 @@ impl Spool {
                 instance: run.instance,
                 frame: (**frame).clone(),
                 note: note.clone().filter(|_| last),
-                drop_through: self.doomed.iter().max().copied().filter(|_| last),
+                drop_through: self.pending_delete.iter().max().copied().filter(|_| last),
             })));
         }
         let writer = self.writer.as_mut().expect("it was just made");

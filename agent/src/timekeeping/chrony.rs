@@ -27,7 +27,7 @@ const SEQUENCE_AT: usize = 8;
 
 /// The leap status of a clock that has no source.
 const UNSYNCHRONISED: u16 = 3;
-/// The reference of a clock that is told to trust itself (`local` in `chrony.conf(5)`): 127.127.1.1.
+/// The reference of a clock that is configured to trust itself (`local` in `chrony.conf(5)`): 127.127.1.1.
 const LOCAL: u32 = 0x7f7f_0101;
 /// Upper half of the seconds in 32 bits.
 const NO_UPPER_HALF: u32 = 0x7fff_ffff;

@@ -106,7 +106,7 @@ impl Timekeeping {
 
     /// As if this had been learnt.
     #[cfg(test)]
-    pub fn told(synchronised: bool, ahead_ms: f64) -> Self {
+    pub fn reported(synchronised: bool, ahead_ms: f64) -> Self {
         let (_, receiver) = watch::channel(Some(Reading {
             synchronised: Some(synchronised),
             ahead_ms: Some(ahead_ms),

@@ -1,4 +1,4 @@
-//! What follows from a failed request: what is given up, how long to wait, what people are told.
+//! What follows from a failed request: what is given up, how long to wait, what people are shown.
 
 use tokio::time::Instant;
 use watchkeep_shared::wire::problem::ProblemType;

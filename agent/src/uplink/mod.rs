@@ -272,7 +272,7 @@ impl Uplink {
     }
 
     /// Sends what is left when the agent stops, the newest frame above all; gives up soon.
-    pub async fn farewell(&mut self, spool: &mut Spool, clocks: Clocks, policy_version: u64) {
+    pub async fn send_goodbye(&mut self, spool: &mut Spool, clocks: Clocks, policy_version: u64) {
         self.in_flight = None;
         let frames = if spool.len() <= self.batch_frames {
             spool.oldest(self.batch_frames, BATCH_BYTES)

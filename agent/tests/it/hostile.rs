@@ -47,7 +47,7 @@ impl Agent {
 struct Raw {
     url: String,
     connections: Arc<AtomicUsize>,
-    told: mpsc::Receiver<()>,
+    arrivals: mpsc::Receiver<()>,
 }
 
 impl Raw {
@@ -58,7 +58,7 @@ impl Raw {
             listener.local_addr().unwrap().port()
         );
         let connections = Arc::new(AtomicUsize::new(0));
-        let (tell, told) = mpsc::channel();
+        let (tell, arrivals) = mpsc::channel();
         let (counted, act) = (connections.clone(), Arc::new(act));
         std::thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
@@ -71,13 +71,13 @@ impl Raw {
         Self {
             url,
             connections,
-            told,
+            arrivals,
         }
     }
 
     fn wait_for(&self, count: usize) {
         for _ in 0..count {
-            self.told
+            self.arrivals
                 .recv_timeout(DEADLINE)
                 .expect("the agent comes back");
         }
@@ -101,7 +101,7 @@ fn assert_patient(attempts: usize, since: Instant) {
     assert!(attempts <= most, "{attempts} attempts, {most} at most");
 }
 
-/// Answers, the state that follows, and a part of what people are told.
+/// Answers, the state that follows, and a part of what people are shown.
 fn nonsense() -> Vec<(Answer, &'static str, &'static str)> {
     let headers = "x-long: 0123456789abcdef\r\n".repeat(1_000);
     let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));

@@ -32,8 +32,8 @@ fn asking(agent: &Agent) -> impl FnMut(&Batch) -> Answer + Send + use<> {
     }
 }
 
-/// The one list that is told; ten more heartbeats hold none.
-fn told(fake: &Fake) -> Processes {
+/// The one list that is sent; ten more heartbeats hold none.
+fn process_list(fake: &Fake) -> Processes {
     let lists = |arrival: &crate::fake::Arrival| -> Vec<Processes> {
         events(arrival)
             .filter_map(|event| match event {
@@ -57,7 +57,7 @@ fn the_busiest_processes_are_told_once_when_asked_for() {
     let mut agent = Agent::enrolled(&fake);
     fake.answer(asking(&agent));
     agent.start();
-    let list = told(&fake);
+    let list = process_list(&fake);
     assert!(!list.refused);
     assert!((1..=5).contains(&list.by_cpu.len()) && (1..=5).contains(&list.by_memory.len()));
     assert!(list.by_cpu.is_sorted_by(|a, b| a.cpu_pct >= b.cpu_pct));
@@ -86,6 +86,6 @@ fn a_customer_can_refuse_to_tell_processes() {
     config.write_all(b"busiest_processes = false\n").unwrap();
     fake.answer(asking(&agent));
     agent.start();
-    let list = told(&fake);
+    let list = process_list(&fake);
     assert!(list.refused && list.by_cpu.is_empty() && list.by_memory.is_empty());
 }

@@ -82,8 +82,9 @@ fn a_wrong_configuration_changes_nothing_and_is_said_everywhere() {
     let good = agent.config();
 
     agent.configure(&good.replace("log_paths", "log_path"));
-    let told = fake.arrival_that(|arrival| config_trouble(arrival).is_some_and(|t| !t.is_empty()));
-    let detail = config_trouble(&told).unwrap();
+    let arrival =
+        fake.arrival_that(|arrival| config_trouble(arrival).is_some_and(|t| !t.is_empty()));
+    let detail = config_trouble(&arrival).unwrap();
     assert!(detail.contains("did you mean \"log_paths\"?"), "{detail}");
     let status = agent.status_text();
     assert!(status.contains("the new one is wrong"), "{status}");

@@ -139,7 +139,7 @@ pub fn volume(drive: &str) -> io::Result<Volume> {
     }
     if returned < size {
         return Err(io::Error::other(
-            "the volume told less than all its counters",
+            "the volume returned less than all its counters",
         ));
     }
     Ok(Volume {

@@ -317,9 +317,9 @@ fn read(
         opened.as_ref()
     });
     // Many providers are no longer installed, or have no message for this one.
-    let told = publisher.and_then(|publisher| record.with_message(publisher).ok());
+    let rendered = publisher.and_then(|publisher| record.with_message(publisher).ok());
     Ok(Record {
-        xml: told.unwrap_or(plain),
+        xml: rendered.unwrap_or(plain),
         bookmark: bookmark.render(EvtRenderBookmark)?,
     })
 }

@@ -84,9 +84,7 @@ pub enum EvidenceKind {
         boot: BootId,
     },
     /// The agent said goodbye.
-    Goodbye {
-        reason: GoodbyeReason,
-    },
+    Goodbye { reason: GoodbyeReason },
     /// The collector itself was not running, or not able to commit, from `valid_from` to `valid_to`.
     CollectorDown,
 }

@@ -121,10 +121,7 @@ pub enum Problem {
         error: String,
     },
     /// Pages wait without being tried.
-    Stuck {
-        channel: String,
-        since: UnixMillis,
-    },
+    Stuck { channel: String, since: UnixMillis },
 }
 
 impl Problem {

@@ -75,9 +75,7 @@ pub enum ItemState {
     /// It does not exist on this host, and is not on the host's own list.
     NotHere,
     /// The customer's configuration refuses it.
-    Refused {
-        reason: String,
-    },
+    Refused { reason: String },
 }
 
 /// What is known of a host's agent.

@@ -38,7 +38,7 @@ impl Check {
                 Ok(bytes) => {
                     reading.budget -= bytes;
                     reading.moved = true;
-                    // Without its first bytes it could not be told from a successor.
+                    // Without its first bytes it could not be distinguished from a successor.
                     reading.structure_changed |= tail.position().head != head;
                 }
                 Err(error) => {

@@ -195,7 +195,7 @@ impl World {
     }
 
     /// Matches, and the reasons of gaps, since the last call.
-    fn told(&mut self) -> (u64, Vec<LogGapReason>) {
+    fn reported(&mut self) -> (u64, Vec<LogGapReason>) {
         let (mut matches, mut gaps) = (0, Vec::new());
         for event in self.events.drain(..) {
             match event {
@@ -220,7 +220,7 @@ async fn records_after_the_start_count_once_through_a_crash() {
     world.read_to(1).await;
     world.commit();
     assert_eq!(
-        world.told(),
+        world.reported(),
         (0, Vec::new()),
         "older than the agent's start"
     );
@@ -234,7 +234,7 @@ async fn records_after_the_start_count_once_through_a_crash() {
     world.memory.write(4);
     world.read_to(4).await;
     world.commit();
-    assert_eq!(world.told(), (3, Vec::new()));
+    assert_eq!(world.reported(), (3, Vec::new()));
     world.tasks.stop().await;
 }
 
@@ -249,7 +249,7 @@ async fn a_channel_that_can_not_be_read_is_a_gap_said_once_and_read_when_it_can(
     world.memory.change(|log| log.failing = false);
     world.read_to(2).await;
     world.commit();
-    assert_eq!(world.told(), (1, vec![LogGapReason::Unreadable]));
+    assert_eq!(world.reported(), (1, vec![LogGapReason::Unreadable]));
     world.tasks.stop().await;
 }
 
@@ -264,7 +264,7 @@ async fn a_channel_that_was_cleared_is_a_gap_and_what_follows_is_read() {
     world.watcher.set(&[check()]);
     world.read_to(9).await;
     world.commit();
-    assert_eq!(world.told(), (1, vec![LogGapReason::RotatedAway]));
+    assert_eq!(world.reported(), (1, vec![LogGapReason::RotatedAway]));
     world.tasks.stop().await;
 }
 
@@ -290,7 +290,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever happens: a record is told once, or a gap is.
+    /// Whatever happens: a record is reported once, or a gap is.
     #[test]
     fn nothing_is_lost_in_silence_or_told_twice(steps in prop::collection::vec(step(), 1..12)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -321,7 +321,7 @@ proptest! {
             }
             world.read_to(last).await;
             world.commit();
-            let (matches, gaps) = world.told();
+            let (matches, gaps) = world.reported();
             let written = u64::from(last - 1);
             if gaps.is_empty() {
                 assert_eq!(matches, written);

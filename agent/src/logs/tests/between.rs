@@ -121,7 +121,7 @@ fn what_lies_there_under_two_names_is_read_once_even_if_it_is_written_later() {
     assert_eq!(world.gaps, [(LogGapReason::Unreadable, None)]);
 }
 
-/// So far nothing of it can be told from a file that was renamed.
+/// So far nothing of it distinguishes it from a file that was renamed.
 #[test]
 fn a_copy_that_only_begins_is_not_taken_for_a_log() {
     let mut world = followed("app.log");
@@ -319,7 +319,7 @@ fn what_was_compressed_in_between_is_a_gap_and_what_was_read_is_none() {
     assert_eq!(world.gaps.len(), 2);
     world.restart();
     world.settle();
-    assert_eq!(world.gaps.len(), 2, "told once");
+    assert_eq!(world.gaps.len(), 2, "reported once");
     assert_eq!(world.matched(), 4);
 }
 
@@ -357,7 +357,7 @@ fn a_crowded_directory_is_looked_through_so_far_and_that_is_said() {
         world.rotate();
         world.settle();
     }
-    let told = world.gaps.len();
+    let gaps = world.gaps.len();
     assert_eq!(world.gaps, [(LogGapReason::Unreadable, None)]);
-    assert_eq!(told, 1, "once");
+    assert_eq!(gaps, 1, "once");
 }

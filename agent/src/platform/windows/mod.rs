@@ -109,7 +109,7 @@ pub fn make_private_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Keeps everybody but the system and administrators out of a state directory, and where it is the
-/// usual one out of the settings beside it, of which a service that runs as the system is told what
+/// usual one out of the settings beside it, of which a service that runs as the system is given what
 /// to do: below `C:\ProgramData` every user may make files and directories.
 ///
 /// # Errors
@@ -230,7 +230,7 @@ pub fn start_of_process(pid: u32) -> Option<u64> {
     Some(created.into())
 }
 
-/// The end of a process, which is not told here: those processes are looked at.
+/// The end of a process, which Windows does not report here: those processes are polled.
 #[derive(Debug)]
 pub struct ProcessEnd(std::convert::Infallible);
 

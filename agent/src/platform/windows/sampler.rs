@@ -28,18 +28,18 @@ use self::{
 /// Tells what the machine is, once a process.
 #[derive(Debug, Default)]
 pub struct Facts {
-    told: bool,
+    is_reported: bool,
 }
 
 impl Facts {
-    /// What is to be told now, if anything.
+    /// What to report now, if anything.
     pub fn news(&mut self, _: Clocks) -> Option<Event> {
-        let first = !std::mem::replace(&mut self.told, true);
+        let first = !std::mem::replace(&mut self.is_reported, true);
         first.then(|| Event::HostFacts(registry::facts()))
     }
 }
 
-/// The busiest processes: not told on Windows yet, a request stays without an answer.
+/// The busiest processes: not reported on Windows yet; a request stays without an answer.
 #[derive(Debug, Default)]
 pub struct Busiest;
 

@@ -35,7 +35,7 @@ const STOP_WAIT: Duration = Duration::from_secs(20);
 /// What the service does, given before the service manager calls back.
 static BODY: OnceLock<Body> = OnceLock::new();
 
-/// Runs until it is told to stop; whether that went well.
+/// Runs until it is asked to stop; whether that went well.
 pub type Body = Box<dyn Fn() -> bool + Send + Sync>;
 
 define_windows_service!(service_main, run_service);
@@ -52,7 +52,7 @@ pub fn run(body: Body) -> windows_service::Result<()> {
 }
 
 fn run_service(_arguments: Vec<OsString>) {
-    let told = service_control_handler::register(NAME, |control| match control {
+    let registered = service_control_handler::register(NAME, |control| match control {
         ServiceControl::Stop => {
             STOP.cancel();
             ServiceControlHandlerResult::NoError
@@ -65,7 +65,7 @@ fn run_service(_arguments: Vec<OsString>) {
         ServiceControl::Interrogate => ServiceControlHandlerResult::NoError,
         _ => ServiceControlHandlerResult::NotImplemented,
     });
-    let Ok(handle) = told else { return };
+    let Ok(handle) = registered else { return };
     tell(handle, ServiceState::Running, true);
     let well = BODY.get().is_some_and(|body| body());
     tell(handle, ServiceState::Stopped, well);
@@ -91,7 +91,7 @@ fn tell(handle: ServiceStatusHandle, state: ServiceState, well: bool) {
         process_id: None,
     };
     if let Err(error) = handle.set_service_status(status) {
-        tracing::warn!(%error, "the service manager was not told");
+        tracing::warn!(%error, "failed to report to the service manager");
     }
 }
 

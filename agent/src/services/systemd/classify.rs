@@ -1,7 +1,7 @@
 //! From what systemd says of a unit to how it is. Pure.
 //!
 //! The words are those of `org.freedesktop.systemd1(5)` and `systemd.exec(5)`. What passes within half a
-//! second (a quick restart) is not told at all: the state before stands until it is over.
+//! second (a quick restart) is not reported at all: the state before stands until it is over.
 
 use watchkeep_shared::wire::heartbeat::ServiceStatus;
 

@@ -1,8 +1,8 @@
-//! Units of systemd, told by its signals on the system bus.
+//! Units of systemd, followed by its signals on the system bus.
 //!
 //! A signal only says "look now": the unit's properties are asked for each time, so that a signal that
 //! was lost, doubled or forged changes nothing for longer than until the next look, which comes each
-//! minute by itself. While the bus is away a service is told by whether its control group has
+//! minute by itself. While the bus is away a service is judged by whether its control group has
 //! processes, and the bus is tried again, at first after a second and at last each minute.
 //!
 //! Failed units are reported though nobody asked, unless the customer's settings forbid it. On a machine that
@@ -108,7 +108,7 @@ struct Due {
     units: BTreeSet<String>,
     failed: bool,
     /// Units that were loaded anew: looked at only if they are not inactive, for the question itself
-    /// loads a unit, which would be told by another signal.
+    /// loads a unit, which would cause another signal.
     loaded: BTreeSet<String>,
 }
 

@@ -30,19 +30,19 @@ pub(super) fn look(unit: &str, before: &Before<'_>, why: &str) -> Finding {
     } else {
         before.group
     };
-    told(has_processes(group), before, why)
+    finding(has_processes(group), before, why)
 }
 
-fn told(has_processes: Option<bool>, before: &Before<'_>, why: &str) -> Finding {
+fn finding(has_processes: Option<bool>, before: &Before<'_>, why: &str) -> Finding {
     let (status, seen) = match has_processes {
         Some(true) => (ServiceStatus::Running, "it has processes"),
-        // A fault that systemd told stays one while nothing runs.
+        // A fault that systemd reported stays one while nothing runs.
         Some(false) if before.status.is_fault() => (before.status, "it has no processes"),
         Some(false) if before.had_processes => {
             (ServiceStatus::Stopped, "it has no processes any more")
         }
         // A job between its runs has none either.
-        Some(false) | None => (ServiceStatus::Unknown, "not told by its processes"),
+        Some(false) | None => (ServiceStatus::Unknown, "not known from its processes"),
     };
     Finding {
         status,
@@ -84,7 +84,7 @@ mod tests {
                 had_processes,
                 status,
             };
-            let finding = told(has_processes, &before, "x");
+            let finding = finding(has_processes, &before, "x");
             assert_eq!(finding.status, expected, "{has_processes:?} {status:?}");
         }
     }

@@ -203,7 +203,7 @@ impl Story {
         (daemon, changes)
     }
 
-    /// Waits until a unit is told to be so; gives its detail.
+    /// Waits until a unit is reported so; gives its detail.
     async fn until(&mut self, unit: &str, status: ServiceStatus, detail: &str) {
         let key = format!("systemd:{unit}");
         let seen = async {
@@ -222,8 +222,8 @@ impl Story {
 
     fn is(&self, key: &str, status: ServiceStatus, detail: &str) -> bool {
         let is_it = |service: &Service| {
-            let told = service.detail.as_deref().unwrap_or_default();
-            service.key == key && service.status == status && told.contains(detail)
+            let text = service.detail.as_deref().unwrap_or_default();
+            service.key == key && service.status == status && text.contains(detail)
         };
         self.services.snapshot().iter().any(is_it)
     }
@@ -288,13 +288,13 @@ async fn while_the_bus_is_away_units_are_polled_and_its_return_is_noticed() {
         loop {
             let result = story.wakes.probes.recv().await.unwrap();
             story.services.apply(result);
-            let told = story.services.snapshot();
-            if told[0]
+            let services = story.services.snapshot();
+            if services[0]
                 .detail
                 .as_deref()
                 .is_some_and(|detail| detail.contains(away))
             {
-                break told[0].status;
+                break services[0].status;
             }
         }
     };

@@ -73,7 +73,7 @@ impl Tracked {
             .retain(|_, unit| unit.asked || unit.shown.status == ServiceStatus::Failed);
     }
 
-    /// Takes the names of the units that are failed now, as far as they may be told. Returns which
+    /// Takes the names of the units that are failed now, as far as they may be reported. Returns which
     /// units have to be looked at because of it.
     pub(super) fn failed(&mut self, names: &[String], now_ms: i64) -> Vec<String> {
         let mut extra = self.units.values().filter(|unit| !unit.asked).count();
@@ -135,7 +135,7 @@ impl Tracked {
         }
     }
 
-    /// Says of all of the policy's units that they can't be told, and why.
+    /// Says of all of the policy's units that they are unknown, and why.
     pub(super) fn set_unknown(&mut self, why: &str) {
         self.units.retain(|_, unit| unit.asked);
         for unit in self.units.values_mut() {

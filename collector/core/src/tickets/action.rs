@@ -108,9 +108,7 @@ pub enum Refusal {
     },
     /// Another ticket about the same is open.
     #[error("ticket #{number} about the same check is open; continue there")]
-    NewerOpen {
-        number: i64,
-    },
+    NewerOpen { number: i64 },
 }
 
 fn alerts(count: u32) -> String {

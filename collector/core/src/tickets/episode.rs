@@ -26,9 +26,7 @@ pub enum Phase {
         paged_at: Option<UnixMillis>,
     },
     /// A person has taken it on, or was given it.
-    Taken {
-        at: UnixMillis,
-    },
+    Taken { at: UnixMillis },
     /// All alerts recovered, or a person resolved the ticket.
     Over {
         at: UnixMillis,
