@@ -54,7 +54,7 @@ as_postgres() {
     fi
 }
 
-# A server of our own on a loopback port, gone at the end. The tests are told its URL.
+# A server of our own on a loopback port, gone at the end. The tests get its URL.
 start_postgres() {
     local word port
     postgres=$(postgres_bin)

@@ -35,17 +35,17 @@ use crate::{
 
 /// How often the revocations of other programs (the command line) are read.
 const REVOKED_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked whether the CAs changed.
+/// How often the CAs are checked for changes.
 const AUTHORITY_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked whether other programs changed what hosts are asked to watch.
+/// How often policies are checked for changes by other programs.
 const POLICIES_EVERY: Duration = Duration::from_secs(1);
 /// How often the system's wall clock is compared with the collector's.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How often a wall clock that was set is logged.
 const CLOCK_LOGGED_EVERY: DurationMs = DurationMs::from_hours(1);
-/// How often escalations and evidence are looked at.
+/// How often escalations and evidence are due.
 const WORKER_EVERY: Duration = Duration::from_millis(500);
-/// How often it is looked whether an hour can be sealed.
+/// How often hours are checked for sealing.
 const SEAL_EVERY: Duration = Duration::from_mins(1);
 /// How often the collector looks after the tickets about itself.
 const OWN_EVERY: Duration = Duration::from_secs(10);

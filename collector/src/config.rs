@@ -1,5 +1,5 @@
-//! The collector's settings, as written (`Raw…`) and as checked. All problems are told at once,
-//! with their key. `check-config` and `serve` use the same code.
+//! The collector's settings, as written (`Raw…`) and as checked. All problems are reported at
+//! once, with their key. `check-config` and `serve` use the same code.
 
 mod channels;
 mod policy;
@@ -74,9 +74,9 @@ pub struct Config {
 pub struct Agents {
     /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// What agents are told to connect to; its host name must be in `names`.
+    /// The URL that agents connect to; its host name must be in `names`.
     pub public_url: String,
-    /// Names and addresses in the server's certificate, beside the one in `public_url`.
+    /// Further names and addresses in the server's certificate.
     pub names: Vec<String>,
     /// Validity of agents' certificates, seconds.
     pub certificate_s: u32,
@@ -114,7 +114,7 @@ pub struct Web {
     pub certificate: Option<PathBuf>,
     /// Its key in PEM.
     pub key: Option<PathBuf>,
-    /// The name of whoever runs this collector, for printed reports.
+    /// The name of the operator of this collector, for printed reports.
     pub provider: String,
     /// Connections open at once.
     pub max_connections: usize,
@@ -122,7 +122,7 @@ pub struct Web {
     pub max_connections_per_address: usize,
     /// Oldest TLS version that is accepted. 1.2 is for reverse proxies that can't do more.
     pub min_tls: MinTls,
-    /// A file that holds a token; whoever sends it as `Authorization: Bearer` may read `/metrics`
+    /// A file that holds a token; a client that sends it as `Authorization: Bearer` may read `/metrics`
     /// and the details of `/readyz` from anywhere. Without it only this machine may.
     pub metrics_token_file: Option<PathBuf>,
     /// Addresses of reverse proxies in front of the web port: for a request from one of them the

@@ -43,7 +43,7 @@ impl RowIds {
         )
     }
 
-    /// Identifiers of a command that may run beside a collector and beside other commands: its
+    /// Identifiers of a command that may run at the same time as a collector and other commands: its
     /// counter begins somewhere in the millisecond.
     pub fn for_command() -> Self {
         let lead = rand::random_range(0..LEAD_MAX);

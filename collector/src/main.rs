@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
         // Whoever reads the output has read enough.
         Err(error) if cli::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // The terminal may be gone; there is nobody else to tell.
+            // The terminal may be closed; there is nowhere else to report this.
             drop(writeln!(
                 std::io::stderr(),
                 "watchkeep-collector: {}",

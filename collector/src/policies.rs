@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-/// Where a host stands, as far as its policy depends on it.
+/// The site and contract of a host, which decide its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PolicyScope {
     /// Whose it is.
@@ -256,7 +256,7 @@ pub struct Person<'a> {
 pub enum WatchError {
     /// The list is full.
     #[error(
-        "this host's own list is full: {MAX_SERVICES_PER_FRAME} services are the most that an agent tells of"
+        "this host's own list is full: {MAX_SERVICES_PER_FRAME} services are the most that an agent reports"
     )]
     Full,
     #[error(transparent)]

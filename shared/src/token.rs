@@ -2,7 +2,7 @@
 //! the collector's CA, so that the very first connection is authenticated both ways.
 //!
 //! Form: `wk1_` and the unpadded URL-safe base64 (RFC 4648, section 5) of a JSON object followed by
-//! the first four bytes of its SHA-256, so that a token cut short by a paste is told apart from a
+//! the first four bytes of its SHA-256, so that a token cut short by a paste is distinguished from a
 //! wrong one.
 
 use std::{fmt, str::FromStr};

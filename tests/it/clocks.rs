@@ -1,5 +1,5 @@
-//! Clocks that jump and machines that stand still, with the real agent: a wrong clock is told and
-//! moves no downtime; an agent that was held up and a machine that stood still are told apart.
+//! Clocks that jump and machines that stand still, with the real agent: a wrong clock is reported and
+//! moves no downtime; an agent that was held up and a machine that was suspended are distinguished.
 
 use std::time::Duration;
 

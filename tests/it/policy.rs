@@ -134,7 +134,7 @@ async fn policy(collector: &Collector, host: HostId) -> Result<Json> {
     )?)
 }
 
-/// Waits until the host's policy and what its agent told of it are as wanted.
+/// Waits until the host's policy and what its agent reported about it are as expected.
 async fn settled(collector: &Collector, host: HostId, wanted: impl Fn(&Json) -> bool) {
     wait_for("the agent follows the policy", SOON, async || {
         let view = policy(collector, host).await?;

@@ -227,9 +227,9 @@ async fn cut_off(agent: &Agent) {
     wait_for("the agent says what to do", SOON, async || {
         let status = agent.status().await?;
         let error = status["last_error"].as_str().unwrap_or_default();
-        let told = error.contains("replaced its certificate authority")
+        let says_why = error.contains("replaced its certificate authority")
             && error.contains("watchkeep-agent enroll --force");
-        Ok((status["connection"] == "wrong_server" && told).then_some(()))
+        Ok((status["connection"] == "wrong_server" && says_why).then_some(()))
     })
     .await;
 }

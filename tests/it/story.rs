@@ -91,7 +91,7 @@ async fn cpu_story(store: &Store, host: HostId, work: &Path) -> Result<()> {
     // The ticket's page shows the first list that came after it was opened.
     wait_for("the busiest processes are with it", SOON, async || {
         let lists = views::busiest_processes(store, host, ticket.opened_at).await?;
-        let first = lists.first().context("the agent told none")?;
+        let first = lists.first().context("the agent sent none")?;
         let busy = first["by_cpu"].as_array().context("by_cpu")?;
         let burner = busy.iter().find(|one| one["name"] == burn::NAME);
         let burner = burner.with_context(|| format!("the burner is not among {first}"))?;

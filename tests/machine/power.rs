@@ -1,5 +1,5 @@
 //! A machine that goes down and comes back: the record says for how long and whether anybody
-//! announced it, and people are told only of what nobody did.
+//! announced it, and people are notified only of what was not planned.
 
 use anyhow::Result;
 use watchkeep_tests::{

@@ -70,7 +70,7 @@ pub async fn tickets(store: &Store, host: HostId, check: &str) -> Result<Vec<Tic
         .collect()
 }
 
-/// The lists of busiest processes that a host told since an instant, oldest first: JSON.
+/// The lists of busiest processes that a host sent since an instant, oldest first: JSON.
 pub async fn busiest_processes(store: &Store, host: HostId, since: i64) -> Result<Vec<Json>> {
     let sql = format!(
         "SELECT detail FROM host_event WHERE kind = 'processes' AND host_id = {} AND at >= {since} \

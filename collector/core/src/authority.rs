@@ -105,7 +105,7 @@ pub struct HostTrust {
 pub enum PendingReason {
     /// It can't connect any more: it needs a new key.
     CutOff,
-    /// It has not been heard of since its certificate was given out, so that nobody knows which one
+    /// It has not connected since its certificate was issued, so it is not known which one
     /// it holds.
     Unheard,
     /// Its certificate is of the other CA.
@@ -119,7 +119,7 @@ impl PendingReason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::CutOff => "can't connect any more: give it a new key with `host rekey`",
-            Self::Unheard => "has not been heard of since its last certificate was given out",
+            Self::Unheard => "has not connected since its last certificate was issued",
             Self::OldCertificate => "holds a certificate of the other CA",
             Self::OldTrust => "does not trust the new CA yet",
         }
@@ -127,7 +127,7 @@ impl PendingReason {
 }
 
 impl<C> Rotation<C> {
-    /// The phase as it stands in files and answers.
+    /// The phase as written in files and answers.
     pub const fn phase(&self) -> &'static str {
         match self {
             Self::Steady { .. } => "steady",
@@ -236,7 +236,7 @@ impl Rotation<CaId> {
         knows_us && host.holds.is_some_and(|held| trusted.contains(&&held))
     }
 
-    /// Whether a host must be told what to trust.
+    /// Whether a host must be sent the list of CAs to trust.
     pub fn must_learn(&self, trusts: &[CaId]) -> bool {
         let trusted = self.trusted();
         // An agent that does not say would not understand either; it learns with its next certificate.

@@ -89,7 +89,7 @@ pub enum EvidenceKind {
     CollectorDown,
 }
 
-/// Where one frame stands in time and in its chain.
+/// The position of one frame in time and in its chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameMark {
     pub boot: BootId,

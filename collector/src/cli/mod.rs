@@ -128,7 +128,7 @@ fn say(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether an error is that nobody reads the output any more, as in `status | head`.
+/// Whether the error is a closed output, as in `status | head`.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause

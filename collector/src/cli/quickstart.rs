@@ -30,7 +30,7 @@ use crate::{
 const DEMO_FLEET: &str = include_str!("../../../config/demo.toml");
 /// Its site.
 const DEMO_SITE: &str = "This machine";
-/// The agent's program, beside this one.
+/// The agent's program, in the directory of this one.
 const AGENT: &str = "watchkeep-agent";
 /// Pause before an agent that ended is started again.
 const AGENT_PAUSE: Duration = Duration::from_secs(2);
@@ -316,7 +316,7 @@ fn greet(greeting: &Greeting<'_>) -> anyhow::Result<()> {
     ))
 }
 
-/// The agent beside this program, else on the path.
+/// The agent in this program's directory, else on the path.
 fn agent_program() -> anyhow::Result<PathBuf> {
     let beside = std::env::current_exe()?.with_file_name(AGENT);
     if beside.is_file() {

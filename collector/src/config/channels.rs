@@ -23,7 +23,7 @@ pub struct Mail {
     /// How the connection is protected.
     #[serde(default)]
     pub tls: MailTls,
-    /// A PEM file with certificate authorities that are trusted beside the system's.
+    /// A PEM file with certificate authorities that are trusted in addition to the system's.
     pub ca_file: Option<PathBuf>,
     /// Login name, if the server wants one.
     pub user: Option<String>,
@@ -64,7 +64,7 @@ pub struct Webhook {
     pub tier2_url: Option<String>,
     /// A file that holds the key of the HMAC-SHA-256 signature. Read at each delivery.
     pub secret_file: PathBuf,
-    /// A PEM file with certificate authorities that are trusted beside the system's.
+    /// A PEM file with certificate authorities that are trusted in addition to the system's.
     pub ca_file: Option<PathBuf>,
     /// How long a delivery may take, milliseconds.
     #[serde(default = "default_timeout_ms")]

@@ -25,7 +25,7 @@ pub struct Host {
     pub sort_name: String,
     /// What a search looks at, folded.
     pub search: String,
-    /// Where its site stands in [`Directory::sites`].
+    /// Index of its site in [`Directory::sites`].
     pub site: usize,
 }
 

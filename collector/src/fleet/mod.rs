@@ -2,7 +2,7 @@
 //! that changed), how each is (from memory), and how many tickets are open for each.
 //!
 //! All viewers share one snapshot. It is put together again only when something changed, and then
-//! only the hosts that changed are looked at anew; filters and sorting work on its compact rows.
+//! only the hosts that changed are read again; filters and sorting work on its compact rows.
 
 mod directory;
 mod select;

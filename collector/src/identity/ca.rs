@@ -39,7 +39,7 @@ pub struct Ca {
     facts: Facts,
 }
 
-/// What stands in a CA's certificate.
+/// The contents of a CA's certificate.
 struct Facts {
     common_name: String,
     key_id: Option<Vec<u8>>,

@@ -30,16 +30,16 @@ const MAX_CSR_BYTES: usize = 16 * 1024;
 /// shorter. An agent needs one in two thirds of its certificate's validity; answers may get lost.
 const MAX_ISSUED: i64 = 24;
 const ISSUE_WINDOW: DurationMs = DurationMs::from_hours(24);
-/// Certificates that stay good beside the one that a renewal came with: the new one, and the one
+/// Certificates that stay valid in addition to the one that a renewal came with: the new one, and the one
 /// before it, in case the answer gets lost.
 const KEPT_BESIDE: usize = 2;
-/// How long the token for a new key is good for.
+/// Validity of the token for a new key.
 const REKEY_VALID_FOR: DurationMs = DurationMs::from_hours(24);
 
 /// Why an enrolment or renewal was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
-    /// Unknown, wrong, expired or used up; which of these is not told to the caller.
+    /// Unknown, wrong, expired or used up; the caller does not learn which.
     #[error("the token is unknown, expired or used up: ask for a new one")]
     TokenRefused,
     /// A field is unusable.
@@ -140,7 +140,7 @@ pub async fn rekey(
     Ok(Some(token))
 }
 
-/// What a token is good for.
+/// What a token permits.
 struct TokenScope {
     site: SiteId,
     host: Option<HostId>,

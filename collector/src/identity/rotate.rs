@@ -20,7 +20,7 @@ const MAX_NAMED: usize = 10;
 /// A step of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RotateStep {
-    /// Make a new CA and trust it beside the old one.
+    /// Make a new CA and trust both.
     Begin,
     /// Let the new CA sign.
     Reissue,

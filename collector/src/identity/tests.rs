@@ -156,14 +156,14 @@ fn a_certificate_names_its_issuer_and_counts_while_that_is_trusted() {
         issued_at: now(),
         trusts: vec![old.id()],
     };
-    let told = |cas: &Cas| {
+    let sent = |cas: &Cas| {
         let mut ack = Ack::default();
         cas.tell(&host, 7, &mut ack);
         (ack.ca_pem, ack.renew_within_ms)
     };
-    assert_eq!(told(steady), (None, None));
-    assert_eq!(told(both), (Some(both.trust_pem()), None));
-    assert_eq!(told(reissue), (Some(both.trust_pem()), Some(7)));
+    assert_eq!(sent(steady), (None, None));
+    assert_eq!(sent(both), (Some(both.trust_pem()), None));
+    assert_eq!(sent(reissue), (Some(both.trust_pem()), Some(7)));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! When each host must be looked at again, without looking at all of them: a heap with one entry
+//! When each host is due, without scanning all of them: a heap with one entry
 //! that counts a host. A heartbeat only moves a host's deadline back, so nothing is pushed for it;
 //! an entry that comes up too early is pushed again at the later time.
 
@@ -55,7 +55,7 @@ mod tests {
             deadlines.pop_due(UnixMillis(10)),
             Some((UnixMillis(10), host(1)))
         );
-        // The superseded entry still comes; its time tells the owner that it does not count.
+        // The superseded entry still comes; its time shows the owner that it does not count.
         assert_eq!(
             deadlines.pop_due(UnixMillis(50)),
             Some((UnixMillis(20), host(1)))

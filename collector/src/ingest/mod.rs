@@ -1,6 +1,6 @@
 //! The pipeline: drain what arrived, decide what follows (pure), commit everything in one
 //! transaction, acknowledge. A crash at any point loses nothing and doubles nothing: agents send
-//! again what was not acknowledged, and a repeat is told by its sequence number.
+//! again what was not acknowledged, and a repeat is recognised by its sequence number.
 //!
 //! - [`http`]: the agents' port; reads and checks a request and puts it into the queue.
 //! - [`schemas`]: the lists of metric names that hosts use; [`limits`]: what a host may add to the

@@ -24,7 +24,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     fn mail(address: &str, tier: u8) -> Self {
-        // Names beside the address are not part of it. Addresses were checked with the settings.
+        // A display name is not part of the address. Addresses were checked with the settings.
         let recipient = address
             .parse::<Mailbox>()
             .map_or_else(|_| address.to_owned(), |mailbox| mailbox.email.to_string());

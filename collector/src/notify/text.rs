@@ -122,7 +122,7 @@ fn place(body: &Body) -> String {
     parts.join(" / ")
 }
 
-/// The title without the host's name, which stands before it.
+/// The title without the host's name, which precedes it.
 fn what(body: &Body) -> &str {
     let title = body.title.as_str();
     body.host

@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// How often undelivered pages are looked for.
+/// How often undelivered pages are searched for.
 const EVERY: Duration = Duration::from_secs(1);
 /// Longest wait after the store failed.
 const MAX_STORE_RETRY: Duration = Duration::from_secs(30);

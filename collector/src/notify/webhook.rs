@@ -1,5 +1,5 @@
 //! A signed webhook: `POST` of the message's JSON, with an HMAC-SHA-256 (RFC 2104) over the time and
-//! the body, so that a receiver can tell that it came from here and is not replayed.
+//! the body, so that a receiver can verify its origin and detect replays.
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -124,7 +124,7 @@ async fn run(app: App, channel: Arc<dyn Channel>) -> Result<(), String> {
     Ok(())
 }
 
-/// Ends some time after the process was told to stop.
+/// Ends some time after the process was asked to stop.
 async fn patience(app: &App) {
     app.process.stop.cancelled().await;
     tokio::time::sleep(STOP_PATIENCE).await;

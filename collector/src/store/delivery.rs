@@ -17,9 +17,9 @@ use super::{
     tx::{on_read, on_tx},
 };
 
-/// Pages looked at in one pass.
+/// Pages read in one pass.
 const PASS_ROWS: i64 = 500;
-/// Copies of one message looked at: more than all recipients that can be configured.
+/// Copies of one message that are read: more than all recipients that can be configured.
 const COPIES: i64 = 256;
 /// Alerts of a ticket that a message shows.
 const ALERTS_SHOWN: i64 = 5;

@@ -19,7 +19,7 @@ pub enum Point {
     Statement,
     /// Before COMMIT reaches the database: nothing is written.
     Commit,
-    /// After the database has committed: everything is written, and nobody knows.
+    /// After the database has committed: everything is written, but the client does not know it.
     Committed,
     Rollback,
     /// A read outside transactions.

@@ -322,7 +322,7 @@ pub async fn changes(store: &Store, limit: usize) -> Result<Vec<HostChange>, Sto
         .collect())
 }
 
-/// The pipeline looked at a host; a later change of it stays.
+/// Removes a change that the pipeline has applied; a later change of the host stays.
 pub async fn drop_change(tx: &mut Tx, change: HostChange) -> Result<(), StoreError> {
     on_tx!(tx, c => sqlx::query(DROP_CHANGE).bind(change.host.uuid()).bind(change.version)
         .execute(c).await.map(drop))?;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::ids::RowIds;
 
-/// Walks a host's rows backwards from one of them. Identifiers tell the time of arrival, and no row
+/// Walks a host's rows backwards from one of them. Identifiers grow with the time of arrival, and no row
 /// is made after it arrives, so the walk ends at the first row that arrived before the window, or
 /// where the tail was sealed.
 const WALK: &str = "WITH RECURSIVE walk (id, prev_id, at, schema_id, vals, left_rows) AS ( \

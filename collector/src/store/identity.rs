@@ -48,7 +48,7 @@ statements! {
 #[derive(Debug)]
 pub struct NewToken {
     pub id: Uuid,
-    /// Where its hosts stand.
+    /// The site of its hosts.
     pub site: SiteId,
     /// The one host that it gives a new key, if it is not for new ones.
     pub host: Option<HostId>,

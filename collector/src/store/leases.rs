@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Takes a partition that is free, expired, or this node's own from an earlier run; the epoch grows
-/// with each taking, so that whoever held it before can't write any more.
+/// with each taking, so that the previous holder can't write any more.
 const CLAIM: &str = "INSERT INTO partition_lease (part, owner, epoch, expires_at) \
     VALUES ($1, $2, 1, $4) ON CONFLICT (part) DO UPDATE SET \
     owner = excluded.owner, epoch = partition_lease.epoch + 1, expires_at = excluded.expires_at \
@@ -44,7 +44,7 @@ pub struct Held {
     epochs: i64,
 }
 
-/// Claims every partition that can be had.
+/// Claims all free partitions.
 pub async fn claim(
     store: &Store,
     owner: Uuid,

@@ -16,7 +16,7 @@ use super::{
 const INSERT: &str = "INSERT INTO outbox (id, message_id, ticket_id, channel, recipient, tier, \
     kind, payload, state, attempts, next_at, lease_until, created_at) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'pending', 0, $9, 0, $9)";
-/// Claims due rows in one statement; the lease condition stands inside and outside, so that of two
+/// Claims due rows in one statement; the lease condition is in both queries, so that of two
 /// claimers one wins on PostgreSQL too. One kind at a time: the index then leads to the rows.
 const CLAIM: &str = "UPDATE outbox SET lease_token = $1, lease_until = $2 \
     WHERE id IN (SELECT id FROM outbox WHERE state = 'pending' AND channel = $4 AND kind = $5 \

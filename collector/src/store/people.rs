@@ -1,6 +1,6 @@
 //! People who sign in, their sessions, and the log of what they did.
 //!
-//! A session's token is never stored, only its SHA-256; whoever reads the database can't sign in
+//! A session's token is never stored, only its SHA-256; a reader of the database can't sign in
 //! with what is there. Expiry is decided by the caller, who has the time.
 
 use sqlx::{query, query_as};

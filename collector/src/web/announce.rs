@@ -1,4 +1,4 @@
-//! What open pages are told of a ticket that changed: read once for a change, however many pages are
+//! What open pages are sent about a ticket that changed: read once for a change, however many pages are
 //! open.
 
 use std::{collections::HashMap, sync::Arc};
@@ -19,19 +19,19 @@ const NEW: DurationMs = DurationMs::from_secs(60);
 /// Announcements that are kept; all pages ask for the newest ones within a second.
 const KEPT: usize = 256;
 
-/// A ticket as pages are told of it.
+/// A ticket as sent to pages.
 #[derive(Debug)]
 pub(super) struct Announcement {
     /// It was just opened, or opened again.
     pub(super) is_new: bool,
     /// When this episode began.
     pub(super) episode_at: i64,
-    told: Told,
+    data: TicketData,
 }
 
 /// A ticket event's data.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Told {
+pub(super) struct TicketData {
     number: i64,
     title: String,
     /// Whose it is, and which host: names of hosts are not unique.
@@ -40,7 +40,7 @@ pub(super) struct Told {
     host: Option<String>,
     priority: String,
     state: String,
-    /// It was just opened, or opened again, and this page has not been told.
+    /// It was just opened, or opened again, and was not announced to this page.
     is_new: bool,
     /// It was open before.
     is_again: bool,
@@ -49,11 +49,11 @@ pub(super) struct Told {
 }
 
 impl Announcement {
-    /// What one page is told.
-    pub(super) fn told(&self, is_new: bool) -> Told {
-        Told {
+    /// What one page is sent.
+    pub(super) fn data(&self, is_new: bool) -> TicketData {
+        TicketData {
             is_new,
-            ..self.told.clone()
+            ..self.data.clone()
         }
     }
 }
@@ -102,7 +102,7 @@ async fn read(app: &App, id: Uuid) -> Result<Option<Announcement>, StoreError> {
     Ok(Some(Announcement {
         is_new: is_young && ticket.state == "new" && ticket.acknowledged_at.is_none(),
         episode_at,
-        told: Told {
+        data: TicketData {
             number: ticket.number,
             title: ticket.title,
             client: ticket.client,

@@ -275,8 +275,8 @@ fn series_query(query: &str, now: UnixMillis) -> Result<SeriesQuery, WebError> {
     })
 }
 
-/// Lays the metrics' thinned points beside each other. They come from the same frames, so points
-/// of one part of the range stand for the same time.
+/// Arranges the metrics' thinned points in columns. They come from the same frames, so points
+/// of one part of the range have the same time.
 fn columns(all: &[Thinned], query: &SeriesQuery) -> Columns {
     let whole = query.to.0 - query.from.0;
     let part = |at: UnixMillis| (at.0 - query.from.0) * query.points as i64 / whole.max(1);

@@ -160,7 +160,7 @@ fn of_plan<S: AsRef<str>>(plan: &Plan, host: &str, names: &[S]) -> Option<Chart>
             lines.push((name, label));
         }
     }
-    // Both directions of one device stand together; the rest of many devices is left out.
+    // Both directions of one device share a chart; the rest of many devices is left out.
     if plan.families.len() == 2 {
         lines.sort_by(|a, b| metric::split(a.0).1.cmp(&metric::split(b.0).1));
     }

@@ -155,7 +155,7 @@ mod tests {
         let forwarded = ("x-forwarded-for", "203.0.113.9");
         assert!(is_operator(&[], "127.0.0.1", &[]));
         assert!(!is_operator(&[], "203.0.113.9", &[]));
-        // A proxy on this machine that nobody named: who asked is not known.
+        // A proxy on this machine that is not in `trusted_proxies`: the client is not known.
         assert!(!is_operator(&[], "127.0.0.1", &[forwarded]));
         assert!(!is_operator(&["127.0.0.1"], "127.0.0.1", &[forwarded]));
         let token = ("authorization", "Bearer correct-horse-battery");

@@ -1,5 +1,5 @@
-//! Server-sent events: hints for open pages, told at most once a second. A page that misses some
-//! loses nothing, since each hint only says "fetch again"; a reader that is too slow is told to
+//! Server-sent events: hints for open pages, sent at most once a second. A page that misses some
+//! loses nothing, since each hint only says "fetch again"; a reader that is too slow is sent to
 //! fetch everything. The stream ends when its session does, and with the process.
 
 use std::{
@@ -27,7 +27,7 @@ use watchkeep_shared::HostId;
 use super::{Web, announce::Announcement, context::Ctx, error::WebError, session};
 use crate::live::{Hint, Live};
 
-/// Hints are collected for so long before they are told.
+/// Hints are collected for so long before they are sent.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// A stream says at least this often that it is alive, as an event, so that a page notices when the
 /// collector hangs (`QUIET_AFTER` in `live.js`); the session is checked as often.
@@ -41,7 +41,7 @@ pub(crate) struct Params {
     host: Option<HostId>,
 }
 
-/// What happened since the page was last told.
+/// What happened since the last event was sent to the page.
 #[derive(Debug, Default)]
 struct News {
     fleet: bool,
@@ -75,7 +75,7 @@ struct Feed {
     page: Option<HostId>,
     token_sha256: Vec<u8>,
     alive: tokio::time::Interval,
-    /// Tickets that this page was told of as new, and since when, so that it is not told twice.
+    /// Tickets that were announced to this page as new, and since when, so that none is announced twice.
     announced: BTreeSet<(Uuid, i64)>,
     /// To be sent before anything else happens.
     ready: VecDeque<Event>,

@@ -1,4 +1,4 @@
-//! Pieces that stand on several pages: icons, states, times, gauges. Each is a small template that
+//! Parts of several pages: icons, states, times, gauges. Each is a small template that
 //! may be written into another as it is.
 
 use askama::{Template, filters::HtmlSafe};
@@ -8,7 +8,7 @@ use watchkeep_shared::UnixMillis;
 use super::format;
 use crate::{health::Health, store::views::TicketView};
 
-/// An icon from the sprite; always beside a word that says the same.
+/// An icon from the sprite; always next to a word that says the same.
 #[derive(Clone, Debug, Template)]
 #[template(path = "parts/icon.html")]
 pub(crate) struct Icon<'a> {
@@ -22,7 +22,7 @@ pub(crate) const fn icon(name: &str) -> Icon<'_> {
     Icon { name }
 }
 
-/// A state: colour, icon and word together, so that colour never stands alone.
+/// A state: colour, icon and word together, so that colour is never the only sign.
 #[derive(Clone, Debug, Template)]
 #[template(path = "parts/pill.html")]
 pub(crate) struct Pill {

@@ -74,7 +74,7 @@ impl Theme {
         }
     }
 
-    /// As it stands in the page.
+    /// As written in the page.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -361,7 +361,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
         })
 }
 
-/// The address of whoever asks, for the audit log and the limits.
+/// The client's address, for the audit log and the limits.
 pub(crate) fn address(web: &Web, peer: Option<&PeerAddr>, headers: &HeaderMap) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| {
         web.clients.address(peer.0, headers)

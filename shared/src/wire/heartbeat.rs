@@ -14,7 +14,7 @@ pub struct Clocks {
     /// The agent's wall clock, milliseconds since the Unix epoch. Used to report skew, never to
     /// place a frame of the running boot in time.
     pub wall_ms: i64,
-    /// `CLOCK_MONOTONIC` (`clock_gettime(2)`), milliseconds: stands still while the machine sleeps.
+    /// `CLOCK_MONOTONIC` (`clock_gettime(2)`), milliseconds: stops while the machine sleeps.
     pub mono_ms: i64,
     /// `CLOCK_BOOTTIME`, milliseconds: runs on while the machine sleeps.
     pub boot_ms: i64,
@@ -126,7 +126,7 @@ pub enum ServiceStatus {
     Masked,
     /// The service manager does not know it.
     NotFound,
-    /// The probe could not tell; also what a reader takes a state for that it does not know.
+    /// The probe was inconclusive; also how a reader takes a state that it does not know.
     #[serde(other)]
     Unknown,
 }
@@ -366,7 +366,7 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    /// The reason as it stands on the wire, for logs and counters.
+    /// The reason as written on the wire, for logs and counters.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::FromTheFuture => "from_the_future",

@@ -1,8 +1,8 @@
-//! What an agent tells of its machine beside measurements: what it is, and what is busy on it.
+//! What an agent reports about its machine besides measurements: what it is, and what is busy on it.
 
 use serde::{Deserialize, Serialize};
 
-/// What the machine is. Each part is left out where it can't be told.
+/// What the machine is. Each part is left out where it is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// The operating system's name for people, as in `Debian GNU/Linux 12 (bookworm)`.
@@ -38,12 +38,12 @@ pub struct Processes {
     pub by_cpu: Vec<Process>,
     /// By resident memory, the largest first; at most as many.
     pub by_memory: Vec<Process>,
-    /// The customer's configuration does not let them be told.
+    /// The customer's configuration does not let them be sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refused: bool,
 }
 
-/// One process. Its arguments are never told: they may hold secrets.
+/// One process. Its arguments are never sent: they may hold secrets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Process {
     /// Its number.

@@ -1,4 +1,4 @@
-//! Policy: what the MSP asks an agent to watch. It comes down in acknowledgements.
+//! Policy: what the MSP asks an agent to watch. It is sent in acknowledgements.
 
 use serde::{Deserialize, Serialize};
 
@@ -151,7 +151,7 @@ pub struct LogCheck {
     pub event_log: Option<EventLogFilter>,
 }
 
-/// Which records of a channel of the Windows Event Log are looked at: those that have all of these.
+/// Which records of a channel of the Windows Event Log are read: those that match all of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EventLogFilter {
     /// Of one of these providers, as in `Service Control Manager`; empty: any.
@@ -167,7 +167,7 @@ pub struct EventLogFilter {
     pub max_level: Option<u8>,
 }
 
-/// Which entries of the systemd journal are looked at: those that have all of these.
+/// Which entries of the systemd journal are read: those that match all of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JournalFilter {
     /// Of one of these units, as in `nginx.service`; empty: any.

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::meter::Traffic;
 
-/// Longest latency that is told apart, microseconds; longer ones count as this.
+/// Longest latency that is distinguished, microseconds; longer ones count as this.
 const MAX_LATENCY_US: u64 = 600_000_000;
 
 /// Shared by all agents of a run.

@@ -85,7 +85,7 @@ impl Collector {
         Ok(collector)
     }
 
-    /// The same, and agents are told to come through a proxy.
+    /// The same, with agents that connect through a proxy.
     pub async fn create_behind_proxy(
         kind: DatabaseKind,
         settings: &Settings,

@@ -112,7 +112,7 @@ impl Machine {
     }
 
     /// Within the hardened unit the kernel's own boot id shines through that of the container: the
-    /// agent is told this boot's.
+    /// agent gets this boot's.
     fn new_boot_id(&self) -> Result<()> {
         let dir = "etc/systemd/system/watchkeep-agent.service.d";
         let dir = self.disk.root().join(dir);

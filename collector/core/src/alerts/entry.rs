@@ -108,7 +108,7 @@ pub(super) struct Entry {
     pub(super) rule: RuleId,
     pub(super) check: CheckKey,
     pub(super) state: AlertState,
-    /// The last observation could not tell.
+    /// The last observation was inconclusive.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) is_frozen: bool,
     /// When time alone ends it (logs, reboots).
@@ -151,7 +151,7 @@ pub(super) enum Verdict {
     Between,
     /// As it should be.
     Normal,
-    /// It cannot tell.
+    /// Inconclusive.
     Unknown,
 }
 
@@ -199,7 +199,7 @@ impl Entry {
     }
 
     /// Takes in one observation. A span counts only if its step is unbroken and both of its ends
-    /// could tell; otherwise what is counted is moved forward by it.
+    /// was conclusive; otherwise what is counted is moved forward by it.
     pub(super) fn advance(&mut self, verdict: Verdict, beat: Beat, holds: Holds) -> Turn {
         let is_unknown = verdict == Verdict::Unknown;
         if is_unknown || self.is_frozen || !beat.is_unbroken {

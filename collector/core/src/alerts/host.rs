@@ -229,7 +229,7 @@ pub struct ConditionReport<'a> {
 
 /// Most problems of one condition that are named, each once while its alert fires.
 const MAX_NAMED: usize = 16;
-/// By how many bytes problems are told apart.
+/// Bytes by which problems are distinguished.
 const NAMED_BYTES: usize = 200;
 
 /// Notes whether a condition holds. A problem that comes while its alert fires updates the alert,

@@ -15,7 +15,7 @@ use crate::{
 /// Most times of matches remembered for one window; beyond it the two oldest become one.
 const MAX_REMEMBERED_MATCHES: usize = 64;
 
-/// Lines that matched, as one heartbeat event tells it.
+/// Lines that matched, as one heartbeat event reports them.
 #[derive(Clone, Copy, Debug)]
 pub struct LogMatches<'a> {
     /// When the heartbeat was made, on the collector's time line.

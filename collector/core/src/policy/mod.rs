@@ -236,7 +236,7 @@ impl Layer {
         *self == Self::default()
     }
 
-    /// What it must not hold, a line each, with the key: values out of range, and items that stand
+    /// What it must not hold, a line each, with the key: values out of range, and items that are listed
     /// twice.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

@@ -20,7 +20,7 @@ pub struct Resolved {
 #[derive(Debug)]
 pub struct ResolvedEntry {
     pub rule: Arc<Rule>,
-    /// Where its value stands in a frame's values.
+    /// Index of its value in a frame's values.
     pub value: usize,
     /// The metric's name.
     pub check: CheckKey,

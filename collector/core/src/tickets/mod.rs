@@ -160,7 +160,7 @@ pub fn open_key(contract: Option<ContractId>, host: Option<HostId>, check: &Chec
     format!("{contract}/{host}/{check}")
 }
 
-/// What every step of a ticket depends on beside the ticket.
+/// What every step of a ticket depends on, apart from the ticket.
 #[derive(Clone, Copy, Debug)]
 pub struct TicketContext<'a> {
     /// The present.

@@ -1,7 +1,7 @@
 //! Hold-ups of the collector itself: times in which no heartbeat could be taken in, because the
 //! process did not run (see [`super::super::pulse`]), the store did not commit, or the collector was
 //! down. Nobody is judged by such a time: silence counts only after a grace period that begins when
-//! the hold-up ends. A hold-up is noticed before any deadline is looked at.
+//! the hold-up ends. A hold-up is noticed before any deadline is checked.
 
 use watchkeep_shared::{DurationMs, UnixMillis};
 

@@ -28,7 +28,7 @@ const SUSPECT_BATCHES: usize = 2;
 /// Most commits to find the frame of one batch that is refused: enough for one among
 /// [`watchkeep_shared::wire::limits::MAX_FRAMES_PER_BATCH`].
 const SEARCH_COMMITS: u32 = 24;
-/// A host whose deadline can't be decided on is looked at again after this.
+/// A host whose deadline can't be decided on is retried after this.
 const POSTPONED: DurationMs = DurationMs::from_mins(1);
 
 /// What is needed to undo a part of a round.

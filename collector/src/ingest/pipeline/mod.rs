@@ -389,7 +389,7 @@ fn collect(entry: &HostEntry, decision: Decision, writes: &mut Writes) {
         return;
     }
     match entry.to_write() {
-        // A host may be decided on twice in a round: the later state stands.
+        // A host may be decided on twice in a round: the later state is kept.
         Ok(state) => {
             writes.states.retain(|earlier| earlier.host != state.host);
             writes.states.push(state);

@@ -1,4 +1,4 @@
-//! What the pipeline does beside deciding: keeps the tail short; its orderly end.
+//! The pipeline's housekeeping: checkpoints that keep the tail short, and the orderly shutdown.
 
 use watchkeep_shared::{DurationMs, UnixMillis};
 

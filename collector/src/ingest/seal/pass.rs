@@ -18,7 +18,7 @@ use crate::{
 
 /// Rows read at a time.
 const PAGE_ROWS: i64 = 5_000;
-/// Memory of a row beside its values, bytes.
+/// Memory of a row without its values, bytes.
 const ROW_BYTES: usize = 64;
 /// Rows of one host and hour in memory; of more, each second is left out.
 const MAX_ROWS: usize = 2 * MAX_ROWS_PER_CHUNK;

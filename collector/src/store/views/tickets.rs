@@ -260,7 +260,7 @@ macro_rules! filtered {
 pub enum Assignee {
     /// One person's.
     Person(Uuid),
-    /// Those that nobody works on.
+    /// Unassigned ones.
     Nobody,
 }
 
@@ -324,7 +324,7 @@ enum Driver {
 pub struct Archive {
     /// Newest first.
     pub tickets: Vec<TicketView>,
-    /// Older tickets were not looked at: continue before this number.
+    /// Older tickets were not searched: continue before this number.
     pub continue_before: Option<i64>,
 }
 

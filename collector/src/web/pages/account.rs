@@ -219,7 +219,7 @@ async fn store_password(ctx: &Ctx, form: NewPassword) -> Result<Response, WebErr
     Ok(Redirect::to(to).into_response())
 }
 
-/// "Firefox on Linux" from what a browser says of itself; good enough to tell one's own apart.
+/// "Firefox on Linux" from the browser's User-Agent; enough to recognise one's own.
 fn browser(user_agent: &str) -> String {
     let find = |table: &[(&str, &'static str)]| {
         table

@@ -62,7 +62,7 @@ pub(crate) struct Params {
     pub(crate) site: String,
     pub(crate) state: String,
     pub(crate) sort: String,
-    /// `site`: hosts of a site stand together.
+    /// `site`: hosts are grouped by site.
     pub(crate) group: String,
     /// From 1.
     pub(crate) page: String,

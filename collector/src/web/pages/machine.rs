@@ -1,4 +1,4 @@
-//! What an agent told of its machine beside measurements: what it is, for the host's page; what was
+//! What an agent reported about its machine besides measurements: what it is, for the host's page; what was
 //! busy when a ticket opened, for the ticket's.
 
 use watchkeep_core::rules::CheckKey;
@@ -15,15 +15,18 @@ use crate::{
     web::{context::Ctx, error::WebError, format, parts::Time},
 };
 
-/// Agents tell it once a day; older than this it is not worth showing.
+/// Agents send it once a day; older than this it is not shown.
 const TOLD_WITHIN: DurationMs = DurationMs::from_mins(8 * 24 * 60);
-/// More lists than a ticket can have before its first one is not looked for.
+/// Most lists of a ticket that are searched for its first one.
 const LISTS: usize = 100;
 /// How far a list of processes may be from the alert that asked for it.
 const BUSIEST_WITHIN: DurationMs = DurationMs::from_mins(2);
 
 /// What the machine is, as label and text.
-pub(super) async fn told(ctx: &Ctx, host: HostId) -> Result<Vec<(&'static str, String)>, WebError> {
+pub(super) async fn facts(
+    ctx: &Ctx,
+    host: HostId,
+) -> Result<Vec<(&'static str, String)>, WebError> {
     let kinds = ["host_facts", "host_facts"];
     let since = ctx.now - TOLD_WITHIN;
     let events = views::host_events(&ctx.web.app.store, host, since, kinds, 1).await?;

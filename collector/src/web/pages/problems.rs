@@ -66,7 +66,7 @@ impl Candidate<'_> {
         }
     }
 
-    /// The alert that tells more.
+    /// The alert with more detail.
     fn alert(&self) -> Option<AlertId> {
         match self {
             Self::SilentSite(_) => None,

@@ -89,7 +89,7 @@ pub(crate) struct Found {
     pub(crate) tickets: Vec<TicketView>,
     /// Cursor of the next page.
     pub(crate) next: Option<String>,
-    /// A search has looked at the tickets above this number; the next page goes on below it.
+    /// A search has read the tickets above this number; the next page continues below it.
     pub(crate) searched_above: Option<i64>,
 }
 
@@ -108,7 +108,7 @@ pub(crate) async fn find(ctx: &Ctx, params: &Params) -> Result<Found, WebError> 
         });
     }
     let filter = filter(ctx, params, states, typed)?;
-    // One more than shown tells whether there is a next page.
+    // One more than shown, to know whether there is a next page.
     let limit = views::PAGE_ROWS + 1;
     let (mut found, searched_above) = if is_queue {
         let (priority, number) = params.after.split_once('-').unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A receiver of webhooks for tests: keeps what it is sent and answers as it is told.
+//! A receiver of webhooks for tests: keeps what it is sent and answers as the test asks.
 
 use std::{
     collections::BTreeMap,

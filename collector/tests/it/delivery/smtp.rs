@@ -1,5 +1,5 @@
 //! A mail server for tests: speaks SMTP (RFC 5321) on the loopback, with STARTTLS, TLS from the first
-//! byte, or neither; refuses, delays or forgets as it is told; keeps what it accepted.
+//! byte, or neither; refuses, delays or forgets as the test asks; keeps what it accepted.
 
 use std::{
     collections::BTreeMap,

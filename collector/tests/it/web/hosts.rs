@@ -1,4 +1,4 @@
-//! The page of a host: what its agent told and found, and what people have watched on it.
+//! The page of a host: what its agent reported and discovered, and what people have watched on it.
 
 use axum::http::{StatusCode, header};
 use serde_json::{Value as Json, json};
@@ -218,7 +218,7 @@ async fn what_can_not_be_watched_is_refused(bench: Bench) {
 }
 
 /// Stores an event as the pipeline does.
-async fn told(bench: &Bench, place: &Place, id: i64, event: &Event) {
+async fn report(bench: &Bench, place: &Place, id: i64, event: &Event) {
     let kind = match event {
         Event::HostFacts(_) => "host_facts",
         _ => "processes",
@@ -280,8 +280,8 @@ async fn what_the_agent_told_of_its_machine_is_shown(bench: Bench) {
             refused: false,
         })
     };
-    told(&bench, &place, 1, &busiest("spinner")).await;
-    told(&bench, &place, 2, &busiest("later")).await;
+    report(&bench, &place, 1, &busiest("spinner")).await;
+    report(&bench, &place, 2, &busiest("later")).await;
     let page = browser.get("/tickets/1001").await.text;
     for text in ["Busiest processes", "spinner", "188 %", "700 MiB", "4711"] {
         assert!(page.contains(text), "{text}");
@@ -302,7 +302,7 @@ async fn what_the_agent_told_of_its_machine_is_shown(bench: Bench) {
         unseen: vec!["other users' processes".to_owned()],
         ..HostFacts::default()
     });
-    told(&bench, &place, 3, &facts).await;
+    report(&bench, &place, 3, &facts).await;
     let page = browser.get(&format!("/hosts/{}", place.host)).await.text;
     for text in [
         "Debian GNU/Linux 12",

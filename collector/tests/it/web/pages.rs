@@ -130,19 +130,19 @@ async fn open_pages_are_told_of_a_ticket(bench: Bench) {
     let id = ticket(&bench, &place, "cpu.busy_pct", Priority::P1).await;
     bench.app.live.hint(Hint::Ticket(id.uuid()));
     bench.app.live.hint(Hint::Host(place.host));
-    let mut told = String::new();
+    let mut stream = String::new();
     let reading = async {
-        while !told.contains("event: ticket") {
+        while !stream.contains("event: ticket") {
             let frame = body.frame().await.expect("the stream goes on").unwrap();
-            told.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+            stream.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
         }
     };
     tokio::time::timeout(Duration::from_secs(30), reading)
         .await
-        .expect("the page is told");
-    assert!(told.contains("event: fleet"), "{told}");
-    assert!(told.contains("\"is_new\":true"), "{told}");
-    assert!(told.contains("\"number\":1001"), "{told}");
+        .expect("the page gets the event");
+    assert!(stream.contains("event: fleet"), "{stream}");
+    assert!(stream.contains("\"is_new\":true"), "{stream}");
+    assert!(stream.contains("\"number\":1001"), "{stream}");
     // The stream ends with the process.
     bench.app.process.stop.cancel();
     let ending = async { while body.frame().await.is_some() {} };

@@ -14,7 +14,7 @@ use crate::web::{
 const UNKNOWN_FLOOR: DurationMs = DurationMs::from_mins(1);
 /// ... and more than this part of the day's counted time.
 const UNKNOWN_FLOOR_PART: i64 = 1_000;
-/// What stands for a share where no time counts.
+/// Shown instead of a share where no time counts.
 const NONE: &str = "–";
 
 /// A contract's target, as it was agreed: `99.99 %`.
@@ -46,7 +46,7 @@ const fn is_whole(totals: ClassTotals) -> bool {
     totals.down_ms == 0 && totals.unknown_ms == 0
 }
 
-/// Whether the target is met, by the headline; what part of the time is proven stands beside it.
+/// Whether the target is met, by the headline; the proven share of the time is shown next to it.
 pub(in crate::web::pages) fn verdict(
     figures: &Availability,
     target_pct: f64,

@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// Tickets that are looked through for those of a month's outages.
+/// Most tickets that are searched for those of a month's outages.
 const TICKETS: usize = 2_000;
 /// Late heartbeats amend a month for so long after its end.
 const PROVISIONAL_FOR: DurationMs = DurationMs::from_hours(7 * 24);

@@ -7,10 +7,10 @@ use crate::live::HostNow;
 /// As in `synchronised, 12 ms ahead`; a dash where nothing is known.
 pub(super) fn words(now: &HostNow) -> String {
     let synchronised = now.value("clock.synchronised").map(|value| value > 0.5);
-    told(synchronised, now.value("clock.offset_ms"))
+    describe(synchronised, now.value("clock.offset_ms"))
 }
 
-fn told(synchronised: Option<bool>, offset_ms: Option<f64>) -> String {
+fn describe(synchronised: Option<bool>, offset_ms: Option<f64>) -> String {
     let state = match synchronised {
         None => return "–".to_owned(),
         Some(true) => "synchronised",
@@ -33,12 +33,18 @@ mod tests {
 
     #[test]
     fn the_clock_is_told_in_words() {
-        assert_eq!(told(None, None), "–");
-        assert_eq!(told(Some(false), None), "not synchronised");
-        assert_eq!(told(Some(true), None), "synchronised");
-        assert_eq!(told(Some(true), Some(-0.4)), "synchronised, within 1 ms");
-        assert_eq!(told(Some(true), Some(12.3)), "synchronised, 12 ms ahead");
+        assert_eq!(describe(None, None), "–");
+        assert_eq!(describe(Some(false), None), "not synchronised");
+        assert_eq!(describe(Some(true), None), "synchronised");
+        assert_eq!(
+            describe(Some(true), Some(-0.4)),
+            "synchronised, within 1 ms"
+        );
+        assert_eq!(
+            describe(Some(true), Some(12.3)),
+            "synchronised, 12 ms ahead"
+        );
         let behind = "synchronised, 2.5 s behind";
-        assert_eq!(told(Some(true), Some(-2_500.0)), behind);
+        assert_eq!(describe(Some(true), Some(-2_500.0)), behind);
     }
 }

@@ -187,7 +187,7 @@ pub(crate) async fn page(
         revoked: host.revoked_at.is_some() && host.retired_at.is_none(),
         enrolled: ctx.time(host.enrolled_at),
         facts: now.as_deref().map(|now| facts(&ctx, now, &policy)),
-        machine: machine::told(&ctx, id).await?,
+        machine: machine::facts(&ctx, id).await?,
         alerts: alerts
             .iter()
             .map(|alert| AlertRow::of(&ctx, alert))
@@ -266,7 +266,7 @@ fn facts(ctx: &Ctx, now: &HostNow, policy: &PolicyView) -> Facts {
             level => services::level_words(level),
         },
         policy_waits: now.policy_version != policy.version,
-        // A version is a hash of the policy; 0 stands for none.
+        // A version is a hash of the policy; 0 means none.
         policy_version: match now.policy_version {
             0 => String::new(),
             version => format!("{version:x}"),

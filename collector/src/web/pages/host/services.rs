@@ -72,7 +72,7 @@ pub(super) fn services(
     health: Health,
 ) -> Vec<ServiceRow> {
     let reported = now.map_or(&[][..], |now| &now.services);
-    // Without heartbeats nobody knows how they are now.
+    // Without heartbeats their present state is not known.
     let silent = !health.is_up();
     let find = |key: &str| reported.iter().find(|one| one.key == key);
     let asked = policy.services.iter();
@@ -122,7 +122,7 @@ fn asked_row(ctx: &Ctx, item: &ServiceItem, service: Option<&Service>, silent: b
     }
 }
 
-/// A service as the agent told of it, asked for or not: agents tell of failed units by themselves.
+/// A service as the agent reported it, requested or not: agents report failed units by themselves.
 fn told_row(service: &Service, silent: bool) -> ServiceRow {
     let (kind, name) = service.key.split_once(':').unwrap_or(("", &service.key));
     ServiceRow {

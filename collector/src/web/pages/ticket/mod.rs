@@ -133,7 +133,7 @@ pub(crate) async fn page(
     let ticket = find(&ctx, &key).await?;
     let id = TicketId(ticket.id);
     let alerts = views::alerts_of_ticket(store, id).await?;
-    // One more than shown tells whether there are older ones.
+    // One more than shown, to know whether there are older ones.
     let mut events = views::ticket_events(store, id, shown.before, EVENTS + 1).await?;
     let has_older = events.len() > EVENTS;
     if has_older {
@@ -190,7 +190,7 @@ fn is_open(ticket: &TicketView) -> bool {
     !matches!(ticket.state.as_str(), "resolved" | "closed")
 }
 
-/// What can be done with the ticket as it stands; the first is the next sensible step.
+/// The actions that the ticket's state allows; the first is the usual next step.
 fn acts(ticket: &TicketView, viewer: Uuid) -> Vec<Act> {
     let act = |value, label, icon, class| Act {
         value,
