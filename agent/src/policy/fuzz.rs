@@ -27,7 +27,7 @@ pub fn caps(data: &[u8]) {
         let written = serde_json::to_vec(policy).expect("a policy has string keys only");
         serde_json::from_slice(&written).expect("what was written is read")
     };
-    // A key that stands twice, which RFC 8259 leaves open, makes an item one of an unknown kind until it
+    // A key that is listed twice, which RFC 8259 leaves open, makes an item one of an unknown kind until it
     // is written: then the last one counts.
     let kept = again(&policy);
     assert_eq!(again(&kept), kept, "written and read again");
