@@ -81,7 +81,7 @@ impl std::fmt::Debug for Identity {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct IdentityFile {
     host: HostId,
     url: String,
 }
@@ -105,7 +105,7 @@ impl Identity {
         write(state_dir, KEY, self.key_pem.as_bytes())?;
         write(state_dir, CERT, self.cert_pem.as_bytes())?;
         write(state_dir, CA, self.ca_pem.as_bytes())?;
-        let stored = Stored {
+        let stored = IdentityFile {
             host: self.host,
             url: self.url.clone(),
         };
@@ -129,7 +129,7 @@ impl Identity {
     /// Reads the identity, and completes a renewal that a crash cut short.
     pub fn load(state_dir: &Path) -> Result<Self, IdentityError> {
         let path = state_dir.join(IDENTITY);
-        let stored: Stored = files::read_json(&path)
+        let stored: IdentityFile = files::read_json(&path)
             .map_err(|source| IdentityError::File { path, source })?
             .ok_or_else(|| IdentityError::Missing {
                 dir: state_dir.to_owned(),

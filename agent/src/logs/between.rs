@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use watchkeep_shared::wire::heartbeat::LogGapReason;
 
 use self::beside::{Beside, is_rotation_of, list, unpacked, written_us};
-pub(super) use self::known::Known;
+pub(super) use self::known::Followed;
 use super::{
     Reading,
     find::is_archive,
@@ -60,12 +60,12 @@ pub(super) struct Between {
     /// Files since then that were dealt with.
     reported: HashSet<FileId>,
     told_crowded: bool,
-    committed: Seen,
+    committed: ScanProgress,
 }
 
 /// What a restart must know: of what was handed over.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Seen {
+pub(super) struct ScanProgress {
     /// What was made from then on may not have been seen, microseconds since the Unix epoch; `None`:
     /// there was no look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,7 +105,7 @@ impl Look {
 
 impl Between {
     /// `seen`: what [`Between::committed`] gave before the restart.
-    pub(super) fn new(seen: Seen) -> Self {
+    pub(super) fn new(seen: ScanProgress) -> Self {
         let since = seen.since_us.map(|file_us| Look {
             file_us,
             boot_ms: None,
@@ -127,13 +127,13 @@ impl Between {
         self.committed.reported.clone_from(&self.reported);
     }
 
-    pub(super) fn committed(&self) -> &Seen {
+    pub(super) fn committed(&self) -> &ScanProgress {
         &self.committed
     }
 
     /// Where another file is now than at the last look, or a content began. `plain`: the path, if the
     /// check is for one alone. To be asked before new files are taken up.
-    pub(super) fn changes(&self, known: &Known<'_>, plain: Option<&Path>) -> Vec<PathBuf> {
+    pub(super) fn changes(&self, known: &Followed<'_>, plain: Option<&Path>) -> Vec<PathBuf> {
         let Some(last) = self.last else {
             return Vec::new();
         };
@@ -180,7 +180,7 @@ impl Between {
         &mut self,
         now: Look,
         changes: Vec<PathBuf>,
-        known: &mut Known<'_>,
+        known: &mut Followed<'_>,
         reading: &mut Reading<'_>,
     ) {
         let places: Vec<PathBuf> = self.unsettled.iter().chain(&changes).cloned().collect();
@@ -220,7 +220,7 @@ impl Between {
         &mut self,
         mut places: Vec<PathBuf>,
         window: (i64, i64),
-        known: &mut Known<'_>,
+        known: &mut Followed<'_>,
         reading: &mut Reading<'_>,
     ) {
         let (mut series, targets) = known.led_to(&places);
@@ -282,7 +282,7 @@ impl Between {
         lying: &[Beside],
         place_of: &dyn Fn(&Path) -> Option<&'p PathBuf>,
         window: (i64, i64),
-        (known, reading): (&Known<'_>, &mut Reading<'_>),
+        (known, reading): (&Followed<'_>, &mut Reading<'_>),
     ) {
         let mut packed = lying.iter().filter_map(|file| {
             let is_new = age(file, window) == Age::New;

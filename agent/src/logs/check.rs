@@ -20,7 +20,7 @@ use watchkeep_shared::wire::heartbeat::LogGapReason;
 
 use super::{
     Reading,
-    between::{Between, Known, Look, Seen},
+    between::{Between, Followed, Look, ScanProgress},
     find::Pattern,
     framing::{Found, without_end},
     remember::{Remembered, SavedCheck, find_content, find_renamed},
@@ -63,7 +63,7 @@ impl Check {
             between: Between::new(
                 saved
                     .as_ref()
-                    .map_or_else(Seen::default, |saved| saved.between.clone()),
+                    .map_or_else(ScanProgress::default, |saved| saved.between.clone()),
             ),
             remembered: saved
                 .map(|saved| saved.files)
@@ -198,7 +198,7 @@ impl Check {
 
     /// Where something came or went.
     fn changes(&mut self, listed: &[(PathBuf, fs::Metadata)]) -> Vec<PathBuf> {
-        let known = Known {
+        let known = Followed {
             listed,
             tails: &mut self.tails,
             remembered: &self.remembered,
@@ -214,7 +214,7 @@ impl Check {
         listed: &[(PathBuf, fs::Metadata)],
         reading: &mut Reading<'_>,
     ) {
-        let mut known = Known {
+        let mut known = Followed {
             listed,
             tails: &mut self.tails,
             remembered: &self.remembered,

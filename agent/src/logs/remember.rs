@@ -8,7 +8,7 @@ use watchkeep_shared::wire::heartbeat::LogGapReason;
 
 use super::{
     Reading,
-    between::Seen,
+    between::ScanProgress,
     rotation::{copied, renamed, reused},
     tail::{FileId, Position, Tail},
 };
@@ -33,7 +33,7 @@ pub(super) struct SavedCheck {
     pub(super) path: String,
     pub(super) files: Vec<Position>,
     #[serde(default)]
-    pub(super) between: Seen,
+    pub(super) between: ScanProgress,
 }
 
 /// The file under another name.

@@ -32,7 +32,7 @@ use watchkeep_shared::{
 use self::{
     frames::FrameMaker,
     notice::LogNotice,
-    reload::{Asked, Reload},
+    reload::{Reload, ReloadReason},
     wake::Schedule,
 };
 use crate::{
@@ -45,7 +45,7 @@ use crate::{
     platform::{self, ReloadSignal, StopSignal},
     policy::{self, Effective},
     process::Tasks,
-    services::{Place, ProbeResult, Services, Wakes},
+    services::{ProbeResult, Services, SystemdPaths, Wakes},
     spool::{Keep, Run, Spool},
     status::{Connection, Status},
     uplink::{
@@ -160,7 +160,7 @@ pub async fn run(
         tokio::select! {
             biased;
             () = &mut stop => break,
-            () = hangup.wait() => agent.reload(Asked::BySignal),
+            () = hangup.wait() => agent.reload(ReloadReason::BySignal),
             Some(()) = inputs.config.recv() => agent.config_changed(Instant::now()),
             answer = answer_of(&mut agent.request) => agent.answered(answer),
             Some(result) = inputs.services.probes.recv() => agent.probed(result),
@@ -244,7 +244,8 @@ impl Agent {
             poll: EVENT_LOG_POLL,
             retry: EVENT_LOG_RETRY,
         });
-        let (services, wakes) = Services::new(tasks.clone(), &config.limits, Place::system());
+        let (services, wakes) =
+            Services::new(tasks.clone(), &config.limits, SystemdPaths::system());
         let start = Instant::now();
         let mut agent = Self {
             policy: Effective::without_policy(&config.limits),
@@ -279,7 +280,7 @@ impl Agent {
     fn turn(&mut self) {
         let now = Instant::now();
         if self.reload.is_due(now) {
-            self.reload(Asked::ByChange);
+            self.reload(ReloadReason::ByChange);
         }
         if let Some(every) = self.services.check_processes_after()
             && self.schedule.processes_due(now, every)

@@ -20,7 +20,7 @@ const SETTLE: Duration = Duration::from_millis(300);
 
 /// Why the configuration is read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum ReloadReason {
     /// SIGHUP.
     BySignal,
     /// The file changed, or was only touched.
@@ -86,10 +86,10 @@ impl Agent {
     }
 
     /// Reads the configuration again and applies it, or says why not.
-    pub(super) fn reload(&mut self, asked: Asked) {
+    pub(super) fn reload(&mut self, asked: ReloadReason) {
         self.reload.due_at = None;
         let text = read(&self.reload.source);
-        if asked == Asked::ByChange && text == self.reload.text {
+        if asked == ReloadReason::ByChange && text == self.reload.text {
             return;
         }
         self.reload.text = text;

@@ -21,11 +21,11 @@ const SHORTEST_MS: i64 = 500;
 #[derive(Debug)]
 pub struct Busiest {
     root: PathBuf,
-    asked: Option<Asked>,
+    asked: Option<Request>,
 }
 
 #[derive(Debug)]
-enum Asked {
+enum Request {
     /// Processor time of each process then, by its number and when it started.
     At {
         boot_ms: i64,
@@ -48,14 +48,14 @@ impl Busiest {
     /// The collector asks; `allowed` by the customer or not.
     pub fn ask(&mut self, now: Clocks, allowed: bool) {
         if !allowed {
-            self.asked = Some(Asked::Refused);
+            self.asked = Some(Request::Refused);
             return;
         }
         let mut ticks = HashMap::new();
         processes::for_each(&self.root, &mut Vec::new(), |process| {
             ticks.insert((process.pid, process.started_ticks), process.cpu_ticks);
         });
-        self.asked = Some(Asked::At {
+        self.asked = Some(Request::At {
             boot_ms: now.boot_ms,
             ticks,
         });
@@ -64,9 +64,9 @@ impl Busiest {
     /// What was asked for, once.
     pub fn answer(&mut self, now: Clocks) -> Option<Event> {
         let processes = match self.asked.as_ref()? {
-            Asked::At { boot_ms, .. } if now.boot_ms - boot_ms < SHORTEST_MS => return None,
-            Asked::At { boot_ms, ticks } => self.measure(ticks, now.boot_ms - boot_ms),
-            Asked::Refused => Processes {
+            Request::At { boot_ms, .. } if now.boot_ms - boot_ms < SHORTEST_MS => return None,
+            Request::At { boot_ms, ticks } => self.measure(ticks, now.boot_ms - boot_ms),
+            Request::Refused => Processes {
                 refused: true,
                 ..Processes::default()
             },

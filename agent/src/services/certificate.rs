@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use watchkeep_shared::wire::heartbeat::ServiceStatus;
 
-use super::{Finding, probe::Seen, tcp};
+use super::{Finding, probe::ProbeOutcome, tcp};
 use crate::{clock, tls};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ pub(super) async fn look_at_server(
     address: &str,
     server_name: Option<&str>,
     config: &Arc<ClientConfig>,
-) -> Seen {
+) -> ProbeOutcome {
     match timeout(HANDSHAKE_TIMEOUT, shown(address, server_name, config)).await {
         Ok(Ok(certificates)) => judge(&certificates),
         Ok(Err(error)) => finding(tcp::status_of(&error), tcp::text_of(&error)),
@@ -54,7 +54,7 @@ async fn shown(
         .collect())
 }
 
-pub(super) fn look_at_file(path: &str) -> Seen {
+pub(super) fn look_at_file(path: &str) -> ProbeOutcome {
     let pem = match read(path) {
         Ok(pem) => pem,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -82,7 +82,7 @@ fn read(path: &str) -> io::Result<String> {
 }
 
 /// By the certificate that expires first.
-fn judge(certificates: &[CertificateDer<'_>]) -> Seen {
+fn judge(certificates: &[CertificateDer<'_>]) -> ProbeOutcome {
     let now_s = clock::now().wall_ms as f64 / 1_000.0;
     let spans: Option<Vec<(i64, i64)>> = certificates.iter().map(tls::validity).collect();
     let (Some(from), Some(to)) = (
@@ -102,13 +102,13 @@ fn judge(certificates: &[CertificateDer<'_>]) -> Seen {
         let text = format!("valid for {} days", days.floor());
         (ServiceStatus::Running, text)
     };
-    Seen {
+    ProbeOutcome {
         value: Some(days),
         ..finding(status, detail)
     }
 }
 
-fn finding(status: ServiceStatus, detail: String) -> Seen {
+fn finding(status: ServiceStatus, detail: String) -> ProbeOutcome {
     Finding {
         status,
         detail: Some(detail),

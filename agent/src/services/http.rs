@@ -7,7 +7,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::Instant;
 use watchkeep_shared::wire::{heartbeat::ServiceStatus, policy::ServiceCheck};
 
-use super::{Finding, probe::Seen};
+use super::{Finding, probe::ProbeOutcome};
 use crate::tls;
 
 /// How much of a body is read, bytes.
@@ -98,13 +98,13 @@ fn roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, String> {
     Ok(Arc::new(roots))
 }
 
-pub(super) async fn look(check: &Check, client: &Client) -> Seen {
+pub(super) async fn probe(check: &Check, client: &Client) -> ProbeOutcome {
     let start = Instant::now();
     match answer(check, client).await {
         Ok((status, body)) => {
             let value = Some(start.elapsed().as_secs_f64() * 1_000.0);
             let finding = judge(check, status, &body);
-            Seen { finding, value }
+            ProbeOutcome { finding, value }
         }
         Err(error) => Finding {
             status: ServiceStatus::Stopped,

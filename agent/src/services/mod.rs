@@ -32,11 +32,11 @@ use watchkeep_shared::{
     },
 };
 
-pub use self::systemd::Place;
+pub use self::systemd::SystemdPaths;
 use self::{
-    probe::{Probe, Seen, Target},
+    probe::{Probe, ProbeOutcome, Target},
     process::{Newcomers, ProcessWatch},
-    systemd::Wanted,
+    systemd::WatchedUnits,
 };
 use crate::{clock, config::Limits, platform::ProcessEnd, process::Tasks, tls};
 
@@ -62,7 +62,7 @@ pub struct ProbeResult {
 #[derive(Debug)]
 enum Found {
     /// One service.
-    One { key: String, seen: Seen },
+    One { key: String, seen: ProbeOutcome },
     /// All units of systemd, with their keys.
     Units(Vec<(String, Finding)>),
     /// Services that the policy names, with their keys.
@@ -86,8 +86,8 @@ pub struct Services {
     exit_notices: Arc<Semaphore>,
     generation: u64,
     stop_probes: CancellationToken,
-    units: watch::Sender<Wanted>,
-    windows: watch::Sender<winsvc::Wanted>,
+    units: watch::Sender<WatchedUnits>,
+    windows: watch::Sender<winsvc::WatchedServices>,
     /// What was found last, and whether it is still to be reported.
     discovered: Option<(Event, bool)>,
 }
@@ -104,12 +104,12 @@ pub struct Wakes {
 impl Services {
     /// Watches nothing yet but failed units, if the customer allows that. `place` is where systemd is
     /// found.
-    pub fn new(tasks: Tasks, limits: &Limits, place: Place) -> (Self, Wakes) {
+    pub fn new(tasks: Tasks, limits: &Limits, place: SystemdPaths) -> (Self, Wakes) {
         let (results, probes) = mpsc::channel(QUEUE);
-        let (units, wanted) = watch::channel(Wanted {
+        let (units, wanted) = watch::channel(WatchedUnits {
             failed: limits.failed_units,
             allowed: limits.units.clone(),
-            ..Wanted::default()
+            ..WatchedUnits::default()
         });
         let follower = systemd::Watch {
             place,
@@ -118,7 +118,7 @@ impl Services {
             stop: tasks.stop_token(),
         };
         tasks.spawn("systemd", follower.run());
-        let (windows, wanted) = watch::channel(winsvc::Wanted::default());
+        let (windows, wanted) = watch::channel(winsvc::WatchedServices::default());
         let follower = winsvc::Watch {
             wanted,
             results: results.clone(),
@@ -196,7 +196,7 @@ impl Services {
             wanted.generation = self.generation;
             wanted.units = units;
         });
-        self.windows.send_replace(winsvc::Wanted {
+        self.windows.send_replace(winsvc::WatchedServices {
             generation: self.generation,
             names: windows,
         });

@@ -27,13 +27,13 @@ pub(super) enum Target {
 
 /// What one look found.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct ProbeOutcome {
     pub(super) finding: Finding,
     /// The value that goes along as a metric.
     pub(super) value: Option<f64>,
 }
 
-impl From<Finding> for Seen {
+impl From<Finding> for ProbeOutcome {
     fn from(finding: Finding) -> Self {
         Self {
             finding,
@@ -61,10 +61,10 @@ impl Target {
         }
     }
 
-    async fn look(&self) -> Seen {
+    async fn probe(&self) -> ProbeOutcome {
         match self {
-            Self::Tcp(address) => tcp::look(address).await.into(),
-            Self::Http(check, client) => http::look(check, client).await,
+            Self::Tcp(address) => tcp::probe(address).await.into(),
+            Self::Http(check, client) => http::probe(check, client).await,
             Self::Tls {
                 address,
                 server_name,
@@ -83,7 +83,7 @@ impl Probe {
         let probing = async {
             loop {
                 ticks.tick().await;
-                let seen = self.target.look().await;
+                let seen = self.target.probe().await;
                 let result = ProbeResult {
                     generation: self.generation,
                     found: Found::One {

@@ -12,7 +12,7 @@ use watchkeep_shared::wire::{
     policy::ServiceCheck,
 };
 
-use super::{Place, Services, Wakes};
+use super::{Services, SystemdPaths, Wakes};
 use crate::{config::Config, process::Tasks, tls};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -101,7 +101,7 @@ struct Story {
 impl Story {
     fn new(settings: &str) -> Self {
         let config = Config::parse(settings, "agent.toml", &|_| None).unwrap();
-        let nowhere = Place {
+        let nowhere = SystemdPaths {
             socket: "/nonexistent".into(),
             booted: "/nonexistent".into(),
         };

@@ -30,7 +30,7 @@ pub(super) struct ProcessWatch {
     name: String,
     min: usize,
     max: Option<usize>,
-    kept: Vec<Known>,
+    kept: Vec<KnownProcess>,
     restarts: Restarts,
     /// When all of `/proc` was last looked at for it.
     counted_ms: Option<i64>,
@@ -40,7 +40,7 @@ pub(super) struct ProcessWatch {
 
 /// A process; the start time tells it from a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Known {
+struct KnownProcess {
     pid: u32,
     start_ticks: u64,
     /// Its end will be reported.
@@ -221,7 +221,7 @@ fn scan(watches: &mut [ProcessWatch], newcomers: &mut Newcomers, notice: &dyn Fn
         for watch in watches.iter_mut() {
             if watch.kept.len() < watch.keeps() && process.is_named(watch) {
                 let alive = platform::start_of_process(pid);
-                watch.kept.extend(alive.map(|start_ticks| Known {
+                watch.kept.extend(alive.map(|start_ticks| KnownProcess {
                     pid,
                     start_ticks,
                     noticed: notice(pid),

@@ -9,7 +9,7 @@ use super::Finding;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) async fn look(address: &str) -> Finding {
+pub(super) async fn probe(address: &str) -> Finding {
     match time::timeout(CONNECT_TIMEOUT, connect(address)).await {
         Ok(Ok(_)) => Finding {
             status: ServiceStatus::Running,

@@ -11,7 +11,7 @@ fn status(services: &Services, key: &str) -> ServiceStatus {
 
 fn watching(tasks: &Tasks) -> (Services, Wakes) {
     let config = crate::config::Config::parse("", "x", &|_| None).unwrap();
-    let nowhere = Place {
+    let nowhere = SystemdPaths {
         socket: "/nonexistent".into(),
         booted: "/nonexistent".into(),
     };

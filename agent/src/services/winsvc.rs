@@ -30,7 +30,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// What to look at.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct WatchedServices {
     pub(super) generation: u64,
     /// Short names.
     pub(super) names: Vec<String>,
@@ -38,7 +38,7 @@ pub(super) struct Wanted {
 
 /// Looks at services until it is stopped.
 pub(super) struct Watch {
-    pub(super) wanted: watch::Receiver<Wanted>,
+    pub(super) wanted: watch::Receiver<WatchedServices>,
     pub(super) results: mpsc::Sender<ProbeResult>,
     pub(super) stop: CancellationToken,
 }
@@ -58,7 +58,7 @@ impl Watch {
         let mut tracked: BTreeMap<String, Tracked> = BTreeMap::new();
         let mut reported: Option<(u64, Vec<(String, Finding)>)> = None;
         loop {
-            let Wanted { generation, names } = self.wanted.borrow_and_update().clone();
+            let WatchedServices { generation, names } = self.wanted.borrow_and_update().clone();
             tracked.retain(|name, _| names.contains(name));
             if !names.is_empty() {
                 let reports = self.look(&names).await;

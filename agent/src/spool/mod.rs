@@ -34,7 +34,7 @@ use watchkeep_shared::{
 
 use self::{
     losses::{Losses, carried, estimated_bytes},
-    segment::{Note, Place, SegmentWriter},
+    segment::{Note, RecordSpan, SegmentWriter},
 };
 use crate::{config::SpoolLimits, files::Durability};
 
@@ -118,13 +118,13 @@ struct Entry {
     run: u32,
     /// Lost frames that the frame's own events report, which count again if it is lost too.
     carried: u32,
-    stored: Stored,
+    stored: StoredFrame,
 }
 
 #[derive(Debug)]
-enum Stored {
+enum StoredFrame {
     Memory(Box<Frame>),
-    Disk { segment: u32, place: Place },
+    Disk { segment: u32, place: RecordSpan },
 }
 
 #[derive(Debug)]
@@ -252,7 +252,7 @@ impl Spool {
             id,
             run: 0,
             carried: carried(&frame),
-            stored: Stored::Memory(Box::new(frame)),
+            stored: StoredFrame::Memory(Box::new(frame)),
         });
         self.memory_frames += 1;
         if let Keep::Disk { note } = keep {
@@ -296,8 +296,8 @@ impl Spool {
         let mut at = 0;
         while at < self.index.len() && batch.len() < max_frames && bytes < max_bytes {
             bytes += match &self.index[at].stored {
-                Stored::Disk { place, .. } => place.bytes as usize,
-                Stored::Memory(frame) => estimated_bytes(frame),
+                StoredFrame::Disk { place, .. } => place.bytes as usize,
+                StoredFrame::Memory(frame) => estimated_bytes(frame),
             };
             // A damaged frame leaves the index, and the next one moves to its place.
             if let Some(spooled) = self.take_out(at) {
@@ -318,8 +318,8 @@ impl Spool {
             };
             let entry = self.index.remove(at).expect("it was just found");
             match entry.stored {
-                Stored::Memory(_) => self.memory_frames -= 1,
-                Stored::Disk { segment, place } => acked.push((segment, place.ordinal)),
+                StoredFrame::Memory(_) => self.memory_frames -= 1,
+                StoredFrame::Disk { segment, place } => acked.push((segment, place.ordinal)),
             }
         }
         acked.sort_unstable();
@@ -333,7 +333,7 @@ impl Spool {
     fn bound_memory(&mut self) {
         while self.memory_frames > self.limits.memory_frames {
             let oldest = (0..self.index.len())
-                .find(|at| matches!(self.index[*at].stored, Stored::Memory(_)));
+                .find(|at| matches!(self.index[*at].stored, StoredFrame::Memory(_)));
             let Some(entry) = oldest.and_then(|at| self.index.remove(at)) else {
                 return;
             };
@@ -347,14 +347,14 @@ impl Spool {
         let entry = &self.index[at];
         let (id, run) = (entry.id, self.runs[entry.run as usize]);
         let (number, place) = match &entry.stored {
-            Stored::Memory(frame) => {
+            StoredFrame::Memory(frame) => {
                 return Some(Spooled {
                     id,
                     run,
                     frame: (**frame).clone(),
                 });
             }
-            Stored::Disk { segment, place } => (*segment, *place),
+            StoredFrame::Disk { segment, place } => (*segment, *place),
         };
         match self.read_frame(number, place) {
             Ok(frame) => Some(Spooled { id, run, frame }),
@@ -368,7 +368,7 @@ impl Spool {
         }
     }
 
-    fn read_frame(&mut self, number: u32, place: Place) -> io::Result<Frame> {
+    fn read_frame(&mut self, number: u32, place: RecordSpan) -> io::Result<Frame> {
         if self.reader.as_ref().is_none_or(|(n, _)| *n != number) {
             let file = File::open(segment::segment_path(&self.dir, number))?;
             self.reader = Some((number, file));

@@ -5,7 +5,7 @@ use std::{collections::HashSet, io, sync::Arc};
 use watchkeep_shared::metric;
 
 use super::{
-    CHECKPOINT, Checkpoint, Entry, FrameId, Run, Segment, Spool, Stored,
+    CHECKPOINT, Checkpoint, Entry, FrameId, Run, Segment, Spool, StoredFrame,
     losses::carried,
     segment::{self, Record},
 };
@@ -131,7 +131,7 @@ impl Spool {
                 id,
                 run,
                 carried: carried(&record.frame),
-                stored: Stored::Disk {
+                stored: StoredFrame::Disk {
                     segment: number,
                     place,
                 },

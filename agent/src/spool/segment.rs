@@ -61,7 +61,7 @@ pub(super) struct Note {
 
 /// Where a record lies in its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RecordSpan {
     pub(super) offset: u32,
     /// With its header.
     pub(super) bytes: u32,
@@ -72,7 +72,7 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) nonce: [u8; 8],
-    pub(super) records: Vec<(Place, Record)>,
+    pub(super) records: Vec<(RecordSpan, Record)>,
     /// Ordinals of frames that were not acknowledged and can't be read.
     pub(super) damaged: Vec<u32>,
     pub(super) acked: HashSet<u32>,
@@ -144,7 +144,7 @@ impl SegmentWriter {
 
     /// Appends records with one write and waits until they are on disk. After an error the
     /// segment holds what it held before, as far as the disk allows, and must not be used further.
-    pub(super) fn append(&mut self, records: &[Record]) -> io::Result<Vec<Place>> {
+    pub(super) fn append(&mut self, records: &[Record]) -> io::Result<Vec<RecordSpan>> {
         let mut buffer = Vec::new();
         let mut places = Vec::with_capacity(records.len());
         let mut frames = self.frames;
@@ -167,10 +167,15 @@ impl SegmentWriter {
     }
 }
 
-fn encode(record: &Record, base: u32, ordinal: u32, buffer: &mut Vec<u8>) -> io::Result<Place> {
+fn encode(
+    record: &Record,
+    base: u32,
+    ordinal: u32,
+    buffer: &mut Vec<u8>,
+) -> io::Result<RecordSpan> {
     let start = buffer.len();
     seal(ordinal, &serde_json::to_vec(record)?, buffer);
-    Ok(Place {
+    Ok(RecordSpan {
         offset: base + start as u32,
         bytes: (buffer.len() - start) as u32,
         ordinal,
@@ -253,7 +258,7 @@ pub(super) fn read(dir: &Path, number: u32) -> io::Result<Contents> {
         let skipped = (expected..ordinal).filter(|skipped| !contents.acked.contains(skipped));
         contents.damaged.extend(skipped);
         expected = ordinal + u32::from(matches!(record, Record::Frame(_)));
-        let place = Place {
+        let place = RecordSpan {
             offset: at as u32,
             bytes: length as u32,
             ordinal,
@@ -273,7 +278,7 @@ fn find_magic(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// Reads one frame again.
-pub(super) fn read_frame(file: &File, place: Place) -> io::Result<Frame> {
+pub(super) fn read_frame(file: &File, place: RecordSpan) -> io::Result<Frame> {
     let mut bytes = vec![0; place.bytes as usize];
     platform::read_exact_at(file, &mut bytes, u64::from(place.offset))?;
     match decode(&bytes) {

@@ -5,7 +5,7 @@ use std::{fs, io};
 use watchkeep_shared::wire::heartbeat::Clocks;
 
 use super::{
-    CHECKPOINT, Checkpoint, RESERVE_BYTES, Spool, Stored,
+    CHECKPOINT, Checkpoint, RESERVE_BYTES, Spool, StoredFrame,
     segment::{self, Note},
 };
 use crate::files::{self, Durability};
@@ -44,7 +44,8 @@ impl Spool {
         self.keep_note(segment.note);
         let losses = &mut self.losses;
         self.index.retain(|entry| {
-            let kept = !matches!(entry.stored, Stored::Disk { segment, .. } if segment == number);
+            let kept =
+                !matches!(entry.stored, StoredFrame::Disk { segment, .. } if segment == number);
             if !kept {
                 losses.full += 1 + u64::from(entry.carried);
             }

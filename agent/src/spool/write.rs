@@ -3,8 +3,8 @@
 use std::io;
 
 use super::{
-    Segment, Spool, Stored,
-    segment::{FrameRecord, Note, Place, Record, SegmentWriter},
+    Segment, Spool, StoredFrame,
+    segment::{FrameRecord, Note, Record, RecordSpan, SegmentWriter},
 };
 use crate::files;
 
@@ -49,13 +49,13 @@ impl Spool {
     fn try_write(&mut self, note: Option<Note>) -> io::Result<()> {
         self.ensure_writer()?;
         let waiting: Vec<usize> = (0..self.index.len())
-            .filter(|at| matches!(self.index[*at].stored, Stored::Memory(_)))
+            .filter(|at| matches!(self.index[*at].stored, StoredFrame::Memory(_)))
             .collect();
         let mut records = Vec::with_capacity(waiting.len() + 1);
         let mut schemas = self.writer_schemas.clone();
         for (n, at) in waiting.iter().enumerate() {
             let entry = &self.index[*at];
-            let Stored::Memory(frame) = &entry.stored else {
+            let StoredFrame::Memory(frame) = &entry.stored else {
                 continue;
             };
             if !schemas.contains(&frame.schema) {
@@ -78,7 +78,7 @@ impl Spool {
         let writer = self.writer.as_mut().expect("it was just made");
         let places = writer.append(&records)?;
         let bytes = writer.bytes();
-        let frame_places: Vec<Place> = places
+        let frame_places: Vec<RecordSpan> = places
             .into_iter()
             .zip(&records)
             .filter(|(_, record)| matches!(record, Record::Frame(_)))
@@ -90,17 +90,17 @@ impl Spool {
     }
 
     /// Books frames that reached the disk.
-    fn written(&mut self, at: &[usize], places: Vec<Place>, bytes: u64, note: Option<Note>) {
+    fn written(&mut self, at: &[usize], places: Vec<RecordSpan>, bytes: u64, note: Option<Note>) {
         let segment = self.segments.back_mut().expect("the writer's segment");
         segment.bytes = bytes;
         segment.note = note.map_or(segment.note, |note| note.number);
         segment.live += at.len();
         for (at, place) in at.iter().zip(places) {
             let entry = &mut self.index[*at];
-            if let Stored::Memory(frame) = &entry.stored {
+            if let StoredFrame::Memory(frame) = &entry.stored {
                 segment.newest = Some((entry.run, frame.clocks));
             }
-            entry.stored = Stored::Disk {
+            entry.stored = StoredFrame::Disk {
                 segment: segment.number,
                 place,
             };

@@ -10,7 +10,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{Place, Reading, SYNCHRONISED_FOR_S};
+use super::{ClockSources, Reading, SYNCHRONISED_FOR_S};
 
 /// While nothing answers, so many looks are left out between two questions.
 const LEFT_OUT: u32 = 9;
@@ -42,7 +42,7 @@ pub(super) struct Chronyd {
 }
 
 impl Chronyd {
-    pub(super) fn new(place: &Place) -> Self {
+    pub(super) fn new(place: &ClockSources) -> Self {
         Self {
             address: place.chronyd,
             patience: place.patience,

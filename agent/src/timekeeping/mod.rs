@@ -41,7 +41,7 @@ pub type Named = (String, Option<f64>);
 
 /// Where the programs are found, and how long they may take.
 #[derive(Clone, Debug)]
-struct Place {
+struct ClockSources {
     chronyd: SocketAddr,
     /// The directory that systemd-timesyncd has while it runs.
     timesyncd: PathBuf,
@@ -49,7 +49,7 @@ struct Place {
     patience: Duration,
 }
 
-impl Place {
+impl ClockSources {
     /// This machine's.
     fn system() -> Self {
         Self {
@@ -125,12 +125,12 @@ pub async fn look() -> Vec<Named> {
     if cfg!(windows) {
         return Vec::new();
     }
-    let reading = Asker::new(&Place::system()).look().await;
+    let reading = Asker::new(&ClockSources::system()).look().await;
     reading.map(Reading::values).unwrap_or_default()
 }
 
 async fn ask_for_ever(learnt: watch::Sender<Option<Reading>>) {
-    let mut asker = Asker::new(&Place::system());
+    let mut asker = Asker::new(&ClockSources::system());
     let mut ticks = time::interval(EVERY);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
@@ -148,7 +148,7 @@ struct Asker {
 }
 
 impl Asker {
-    fn new(place: &Place) -> Self {
+    fn new(place: &ClockSources) -> Self {
         Self {
             chronyd: Chronyd::new(place),
             timesyncd: Timesyncd::new(place),

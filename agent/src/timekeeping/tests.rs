@@ -23,7 +23,7 @@ const SHORT: Duration = Duration::from_millis(50);
 
 /// A machine of its own, on which nothing keeps the clock yet.
 struct Machine {
-    place: Place,
+    place: ClockSources,
     dir: tempfile::TempDir,
 }
 
@@ -33,7 +33,7 @@ impl Machine {
         // Nobody is behind a port that was given back, and no other test takes it at this address.
         let address = Ipv4Addr::new(127, rand::random(), rand::random(), 2);
         let port = UdpSocket::bind((address, 0)).unwrap();
-        let place = Place {
+        let place = ClockSources {
             chronyd: port.local_addr().unwrap(),
             timesyncd: dir.path().join("timesync"),
             bus: dir.path().join("bus"),

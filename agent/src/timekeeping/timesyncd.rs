@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use super::{Place, Reading, SYNCHRONISED_FOR_S};
+use super::{ClockSources, Reading, SYNCHRONISED_FOR_S};
 use crate::dbus::{Bus, BusError, Call, PROPERTIES, Value};
 
 pub(super) const NAME: &str = "org.freedesktop.timesync1";
@@ -31,7 +31,7 @@ pub(super) struct Timesyncd {
 }
 
 impl Timesyncd {
-    pub(super) fn new(place: &Place) -> Self {
+    pub(super) fn new(place: &ClockSources) -> Self {
         Self {
             directory: place.timesyncd.clone(),
             bus: place.bus.clone(),

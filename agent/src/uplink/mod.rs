@@ -388,7 +388,7 @@ impl Uplink {
     }
 
     fn acknowledged(&mut self, sent: Sent, ack: Ack, spool: &mut Spool, now: Moment) -> Effects {
-        self.heed_authority(&ack, now.clocks.wall_ms);
+        self.apply_ca_update(&ack, now.clocks.wall_ms);
         if !ack.unknown_schemas.is_empty() {
             return self.schemas_wanted(ack, now.instant);
         }

@@ -48,7 +48,7 @@ pub(super) fn authorities(ca_pem: &str) -> Result<Vec<CaId>, MaterialError> {
 
 impl Uplink {
     /// Does what an acknowledgement says about the collector's CA.
-    pub(super) fn heed_authority(&mut self, ack: &Ack, wall_ms: i64) {
+    pub(super) fn apply_ca_update(&mut self, ack: &Ack, wall_ms: i64) {
         if let Some(ca_pem) = &ack.ca_pem {
             match self.trust(ca_pem) {
                 Ok(()) => {

@@ -23,13 +23,13 @@ use super::{
 const MAX_TAILS: usize = 128;
 
 /// What the check follows and knows.
-pub(in super::super) struct Known<'a> {
+pub(in super::super) struct Followed<'a> {
     pub(in super::super) listed: &'a [(PathBuf, Metadata)],
     pub(in super::super) tails: &'a mut Vec<Tail>,
     pub(in super::super) remembered: &'a [Remembered],
 }
 
-impl Known<'_> {
+impl Followed<'_> {
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         let remembered = self.remembered.iter().map(|known| &known.committed);
         let tails = self.tails.iter().map(Tail::position);

@@ -54,7 +54,7 @@ const BOOTED: &str = "/run/systemd/system";
 
 /// What to look at.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct WatchedUnits {
     pub(super) generation: u64,
     /// The policy's units.
     pub(super) units: Vec<String>,
@@ -64,7 +64,7 @@ pub(super) struct Wanted {
     pub(super) allowed: Option<Vec<AllowedPath>>,
 }
 
-impl Wanted {
+impl WatchedUnits {
     fn is_nothing(&self) -> bool {
         self.units.is_empty() && !self.failed
     }
@@ -77,14 +77,14 @@ impl Wanted {
 
 /// Where systemd is found.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct SystemdPaths {
     /// The bus's socket.
     pub socket: PathBuf,
     /// A directory that is there if systemd booted the machine.
     pub booted: PathBuf,
 }
 
-impl Place {
+impl SystemdPaths {
     /// This machine's.
     pub fn system() -> Self {
         Self {
@@ -96,8 +96,8 @@ impl Place {
 
 /// Looks at units until it is stopped.
 pub(super) struct Watch {
-    pub(super) place: Place,
-    pub(super) wanted: watch::Receiver<Wanted>,
+    pub(super) place: SystemdPaths,
+    pub(super) wanted: watch::Receiver<WatchedUnits>,
     pub(super) results: mpsc::Sender<ProbeResult>,
     pub(super) stop: CancellationToken,
 }

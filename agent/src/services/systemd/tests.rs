@@ -167,7 +167,7 @@ impl Story {
     fn new(settings: &str, units: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::parse(settings, "agent.toml", &|_| None).unwrap();
-        let place = Place {
+        let place = SystemdPaths {
             socket: dir.path().join("bus"),
             booted: dir.path().to_owned(),
         };
@@ -330,7 +330,7 @@ async fn the_customer_may_hide_failed_units() {
 #[tokio::test]
 async fn without_systemd_units_are_unknown_and_say_why() {
     let mut story = Story::new("", &[]);
-    let nowhere = Place {
+    let nowhere = SystemdPaths {
         socket: "/nonexistent".into(),
         booted: "/nonexistent".into(),
     };
