@@ -26,7 +26,7 @@ pub struct App {
     pub live: Arc<Live>,
     /// What each host's agent is asked to do.
     pub policies: Arc<Policies>,
-    /// How the delivery of messages fares.
+    /// State of message delivery.
     pub delivery: Arc<Delivery>,
     /// Identifiers of rows.
     pub ids: Arc<RowIds>,

@@ -56,7 +56,7 @@ const EXPIRE_EVERY: Duration = Duration::from_mins(10);
 const AGENT_IDLE: Duration = Duration::from_mins(2);
 /// A client of the agents' port without a certificate can only enrol.
 const STRANGER_IDLE: Duration = Duration::from_secs(10);
-/// A browser's connection is kept for so long without a request.
+/// A browser's connection is kept for this long without a request.
 const WEB_IDLE: Duration = Duration::from_secs(30);
 /// Connections without a finished handshake, at once. Over it the oldest are disconnected.
 const MAX_PENDING: usize = 4_096;

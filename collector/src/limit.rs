@@ -85,7 +85,7 @@ struct State<K: Hash + Eq + Clone> {
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It may go on.
+    /// It may continue.
     Allowed,
     /// It comes too soon.
     Refused {

@@ -37,7 +37,7 @@ async fn a_cut_line_is_proven_up_by_the_backfill(kind: DatabaseKind) -> Result<(
     silent_alert(&store, &agent, true).await;
     proxy.set(Line::Pass);
     silent_alert(&store, &agent, false).await;
-    // A broken one, in two ways, for so long that the agent has much to tell.
+    // A broken one, in two ways, for so long that the agent has much to send.
     let cut_at = wall_now();
     proxy.set(Line::Reset);
     silent_alert(&store, &agent, true).await;

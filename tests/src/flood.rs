@@ -36,7 +36,7 @@ pub struct Flood {
     pub rate: u64,
     /// For how long.
     pub seconds: u64,
-    /// The file is renamed and begun anew so often, seconds.
+    /// The file is renamed and begun again so often, seconds.
     pub rotate_s: u64,
 }
 

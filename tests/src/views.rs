@@ -146,7 +146,7 @@ pub fn host_reports(report: &Json) -> Result<Vec<Json>> {
     Ok(hosts)
 }
 
-/// Everything that the store knows about when a host was heard, for the message of a failed test.
+/// Everything that the store knows about when a host sent a heartbeat, for the message of a failed test.
 pub async fn evidence(store: &Store, host: &Json) -> Result<String> {
     let host: HostId = host["host"].as_str().context("a host has an id")?.parse()?;
     let sql = format!(
@@ -165,7 +165,7 @@ pub fn state_ms(host: &Json, state: &str) -> i64 {
 }
 
 /// State and cause of a host's outages, oldest first, without the moment between its enrolment and
-/// its first heartbeat, and without what goes on: on a busy machine a live heartbeat may be
+/// its first heartbeat, and without what continues: on a busy machine a live heartbeat may be
 /// overdue just when a report is made.
 pub fn outages(host: &Json) -> Vec<(&str, &str)> {
     let outages = host["outages"].as_array();

@@ -9,7 +9,7 @@ use std::{
 use super::{BUS, BUS_PATH, Bus, BusError, Call};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// `DBUS_REQUEST_NAME_REPLY_IN_QUEUE`: somebody else has the name.
+/// `DBUS_REQUEST_NAME_REPLY_IN_QUEUE`: someone else has the name.
 const IN_QUEUE: i64 = 2;
 
 /// `dbus-daemon`; ended with this.

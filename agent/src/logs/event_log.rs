@@ -3,7 +3,7 @@
 //! Position is the bookmark of the last record that was taken; it is committed with what was found, like
 //! positions in files. A channel that was never followed is followed from its newest record on. Where
 //! the record at a bookmark is gone (overwritten, or the log was cleared), what came after it may be
-//! too: a gap, and reading goes on with the oldest record there is.
+//! too: a gap, and reading continues with the oldest record there is.
 
 mod feed;
 mod record;

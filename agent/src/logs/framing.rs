@@ -1,7 +1,7 @@
 //! Cuts bytes into lines, and lines into records of several lines. Pure, and bounded: what is longer
 //! than the limits is cut or skipped, and said.
 //!
-//! A record begins with a line that matches the check's `record_start` and goes on until the next
+//! A record begins with a line that matches the check's `record_start` and continues until the next
 //! such line. Lines before the first are a record too. How long to wait for the rest of the last
 //! record is the caller's business.
 
@@ -34,7 +34,7 @@ pub(super) struct Framing<'a> {
 
 /// Takes what is complete from the beginning of `bytes` and gives it to `found`, until that says
 /// stop. `skipping` holds how many bytes of an overlong line were skipped, while inside one.
-/// Returns how many bytes were taken, and whether to go on.
+/// Returns how many bytes were taken, and whether to continue.
 pub(super) fn take(
     bytes: &[u8],
     skipping: &mut Option<u64>,

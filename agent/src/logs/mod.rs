@@ -2,7 +2,7 @@
 //!
 //! Reading is pulled by the loop ([`LogWatcher::scan`]); notices of changes only say when. What was
 //! found is handed over together with the positions up to which it was read ([`LogWatcher::take`]),
-//! so that both are committed at once: after a crash reading goes on behind the last committed
+//! so that both are committed at once: after a crash reading continues behind the last committed
 //! match, and no line counts twice or not at all. Whatever could not be read is an event itself.
 //! A whole line never leaves this machine before [`redact`] has been over it.
 

@@ -252,7 +252,7 @@ impl Tail {
     }
 
     /// Whether the content that was read is no longer what the file begins with: it was truncated,
-    /// and perhaps written anew.
+    /// and perhaps written again.
     pub(super) fn was_truncated(&self) -> io::Result<bool> {
         let size = self.file.metadata()?.len();
         let read_to = self.position.offset + self.partial.len() as u64;
@@ -310,7 +310,7 @@ impl Tail {
             framing.flush = true;
             self.take_found(framing, found);
         }
-        // Not if it was truncated and written anew just now: that must still be noticed.
+        // Not if it was truncated and written again just now: that must still be noticed.
         if total > 0 && self.position.head.bytes < HEAD_BYTES && self.position.head.fits(&self.file)
         {
             self.position.head = Head::of(&self.file)?;

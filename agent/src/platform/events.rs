@@ -46,7 +46,7 @@ pub trait EventLog: fmt::Debug + Send + Sync {
 /// What comes in a channel.
 pub trait EventStream: Send {
     /// The records since the last call, oldest first; nothing: nothing for now. After an error it is to
-    /// be followed anew.
+    /// be followed again.
     fn next(&mut self) -> Result<Vec<EventRecord>, EventLogError>;
 }
 

@@ -21,7 +21,7 @@ pub struct ServiceReport {
 pub enum ServiceRun {
     /// It does not run.
     Stopped,
-    /// It starts, or goes on after a pause.
+    /// It starts, or continues after a pause.
     Starting,
     /// It stops, or pauses.
     Stopping,

@@ -197,7 +197,7 @@ struct Agent {
     policy: Effective,
     /// What `policy` was made of.
     asked: Option<Policy>,
-    /// What the collector was last sent about this agent's own troubles.
+    /// What the collector was last sent about this agent's own problems.
     troubles: Option<Vec<Trouble>>,
     services: Services,
     logs: LogWatcher,
@@ -373,7 +373,7 @@ impl Agent {
             self.spool.persist();
         }
         if reconnected {
-            // Agents that lost the same collector must not go on beating in step.
+            // Agents that lost the same collector must not continue beating in step.
             let interval_ms = u64::from(self.policy.interval_ms);
             self.schedule.rephase(
                 now,

@@ -127,7 +127,7 @@ impl Reading {
             let Some((key, rest)) = line.split_once(' ') else {
                 continue;
             };
-            // The first number; the line of interrupts goes on with one for each kind.
+            // The first number; the line of interrupts continues with one for each kind.
             let first = || rest.split(' ').next()?.parse::<u64>().ok();
             match key {
                 "cpu" => self.all = Some(Modes::parse(rest)),

@@ -11,7 +11,7 @@ const ROOM_BYTES: usize = 8 << 10;
 /// No such text is longer; what is beyond is not read.
 const MAX_BYTES: usize = 4 << 20;
 
-/// A file that is kept open and read anew each cycle: opening one costs more than reading it.
+/// A file that is kept open and read again each cycle: opening one costs more than reading it.
 #[derive(Debug)]
 pub(super) struct VirtualFile(Option<File>);
 

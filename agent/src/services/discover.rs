@@ -28,7 +28,7 @@ use x509_parser::prelude::FromDer as _;
 use super::{Found, ProbeResult};
 use crate::{config::Limits, platform, policy, process::Tasks, tls};
 
-/// What could be watched is looked for so long after the start,
+/// What could be watched is looked for this long after the start,
 const FIRST_DISCOVERY: Duration = Duration::from_secs(10);
 /// and so often after that.
 const DISCOVERY: Duration = Duration::from_hours(1);

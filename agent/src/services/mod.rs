@@ -165,7 +165,7 @@ impl Services {
         self.stop_probes.cancel();
         self.stop_probes = self.tasks.stop_token().child_token();
         self.generation += 1;
-        // They are found again at once, and the waiting for their ends begins anew.
+        // They are found again at once, and the waiting for their ends begins again.
         self.processes.clear();
         let mut units = Vec::new();
         let mut windows = Vec::new();

@@ -114,7 +114,7 @@ impl Story {
         }
     }
 
-    /// Watches one service anew and gives what is first seen, with the value that goes along.
+    /// Watches one service again and gives what is first seen, with the value that goes along.
     async fn first_look(&mut self, check: &ServiceCheck) -> (Service, Option<f64>) {
         self.services.set(&[], 1_000);
         self.services.set(std::slice::from_ref(check), 1_000);

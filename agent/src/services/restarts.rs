@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Restarts count for so long, milliseconds.
+/// Restarts count for this long, milliseconds.
 pub(super) const WINDOW_MS: i64 = 120_000;
 /// So many restarts within the window are a loop.
 pub(super) const LOOP_AT: usize = 3;

@@ -1,7 +1,7 @@
 //! Services of Windows, asked of the service manager each second: it tells of changes only by a call
 //! into the asking thread, which takes unsafe code.
 //!
-//! A service is opened for each look and closed at once: one that somebody holds open can't be deleted,
+//! A service is opened for each look and closed at once: one that someone holds open can't be deleted,
 //! and an upgrade of it would fail because it is watched. While the manager does not answer, services
 //! are unknown. Elsewhere than on Windows they always are.
 

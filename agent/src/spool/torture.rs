@@ -169,7 +169,7 @@ impl World {
         let aside = self.dir.path().join("aside");
         fs::rename(self.place(), &aside).unwrap();
         fs::write(self.place(), "in the way").unwrap();
-        // An open segment would go on taking writes where it is now.
+        // An open segment would continue taking writes where it is now.
         self.spool.writer = None;
         if killed {
             self.kill();

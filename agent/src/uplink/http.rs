@@ -77,7 +77,7 @@ pub enum BodyError {
     TooLarge,
 }
 
-/// A client with mutual TLS. It is made anew after a renewal, which retires kept connections and
+/// A client with mutual TLS. It is made again after a renewal, which retires kept connections and
 /// sessions that carry the old certificate.
 pub fn client(
     identity: &Identity,

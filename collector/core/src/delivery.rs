@@ -14,9 +14,9 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 
 use crate::rules::{CheckKey, ParseWordError};
 
-/// A page that reached nobody for so long goes to all other recipients.
+/// A page that reached nobody for this long goes to all other recipients.
 pub const HAND_OVER_AFTER: DurationMs = DurationMs::from_mins(5);
-/// A page that one recipient has not received for so long is reported in a ticket.
+/// A page that one recipient has not received for this long is reported in a ticket.
 pub const REPORT_AFTER: DurationMs = DurationMs::from_mins(15);
 
 /// Time from the first failure until a failure that looks permanent is taken as such.

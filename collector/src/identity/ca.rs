@@ -116,7 +116,7 @@ impl Ca {
     ) -> Result<(), CaError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name(common_name);
-        // One more below it: another CA that it vouches for while that is being replaced.
+        // One more below it: another CA that it signs while that is being replaced.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.serial_number = Some(serial().1);
@@ -252,7 +252,7 @@ pub struct PeerIdentity {
     pub issuer_key_id: Option<Vec<u8>>,
 }
 
-/// Reads whom a certificate of this CA names.
+/// Reads the host that a certificate of this CA names.
 pub fn read_identity(der: &CertificateDer<'_>) -> Result<PeerIdentity, CaError> {
     use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
     let parse = |detail: &str| CaError::Parse(detail.to_owned());

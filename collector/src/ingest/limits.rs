@@ -9,7 +9,7 @@ use crate::store::record::NewEvent;
 
 /// Events of one host, in units of one event and its KiB of text: 4,096 at once, then 1,800 an hour.
 const EVENTS: Rate = Rate::every(DurationMs::from_secs(2), 4_096);
-/// A loss that goes on is recorded this often.
+/// A loss that continues is recorded this often.
 const REPORT_EVERY: DurationMs = DurationMs::from_hours(1);
 /// The kind of the event that records a loss.
 const KIND: &str = "limited";

@@ -1,7 +1,7 @@
 //! Whether the process itself runs. A task of its own beats a few times a second, so a longer time
 //! between two beats means that nothing in the process ran: it was stopped (SIGSTOP), the machine
 //! was suspended, or every runtime thread was busy. A slow commit alone is not a stall: the agents'
-//! port goes on reading requests into the queue.
+//! port continues reading requests into the queue.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -32,7 +32,7 @@ const MAX_LISTS: usize = 64;
 const MAX_NAMES: usize = 16_384;
 /// How often a host may bring a new list: a burst for a start, then one in ten seconds.
 const NEW_LISTS: Rate = Rate::every(DurationMs::from_secs(10), 64);
-/// A list that was not used for so long is dropped.
+/// A list that was not used for this long is dropped.
 const UNUSED: DurationMs = DurationMs::from_hours(2);
 
 /// A list of metric names, and the rules that apply to them.

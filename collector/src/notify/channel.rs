@@ -111,7 +111,7 @@ pub(super) fn one_line(text: &str) -> String {
 pub struct Step {
     /// Its name, as in `connect`.
     pub name: &'static str,
-    /// Whether it went well.
+    /// Whether it succeeded.
     pub is_ok: bool,
     /// The peer's words, or what was found.
     pub detail: String,

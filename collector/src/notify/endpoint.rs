@@ -168,7 +168,7 @@ mod tests {
     fn a_webhook_with_an_address_for_tier_2_gets_only_that() {
         let hook = format!("{HOOK}tier2_url = \"https://hooks.example.org/2\"\n");
         let config = config(&format!("{MAIL_1}{hook}"));
-        // Mail has no second tier, but somebody has: tier 1 of mail is not paged twice.
+        // Mail has no second tier, but someone has: tier 1 of mail is not paged twice.
         assert_eq!(names(&of_tier(&config, 2)), ["tier2"]);
         assert!(has_tier2(&config));
     }

@@ -1,4 +1,4 @@
-//! How delivery fares, in figures: read from the store every few seconds for `/metrics`, `/readyz`,
+//! State of message delivery, in figures: read from the store every few seconds for `/metrics`, `/readyz`,
 //! the health page and the banner of every page. Readers never wait for the store.
 
 use std::sync::{
@@ -29,9 +29,9 @@ use crate::{
 
 /// Messages given up in this time are counted.
 const DEAD_WITHIN: DurationMs = DurationMs::from_hours(7 * 24);
-/// A recipient that fails for so long is a problem that every page shows.
+/// A recipient that fails for this long is a problem that every page shows.
 const FAILING_FOR: DurationMs = DurationMs::from_mins(2);
-/// A page that waits for so long without any failure means that the queue does not move.
+/// A page that waits for this long without any failure means that the queue does not move.
 const STUCK_FOR: DurationMs = DurationMs::from_mins(2);
 /// Test results kept: one a recipient.
 const MAX_TESTS: usize = 256;
@@ -67,7 +67,7 @@ struct Metrics {
     deaths: Family<ByKind, Counter<u64, AtomicU64>>,
 }
 
-/// How delivery fares; shared by all parts.
+/// State of message delivery; shared by all parts.
 #[derive(Debug, Default)]
 pub struct Delivery {
     health: ArcSwap<Health>,
@@ -99,7 +99,7 @@ pub struct Health {
     pub dead: i64,
 }
 
-/// How one configured recipient fares.
+/// State of one configured recipient.
 #[derive(Clone, Debug)]
 pub struct RecipientHealth {
     pub endpoint: Endpoint,
@@ -335,7 +335,7 @@ impl Delivery {
     }
 }
 
-/// Reads how delivery fares.
+/// Reads the state of delivery.
 pub(super) async fn refresh(app: &App) -> Result<(), StoreError> {
     let now = app.clock.now();
     let known = delivery::recipients(&app.store).await?;

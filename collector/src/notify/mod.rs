@@ -5,7 +5,7 @@
 //! - `message`, `text`: what a message says, and how people read it.
 //! - `channel`: what a channel is; `mail` and `webhook` are the two there are.
 //! - `worker`: one task a channel delivers its part of the outbox; a slow channel delays no other.
-//! - `watch`: pages that reach nobody are handed over and reported; how delivery fares, in figures.
+//! - `watch`: pages that reach nobody are handed over and reported; the state of delivery, in figures.
 //! - `test`: a test message, with each step of its delivery.
 
 mod channel;

@@ -15,7 +15,7 @@ use crate::config::Config;
 /// What became of a test message to one recipient.
 #[derive(Clone, Debug)]
 pub struct TestResult {
-    /// To whom.
+    /// The recipient.
     pub endpoint: Endpoint,
     pub at: UnixMillis,
     /// Each step, in order; the last one is the one that failed, if one did.

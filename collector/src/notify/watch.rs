@@ -66,7 +66,7 @@ pub(super) async fn run(app: App) -> Result<(), String> {
     }
 }
 
-/// Hands over, reports and ends reports, as is due, and reads the figures anew if they are old.
+/// Hands over, reports and ends reports, as is due, and reads the figures again if they are old.
 pub async fn watch(app: &App, now: UnixMillis) -> Result<(), StoreError> {
     let pages = delivery::to_hand_over(&app.store, now - HAND_OVER_AFTER).await?;
     let messages: BTreeSet<i64> = pages.iter().map(message_of).collect();
@@ -125,7 +125,7 @@ async fn hand_over_page(app: &App, message: i64, now: UnixMillis) -> Result<(), 
     Ok(())
 }
 
-/// The ticket of a page, if somebody still is to be woken for it.
+/// The ticket of a page, if someone still is to be woken for it.
 async fn unanswered(tx: &mut Tx, copy: &Copy) -> Result<Option<Ticket>, StoreError> {
     let Some(id) = copy.ticket_id else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! How delivery fares: recipients and their failures, pages that reached nobody, queues in figures,
+//! State of message delivery: recipients and their failures, pages that reached nobody, queues in figures,
 //! and the names and alerts that a message about a ticket shows.
 
 use sqlx::{query, query_as};
@@ -97,7 +97,7 @@ statements! {
 }
 
 row! {
-    /// How one recipient fares.
+    /// State of one recipient.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Recipient {
         /// `mail` or `webhook`.
@@ -130,7 +130,7 @@ row! {
         pub ticket_id: Option<Uuid>,
         /// `mail` or `webhook`.
         pub channel: String,
-        /// To whom.
+        /// The recipient.
         pub recipient: String,
         /// The line of support it is for.
         pub tier: i32,
@@ -178,7 +178,7 @@ row! {
         pub id: i64,
         /// `mail` or `webhook`.
         pub channel: String,
-        /// To whom.
+        /// The recipient.
         pub recipient: String,
         /// `page` or `notice`.
         pub kind: String,

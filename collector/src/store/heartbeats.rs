@@ -296,7 +296,7 @@ pub async fn names_of(
     Ok(found)
 }
 
-/// A list that can't be read is as good as none: its host is asked for it again.
+/// A list that can't be read counts as none: its host is asked for it again.
 fn names_of_row((id, names): (i64, String)) -> Option<(SchemaId, Vec<String>)> {
     let names = serde_json::from_str(&names)
         .inspect_err(|error| tracing::error!("corrupt metric_schema.names of row {id}: {error}"))

@@ -119,7 +119,7 @@ pub async fn put(
     Ok(())
 }
 
-/// An incident goes on with another ticket: its firing alerts go there, and its row ends.
+/// An incident continues with another ticket: its firing alerts go there, and its row ends.
 pub async fn move_to(
     tx: &mut Tx,
     from: TicketId,

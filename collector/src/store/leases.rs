@@ -71,7 +71,7 @@ pub async fn claim(
     })
 }
 
-/// Refuses to go on if any lease was lost. Part of every commit, in the same transaction.
+/// Refuses to continue if any lease was lost. Part of every commit, in the same transaction.
 pub async fn check(tx: &mut Tx, held: &Held) -> Result<(), StoreError> {
     if sum_of_epochs(tx, held.owner).await? == held.epochs {
         Ok(())

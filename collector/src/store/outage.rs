@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::error::{FailureKind, plain_text};
 
-/// An outage is over for the log when nothing has failed for so long: a database that fails each
+/// An outage is over for the log when nothing has failed for this long: a database that fails each
 /// second time is in one outage.
 const CALM: Duration = Duration::from_secs(5);
 

@@ -1,6 +1,6 @@
 //! The outbox: what is to be delivered, written in the transaction of its cause. One row a copy of
 //! a message: one channel, one recipient. Rows are claimed under a lease; the outcome of an attempt
-//! is written together with how its recipient fares (see [`super::delivery`]).
+//! is written together with the state of its recipient (see [`super::delivery`]).
 
 use uuid::Uuid;
 use watchkeep_core::{delivery::MessageKind, ids::TicketId};

@@ -1,5 +1,5 @@
 //! Connections to PostgreSQL: how long each step may take, so that a server or a network that has
-//! stopped answering is found out within seconds, on both ends.
+//! stopped answering is detected within seconds, on both ends.
 
 use std::{
     str::FromStr as _,
@@ -26,7 +26,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the search for the cause of a failed connect may take.
 const CAUSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an ordinary statement may take. Also how fast a path that swallows packets is found out.
+/// How long an ordinary statement may take. Also how fast a path that swallows packets is detected.
 pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(8);
 /// The same for work that reads or drops much at once.
 pub(super) const PATIENT_LIMIT: Duration = Duration::from_mins(10);

@@ -27,7 +27,7 @@ use watchkeep_shared::HostId;
 use super::{Web, announce::Announcement, context::Ctx, error::WebError, session};
 use crate::live::{Hint, Live};
 
-/// Hints are collected for so long before they are sent.
+/// Hints are collected for this long before they are sent.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// A stream says at least this often that it is alive, as an event, so that a page notices when the
 /// collector hangs (`QUIET_AFTER` in `live.js`); the session is checked as often.

@@ -1,4 +1,4 @@
-//! What pages and probes say of the delivery of messages. Answered from figures in memory that a
+//! What pages and probes report about the delivery of messages. Answered from figures in memory that a
 //! worker refreshes, so that it costs no query.
 
 use serde::Serialize;

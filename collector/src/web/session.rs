@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// A session that is not used for so long ends.
+/// A session that is not used for this long ends.
 pub(crate) const IDLE: DurationMs = DurationMs::from_hours(12);
 /// A session ends after so long, used or not.
 pub(crate) const ABSOLUTE: DurationMs = DurationMs::from_hours(30 * 24);
@@ -50,7 +50,7 @@ const MAX_FORM_BYTES: usize = 256 * 1024;
 const FORM_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 /// Names the browser of someone who has signed in before; see `limit`.
 const DEVICE_COOKIE: &str = "__Host-watchkeep-device";
-/// A browser that is not used for so long is unknown again.
+/// A browser that is not used for this long is unknown again.
 pub(crate) const DEVICE_LIFE: DurationMs = DurationMs::from_hours(365 * 24);
 /// Sent by the page's script with refreshes that no person asked for.
 const LIVE_HEADER: &str = "x-live";

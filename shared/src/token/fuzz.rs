@@ -34,7 +34,7 @@ fn sealed(content: &[u8]) -> String {
     format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// One character less at the end, or another one in the middle: always found out.
+/// One character less at the end, or another one in the middle: always detected.
 fn bent(token: &str) {
     let cut = &token[..token.len() - 1];
     assert_eq!(cut.parse::<EnrolmentToken>(), Err(ParseTokenError::Damaged));

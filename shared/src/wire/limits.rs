@@ -24,7 +24,7 @@ pub const MAX_LINES_PER_LOG_MATCH: usize = 10;
 pub const MAX_PROPOSALS: usize = 200;
 /// Most refused policy items that an agent reports.
 pub const MAX_REFUSED: usize = 256;
-/// Most troubles that an agent reports about itself.
+/// Most problems that an agent reports about itself.
 pub const MAX_TROUBLES: usize = 16;
 /// Most processes in each list of a `processes` event.
 pub const MAX_PROCESSES_LISTED: usize = 5;

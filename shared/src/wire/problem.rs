@@ -19,7 +19,7 @@ pub enum ProblemType {
     CertificateRequired,
     /// The certificate was revoked, or its host was retired. 403. Final.
     CertificateRevoked,
-    /// Two machines use the host's certificate; it is believed again with a new key. 403. Final.
+    /// Two machines use the host's certificate; it is accepted again with a new key. 403. Final.
     HostQuarantined,
     /// The token is unknown, its secret is wrong, it expired or is used up. 403. Final.
     TokenRefused,

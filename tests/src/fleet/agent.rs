@@ -273,7 +273,7 @@ impl Agent {
         }
     }
 
-    /// Says goodbye if asked to, and goes on until nothing is owed or the time for that is over.
+    /// Says goodbye if asked to, and continues until nothing is owed or the time for that is over.
     async fn finish(&mut self) {
         let options = &self.shared.options;
         let deadline = Instant::now() + options.drain;

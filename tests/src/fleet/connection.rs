@@ -140,7 +140,7 @@ impl Connection {
         (self.handshake, self.meter.read().since(self.counted_from))
     }
 
-    /// Counts anew from here, as if the connection had been made now and without a handshake.
+    /// Counts again from here, as if the connection had been made now and without a handshake.
     pub fn restart_traffic(&mut self) {
         self.handshake = Traffic::default();
         self.counted_from = self.meter.read();

@@ -66,7 +66,7 @@ pub struct Options {
     pub journal: Option<PathBuf>,
     /// Whether agents say goodbye at the end.
     pub goodbye: bool,
-    /// How long, after the end, agents go on to send what they still owe.
+    /// How long, after the end, agents continue to send what they still owe.
     pub drain: Duration,
     /// Frames of the past that each agent sends as a backlog before the run.
     pub prefill_frames: u32,

@@ -132,7 +132,7 @@ impl Agent {
         self.running()?.signal(Signal::STOP)
     }
 
-    /// Lets a paused agent go on.
+    /// Lets a paused agent continue.
     pub fn resume(&self) -> Result<()> {
         self.running()?.signal(Signal::CONT)
     }

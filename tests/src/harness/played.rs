@@ -14,7 +14,7 @@ const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 /// Which of a program's clocks are played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Played {
-    /// The wall clock: somebody sets it.
+    /// The wall clock: someone sets it.
     Wall,
     /// All of them: the machine itself stands still. The monotonic ones then count from 1970.
     All,

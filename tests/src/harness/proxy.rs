@@ -18,7 +18,7 @@ pub enum Line {
     /// Carries everything.
     Pass,
     /// Keeps connections open and moves nothing, as a dead route does. What was sent meanwhile
-    /// goes on when the line passes again.
+    /// continues when the line passes again.
     Stall,
     /// Ends connections in order, and new ones at once.
     Close,

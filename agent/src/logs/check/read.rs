@@ -7,7 +7,7 @@ use super::{
     Check,
 };
 
-/// A file that left its path is closed when it has not grown for so long: its writer has moved on.
+/// A file that left its path is closed when it has not grown for this long: its writer has moved on.
 const RETIRED_FOR_MS: i64 = 60_000;
 
 impl Check {

@@ -54,7 +54,7 @@ impl EventLauncher {
     }
 }
 
-/// Where to go on.
+/// Where to continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum From {
     Now,

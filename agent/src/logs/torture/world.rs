@@ -323,7 +323,7 @@ impl World {
         self.finish_line();
         let is_link = self.path(0).is_symlink();
         if is_link {
-            // The writer goes on elsewhere; what it left is still there, under no followed path.
+            // The writer continues elsewhere; what it left is still there, under no followed path.
             fs::remove_file(self.path(0)).unwrap();
             self.live = None;
         } else if self.live.is_some() {

@@ -114,7 +114,7 @@ pub fn make_private_dir(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// If somebody else made the directory and this process is no administrator's.
+/// If someone else made the directory and this process is no administrator's.
 pub fn keep_others_out(state_dir: &Path) -> io::Result<()> {
     let shared = Path::new(SETTINGS).parent();
     let dir = shared.filter(|shared| state_dir.starts_with(shared));

@@ -35,7 +35,7 @@ const STOP_WAIT: Duration = Duration::from_secs(20);
 /// What the service does, given before the service manager calls back.
 static BODY: OnceLock<Body> = OnceLock::new();
 
-/// Runs until it is asked to stop; whether that went well.
+/// Runs until it is asked to stop; whether that succeeded.
 pub type Body = Box<dyn Fn() -> bool + Send + Sync>;
 
 define_windows_service!(service_main, run_service);

@@ -107,7 +107,7 @@ pub(super) struct Watch {
 struct Due {
     units: BTreeSet<String>,
     failed: bool,
-    /// Units that were loaded anew: looked at only if they are not inactive, for the question itself
+    /// Units that were loaded again: looked at only if they are not inactive, for the question itself
     /// loads a unit, which would cause another signal.
     loaded: BTreeSet<String>,
 }
@@ -303,7 +303,7 @@ fn note(message: &Message, tracked: &Tracked, due: &mut Due) {
                 due.loaded.insert(unit.to_owned());
             }
         }
-        // systemd was restarted or has read its files anew. Subscriptions outlive both.
+        // systemd was restarted or has read its files again. Subscriptions outlive both.
         "Reloading" | "NameOwnerChanged" => *due = everything(tracked),
         _ => {}
     }

@@ -14,7 +14,7 @@ use super::{
 
 /// Most failed units beside those of the policy.
 const MAX_FAILED: usize = 64;
-/// A failed unit that runs again is shown for so long, so that its ticket sees it run.
+/// A failed unit that runs again is shown for this long, so that its ticket sees it run.
 const RECOVERED_MS: i64 = 120_000;
 /// A unit with restarts of late is looked at again so often, milliseconds.
 const RESTARTED_LOOK_MS: i64 = 5_000;

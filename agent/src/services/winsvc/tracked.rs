@@ -9,7 +9,7 @@ use crate::{
     services::{Finding, loop_text, restarts::Restarts, unknown},
 };
 
-/// A start or stop that does not get on for so long is stuck, milliseconds. The manager itself waits
+/// A start or stop that does not get on for this long is stuck, milliseconds. The manager itself waits
 /// 30 s for a service to say a first word (`ServicesPipeTimeout`).
 const STUCK_MS: i64 = 120_000;
 /// `ERROR_SERVICE_NEVER_STARTED`.

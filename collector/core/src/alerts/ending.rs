@@ -9,8 +9,8 @@ use super::{AlertChange, HostAlerts, entry::EntryKind};
 pub enum Unwatched {
     /// Its record has ended.
     Retired,
-    /// Its certificates were revoked: nothing can be heard from it until it enrols again. An alert
-    /// about an identity that is used twice goes on until then.
+    /// Its certificates were revoked: its heartbeats are rejected until it enrols again. An alert
+    /// about an identity that is used twice continues until then.
     Revoked,
 }
 

@@ -114,7 +114,7 @@ pub fn clear_silent(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
 }
 
 /// The machine rebooted unannounced: raises the rule, or, if it fires already, starts the time
-/// anew after which it clears ([`super::tick`]).
+/// again after which it clears ([`super::tick`]).
 pub fn raise_reboot(
     host: &mut HostAlerts,
     rules: &RulePack,
@@ -145,7 +145,7 @@ pub fn raise_reboot(
 }
 
 /// The machine's wall clock jumped by `step` (positive: ahead): raises the rule if that is more
-/// than it allows, or starts the time anew after which it clears.
+/// than it allows, or starts the time again after which it clears.
 pub fn raise_clock_step(
     host: &mut HostAlerts,
     rules: &RulePack,

@@ -14,7 +14,7 @@
 //! When the hosts are back the incident resolves itself. If most are back and some are not, for
 //! [`RETURN_WINDOW`], it says once which ones, as a new episode that pages: those are dead for a reason
 //! of their own. They stay on the incident's ticket; a host that falls silent after that is judged
-//! anew.
+//! again.
 
 pub mod steps;
 mod storm;
@@ -30,7 +30,7 @@ pub use self::storm::{HostSignal, Judgement, Open, Status, Tally, Verdict, judge
 
 /// Hosts that fell silent within this time of each other count together.
 pub const STORM_WINDOW: DurationMs = DurationMs::from_mins(5);
-/// When no host has come back for so long, those that are missing are reported.
+/// When no host has come back for this long, those that are missing are reported.
 pub const RETURN_WINDOW: DurationMs = DurationMs::from_mins(2);
 
 /// What an incident is about.

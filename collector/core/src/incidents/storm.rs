@@ -117,7 +117,7 @@ fn interval(signal: &HostSignal) -> DurationMs {
     DurationMs(i64::from(signal.interval_ms))
 }
 
-/// When the due hosts of each scope first missed a heartbeat. A host that was heard after that
+/// When the due hosts of each scope first missed a heartbeat. A host that sent a heartbeat after that
 /// shows that the scope was connected then.
 #[derive(Debug)]
 struct Missed(BTreeMap<IncidentScope, UnixMillis>);

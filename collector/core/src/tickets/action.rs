@@ -201,7 +201,7 @@ fn acknowledge(step: &mut Step<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// To oneself it is a response. To somebody else it ends the paging, since the ticket has an owner
+/// To oneself it is a response. To someone else it ends the paging, since the ticket has an owner
 /// whom a message reaches, and is no response yet. Taking the owner away resumes nothing.
 fn assign(step: &mut Step<'_>, to: Option<(UserId, String)>) -> Result<(), Refusal> {
     if step.applied.ticket.state == TicketState::Closed {

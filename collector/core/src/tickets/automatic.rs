@@ -255,7 +255,7 @@ pub fn update(ticket: &Ticket, updated: &Updated, context: TicketContext<'_>) ->
     step.done()
 }
 
-/// Calls people about an open ticket anew, whatever they answered before: something worse is known
+/// Calls people about an open ticket again, whatever they answered before: something worse is known
 /// about it. The ticket's title becomes the alert's summary.
 pub fn call_again(ticket: &Ticket, raised: &Raised, context: TicketContext<'_>) -> Applied {
     let mut step = Step::by_system(ticket, context);

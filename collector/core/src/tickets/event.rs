@@ -140,7 +140,7 @@ pub enum TicketEventKind {
     NotificationSent {
         /// The kind of channel, as in `email`.
         channel: String,
-        /// To whom.
+        /// The recipient.
         to: String,
         /// How it ended, for people.
         outcome: String,
@@ -169,7 +169,7 @@ pub enum EpisodeReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "intent", rename_all = "snake_case")]
 pub enum Intent {
-    /// Page whoever is on call for a tier.
+    /// Page the people on call for a tier.
     Page {
         /// The line of support, 1 to 3.
         tier: u8,

@@ -11,26 +11,26 @@
 //! | what happens | episode | people | time |
 //! |---|---|---|---|
 //! | an alert opens the ticket | begins, unanswered | calls tier 1 | escalates if unanswered |
-//! | one more alert, unanswered | goes on | calls only if it is worse | as before |
-//! | one more alert, taken | goes on | a notice | never escalates |
+//! | one more alert, unanswered | continues | calls only if it is worse | as before |
+//! | one more alert, taken | continues | a notice | never escalates |
 //! | a worse alert, taken | a new one, unanswered | calls the ticket's tier | escalates if unanswered |
 //! | an alert after all recovered (handed back) | a new one, unanswered | calls the ticket's tier | escalates if unanswered |
-//! | an alert recovers, others fire | goes on | queued pages go if what fires would not page | escalates by what fires |
+//! | an alert recovers, others fire | continues | queued pages go if what fires would not page | escalates by what fires |
 //! | the last alert recovers, untouched: resolved | over | queued pages go; a notice | never |
 //! | the last alert recovers, touched: handed back | over | queued pages go; a notice | never |
 //! | an alert on a ticket resolved up to 30 min ago | a new one, unanswered | calls the ticket's tier | escalates if unanswered |
 //! | an alert on a ticket closed, or resolved longer ago | another ticket | as an opening | as an opening |
 //! | acknowledge; assign to oneself; set a state; a public note | taken | queued pages go | never escalates |
-//! | assign to somebody else | taken | queued pages go; a notice to the assignee | never escalates |
+//! | assign to someone else | taken | queued pages go; a notice to the assignee | never escalates |
 //! | an internal note; priority; unassign | as before | lower priority: queued pages may go | escalates by the priority |
 //! | resolve or close, nothing fires | over | queued pages go; a notice | never |
 //! | resolve or close, something fires | refused, or over if "anyway" | queued pages go; a notice | checked again after 30 min |
 //! | checked again, still fires | a new one, unanswered | calls the ticket's tier | escalates if unanswered |
 //! | the last alert recovers on a resolved ticket | over | nobody | no more check |
 //! | reopened by a person | taken; over if nothing fires | nobody | never escalates |
-//! | unanswered in time | goes on | pages tier 2 | once |
+//! | unanswered in time | continues | pages tier 2 | once |
 //! | put on hold until an instant | taken | queued pages go | opens again then, with a notice |
-//! | hours begin in which it pages | goes on | pages the ticket's tier | escalates if unanswered |
+//! | hours begin in which it pages | continues | pages the ticket's tier | escalates if unanswered |
 //!
 //! A host has only so many tickets; what breaches beyond that is collected in one ([`surplus`]).
 //!

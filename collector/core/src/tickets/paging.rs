@@ -13,7 +13,7 @@ use crate::rules::{ParseWordError, Priority};
 /// How far the news of a ticket reaches, loudest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Urgency {
-    /// A page: it wakes whoever is on call.
+    /// A page: it wakes the people on call.
     Page,
     /// A notice: a message that wakes nobody.
     Notice,

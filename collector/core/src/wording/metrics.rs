@@ -8,7 +8,7 @@ use super::{
 };
 use crate::rules::Limit;
 
-/// What is said of a family. In the texts `{i}` is the instance, `{v}` the value, `{l}` the limit,
+/// The texts about a family. In the texts `{i}` is the instance, `{v}` the value, `{l}` the limit,
 /// `{s}` the ending of a plural.
 struct Family {
     name: &'static str,

@@ -276,7 +276,7 @@ impl Pipeline {
         }
     }
 
-    /// What a host's deadline led to can't be stored: everything else goes on without it.
+    /// What a host's deadline led to can't be stored: everything else continues without it.
     fn postpone(&mut self, host: HostId, error: &StoreError) {
         tracing::error!(host.id = %host, "what follows for a host can't be stored, trying again in a minute: {error}");
         let at = self.app.clock.now() + POSTPONED;

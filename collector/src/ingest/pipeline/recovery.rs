@@ -1,7 +1,7 @@
 //! After a failed commit: its outcome is unknown, so memory may be ahead of the store. What agents
 //! sent is answered "busy" until the states have been read again; the agents keep it.
 //!
-//! The states are read only after the partitions have been claimed anew. That is a write, so it
+//! The states are read only after the partitions have been claimed again. That is a write, so it
 //! succeeds only when the store takes writes again. And it grows the epochs that every commit
 //! checks, so a transaction whose connection was lost, and which the server might still commit, has
 //! ended before the states are read: its lock on the epochs is waited for.
@@ -60,7 +60,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Reads the states again if it is time to try. Returns whether the pipeline can go on.
+    /// Reads the states again if it is time to try. Returns whether the pipeline can continue.
     pub(super) async fn recover(&mut self) -> Result<bool, PipelineError> {
         let now = self.app.clock.now();
         let Some(recovery) = &mut self.recovery else {

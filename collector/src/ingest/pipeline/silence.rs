@@ -40,7 +40,7 @@ impl Pipeline {
             .filter_map(|entry| signal(entry, self.app.config.silence, self.grace_until, until))
             .collect();
         let judgement = judge(&signals, &self.incidents.accepting(), until);
-        // A host that was heard meanwhile waits no more.
+        // A host that sent a heartbeat meanwhile waits no longer.
         self.waiting
             .retain(|host| judgement.verdicts.contains_key(host));
         let decided: Vec<(HostId, Option<IncidentScope>)> = self

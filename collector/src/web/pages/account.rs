@@ -112,7 +112,7 @@ pub(crate) async fn revoke(ctx: Ctx, Form(form): Form<Revoke>) -> Result<Respons
 struct PasswordPage {
     layout: Layout,
     first: bool,
-    /// Where to go on after it.
+    /// Where to continue after it.
     next: String,
     current_error: &'static str,
     new_error: String,

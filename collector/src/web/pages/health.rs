@@ -27,7 +27,7 @@ use crate::{
 
 /// Messages shown that were given up.
 const DEAD_ROWS: usize = 50;
-/// How long the answer waits for a test; a longer one goes on without it.
+/// How long the answer waits for a test; a longer one continues without it.
 const TEST_WAIT: Duration = Duration::from_secs(20);
 
 #[derive(Template)]

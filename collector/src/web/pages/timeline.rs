@@ -201,7 +201,7 @@ fn state_text(state: TicketState) -> String {
         .replace("for scheduled", "until a date")
 }
 
-/// How a message fares.
+/// State of a message.
 pub(crate) fn delivery_row(ctx: &Ctx, one: &DeliveryView) -> DeliveryRow {
     DeliveryRow {
         kind: if one.kind == "page" {

@@ -1,4 +1,4 @@
-//! The default pack's rules about what the system says of itself: each by a value that is as it
+//! The default pack's rules about what the system reports about itself: each by a value that is as it
 //! should be, and by one that is not.
 
 use super::*;

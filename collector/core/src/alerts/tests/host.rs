@@ -87,7 +87,7 @@ fn a_reboot_clears_after_the_machine_has_run_on() {
     let changes = raise_reboot(&mut host, &rules, &reboot(0), &mut ids);
     assert_eq!(brief(&changes), ["raised reboot host"]);
     assert_eq!(next_deadline(&host), Some(at(600)));
-    // Again: the same alert, the time starts anew.
+    // Again: the same alert, the time starts again.
     assert_eq!(raise_reboot(&mut host, &rules, &reboot(300), &mut ids), []);
     assert_eq!(next_deadline(&host), Some(at(900)));
     assert_eq!(raise_reboot(&mut host, &rules, &reboot(200), &mut ids), []);

@@ -141,7 +141,7 @@ fn gaps_stay_gaps_and_sparse_points_stay_whole() {
         shown,
         [Some((0.0, 4.5, 9.0)), None, Some((100.0, 104.5, 109.0))]
     );
-    // Several steps, but no more than a part is wide: the line goes on.
+    // Several steps, but no more than a part is wide: the line continues.
     let near: Vec<Point> = [7, 8, 9, 14, 15].map(point).to_vec();
     let thinned = downsample(&near, from, to, 20);
     assert!(thinned.iter().all(|bucket| bucket.range.is_some()));

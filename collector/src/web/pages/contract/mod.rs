@@ -35,7 +35,7 @@ use crate::{
 
 /// Most tickets that are searched for those of a month's outages.
 const TICKETS: usize = 2_000;
-/// Late heartbeats amend a month for so long after its end.
+/// Late heartbeats amend a month for this long after its end.
 const PROVISIONAL_FOR: DurationMs = DurationMs::from_hours(7 * 24);
 
 #[derive(Debug, Deserialize)]

@@ -1,4 +1,4 @@
-//! What the machine itself says of its clock, in words.
+//! What the machine itself reports about its clock, in words.
 
 use watchkeep_core::wording;
 

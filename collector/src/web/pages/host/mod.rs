@@ -110,7 +110,7 @@ struct HostPage {
     charts: Vec<Chart>,
 }
 
-/// What the newest heartbeat says of the machine.
+/// What the newest heartbeat reports about the machine.
 struct Facts {
     seen: Time,
     uptime: String,
