@@ -39,13 +39,8 @@ pub(super) fn clocks(
         add_event(entry, event, context, decision);
     }
     if let Some(step) = taken.clock_step {
-        let changes = alerts::raise_clock_step(
-            &mut entry.alerts,
-            context.rules,
-            at,
-            step,
-            context.alert_id,
-        );
+        let changes =
+            alerts::raise_clock_step(&mut entry.alerts, context.rules, at, step, context.alert_id);
         decision.changes.extend(changes);
     }
 }
