@@ -155,7 +155,7 @@ pub(crate) async fn page(
     let store = &ctx.web.app.store;
     let contract_id = ContractId(contract.id);
     let tickets = views::outage_tickets(store, contract_id, report.window, TICKETS).await?;
-    let listed = if wanted.list == "all" {
+    let listed = if params.list == "all" {
         usize::MAX
     } else {
         LISTED
