@@ -82,9 +82,11 @@ const FLOOR_OF_STATE: &str = "SELECT number FROM ticket WHERE state = $3 AND num
 const TICKETS_OF_HOST: &str = tickets!("WHERE t.host_id = $1 ORDER BY t.number DESC LIMIT $2");
 const TICKET: &str = tickets!("WHERE t.id = $1");
 const TICKET_OF_NUMBER: &str = tickets!("WHERE t.number = $1");
-const OUTAGE_TICKETS: &str = "SELECT number, host_id, opened_at FROM ticket \
-    WHERE contract_id = $1 AND opened_at >= $2 AND opened_at < $3 AND check_key = 'host' \
-    ORDER BY opened_at LIMIT $4";
+// By the alerts: the ticket of an incident has neither the host nor the contract.
+const OUTAGE_TICKETS: &str = "SELECT t.number, a.host_id, a.raised_at FROM host h \
+    JOIN alert a ON a.host_id = h.id JOIN ticket t ON t.id = a.ticket_id \
+    WHERE h.contract_id = $1 AND a.raised_at >= $2 AND a.raised_at < $3 AND a.check_key = 'host' \
+    ORDER BY a.raised_at, t.number LIMIT $4";
 const NUMBER_OF: &str = "SELECT number FROM ticket WHERE id = $1";
 const TICKET_EVENTS: &str = "SELECT id, at, actor, kind, detail FROM ticket_event \
     WHERE ticket_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
@@ -198,13 +200,13 @@ row! {
 }
 
 row! {
-    /// A ticket about a host that was silent or rebooted.
+    /// An alert that a host was silent or rebooted, with its ticket.
     #[derive(Clone, Debug)]
     pub struct OutageTicket {
         pub number: i64,
-        /// The host; none for an incident of several.
-        pub host_id: Option<Uuid>,
-        pub opened_at: i64,
+        pub host_id: Uuid,
+        /// When the alert began to fire.
+        pub raised_at: i64,
     }
 }
 

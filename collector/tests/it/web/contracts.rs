@@ -4,7 +4,7 @@ use uuid::Uuid;
 use watchkeep_collector::store::{fleet, record, tickets as rows};
 use watchkeep_core::{
     evidence::{Evidence, EvidenceKind, FrameMark},
-    ids::TicketId,
+    ids::{AlertId, TicketId},
     rules::CheckKey,
     tickets::{Episode, Firing, Phase, Ticket, TicketState},
 };
@@ -16,7 +16,8 @@ use crate::support::{Bench, NOW, Place, both, place};
 both!(
     the_month_of_a_contract_reads_by_one_rule,
     targets_are_shown_as_they_were_agreed,
-    every_contract_of_a_long_list_has_its_figure
+    every_contract_of_a_long_list_has_its_figure,
+    hosts_of_one_name_are_told_apart_by_their_sites
 );
 
 /// 5 January 2027, midnight in Paris; now is the 15th, 9:00 there.
@@ -127,7 +128,7 @@ async fn ten_days(bench: &Bench, place: &Place) -> HostId {
     other
 }
 
-/// The ticket of the reboot, resolved long since.
+/// The incident of the reboot, resolved long since; of its hosts' alerts one is enough.
 async fn reboot_ticket(bench: &Bench, place: &Place) -> i64 {
     super::ticket(
         bench,
@@ -148,7 +149,9 @@ async fn reboot_ticket(bench: &Bench, place: &Place) -> i64 {
     let ticket = Ticket {
         id: TicketId(Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0003)),
         number: rows::next_number(&mut tx).await.unwrap(),
-        check: Some(CheckKey::host()),
+        check: Some(CheckKey(format!("site/{}", Uuid::from_u128(7)))),
+        host: None,
+        contract: None,
         state: TicketState::Resolved,
         opened_at,
         firing: Firing::NONE,
@@ -164,6 +167,20 @@ async fn reboot_ticket(bench: &Bench, place: &Place) -> i64 {
         ..model
     };
     rows::put(&mut tx, &ticket, None, NOW).await.unwrap();
+    let alert = record::NewAlert {
+        id: AlertId(Uuid::new_v4()),
+        host: place.host,
+        rule: "unexpected-reboot",
+        check: "host",
+        severity: "warning",
+        priority: "P2",
+        summary: "rebooted",
+        evidence: "{}".to_owned(),
+        raised_at: opened_at,
+        recorded_at: opened_at,
+        ticket: ticket.id,
+    };
+    record::insert_alerts(&mut tx, &[alert]).await.unwrap();
     tx.commit().await.unwrap();
     ticket.number
 }
@@ -221,6 +238,38 @@ async fn the_month_of_a_contract_reads_by_one_rule(bench: Bench) {
     assert!(outages.contains("10 Jan 2027, 09:00:00 CET"), "{outages}");
     assert!(outages.contains(&format!("<a href=\"/tickets/{number}\">#{number}</a>")));
     assert!(!text.contains("Excluded time"), "nothing is excluded");
+}
+
+async fn hosts_of_one_name_are_told_apart_by_their_sites(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    let text = page(&browser, &place).await;
+    assert!(
+        !text.contains("<bdi>Oven</bdi>"),
+        "one name, one host: {text}"
+    );
+    let mut tx = bench.app.store.begin().await.unwrap();
+    fleet::put_site(&mut tx, place.client, Some(place.contract), "Annex", NOW)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let sites = fleet::sites(&bench.app.store).await.unwrap();
+    let annex = sites.iter().find(|site| site.name == "Annex").unwrap();
+    let new = fleet::NewHost {
+        id: HostId(Uuid::new_v4()),
+        site: annex.id.into(),
+        name: "web1".to_owned(),
+        agent_version: "0.1.0".to_owned(),
+        enrolled_at: NOW,
+    };
+    let mut tx = bench.app.store.begin().await.unwrap();
+    fleet::insert_host(&mut tx, &new).await.unwrap();
+    tx.commit().await.unwrap();
+    let text = page(&browser, &place).await;
+    for site in ["Oven", "Annex"] {
+        let named = format!("<bdi>web1</bdi></a><div class=\"under\"><bdi>{site}</bdi></div>");
+        assert!(text.contains(&named), "{site}: {text}");
+    }
 }
 
 async fn targets_are_shown_as_they_were_agreed(bench: Bench) {

@@ -4,6 +4,8 @@
 pub(super) mod figures;
 mod outages;
 
+use std::collections::HashMap;
+
 use askama::Template;
 use axum::{
     extract::{Path, Query},
@@ -16,11 +18,11 @@ use watchkeep_core::{
     ids::ContractId,
     ledger::{HostReport, Interval, MonthReport, UnknownRule},
 };
-use watchkeep_shared::{DurationMs, UnixMillis};
+use watchkeep_shared::{DurationMs, HostId, UnixMillis};
 
 use self::{
     figures::{Day, day, headline, share, target, verdict},
-    outages::{LISTED, OutageRow, outages},
+    outages::{LISTED, OutageRow, Sites, outages},
 };
 use crate::{
     reports::{self, ReportError},
@@ -87,6 +89,8 @@ struct ContractPage {
 struct HostFigures {
     id: String,
     name: String,
+    /// Its site, if another host of the contract has the same name.
+    site: String,
     headline: String,
     low: String,
     high: String,
@@ -160,9 +164,10 @@ pub(crate) async fn page(
     } else {
         LISTED
     };
+    let sites = sites(&ctx, &report).await?;
     let links = links(&ctx, &report, &zone);
     let more_links = links.len().saturating_sub(listed);
-    let (outages, more_outages) = outages(&ctx, &report, &zone, &tickets, listed);
+    let (outages, more_outages) = outages(&ctx, &report, &zone, (&tickets, &sites), listed);
     let running = ctx.now < report.window.to;
     html(&ContractPage {
         layout: ctx.layout("contracts").await?,
@@ -192,7 +197,7 @@ pub(crate) async fn page(
         hosts: report
             .hosts
             .iter()
-            .map(|host| host_row(host, rule))
+            .map(|host| host_row(host, rule, &sites))
             .collect(),
         outages,
         more_outages,
@@ -201,6 +206,24 @@ pub(crate) async fn page(
         month: report.month,
         id,
     })
+}
+
+/// The sites of hosts that their names do not tell apart.
+async fn sites(ctx: &Ctx, report: &MonthReport) -> Result<Sites, WebError> {
+    let mut names: HashMap<&str, usize> = HashMap::new();
+    for host in &report.hosts {
+        *names.entry(&host.name).or_default() += 1;
+    }
+    let twice = |name: &str| names.get(name).is_some_and(|count| *count > 1);
+    if !names.values().any(|count| *count > 1) {
+        return Ok(Sites::new());
+    }
+    let snapshot = ctx.web.fleet.snapshot(&ctx.web.app).await?;
+    let hosts = snapshot.rows().iter().map(|row| &row.host.view);
+    Ok(hosts
+        .filter(|view| twice(&view.name))
+        .map(|view| (HostId(view.id), view.site.clone()))
+        .collect())
 }
 
 /// Whether a month's figures can still change, for people.
@@ -229,11 +252,12 @@ const fn rule_text(rule: UnknownRule) -> &'static str {
     }
 }
 
-fn host_row(host: &HostReport, rule: UnknownRule) -> HostFigures {
+fn host_row(host: &HostReport, rule: UnknownRule, sites: &Sites) -> HostFigures {
     let totals = host.availability.totals;
     HostFigures {
         id: host.host.to_string(),
         name: host.name.clone(),
+        site: sites.get(&host.host).cloned().unwrap_or_default(),
         headline: headline(totals, rule),
         low: share(totals.a_min()),
         high: share(totals.a_max()),

@@ -1,10 +1,11 @@
 //! The outages of a month, for people: one line for what hit several hosts at once, with the tickets
 //! that were opened about it, in the contract's time zone.
 
+use std::collections::HashMap;
+
 use jiff::tz::TimeZone;
-use uuid::Uuid;
 use watchkeep_core::ledger::{ContractClass, HostReport, MonthReport, Outage};
-use watchkeep_shared::{DurationMs, UnixMillis};
+use watchkeep_shared::{DurationMs, HostId, UnixMillis};
 
 use crate::{
     store::views::OutageTicket,
@@ -24,7 +25,7 @@ const NAMED: usize = 6;
 const TICKETS: usize = 4;
 /// Outages of one cause that begin and end this near to each other are one event.
 const TOGETHER: DurationMs = DurationMs::from_mins(2);
-/// A ticket opened this long before an outage's first instant, or after its end, is about it: a reboot
+/// An alert raised this long before an outage's first instant, or after its end, is about it: a reboot
 /// is noticed when the host is back.
 const TICKET_BEFORE: DurationMs = DurationMs::from_mins(1);
 const TICKET_AFTER: DurationMs = DurationMs::from_mins(5);
@@ -46,7 +47,12 @@ pub(super) struct OutageRow {
 pub(super) struct Named {
     pub(super) id: String,
     pub(super) name: String,
+    /// Its site, if another host of the contract has the same name.
+    pub(super) site: String,
 }
+
+/// The sites of hosts whose name another host of the contract has too.
+pub(super) type Sites = HashMap<HostId, String>;
 
 /// One outage of one host.
 struct One<'a> {
@@ -59,14 +65,14 @@ pub(super) fn outages(
     ctx: &Ctx,
     report: &MonthReport,
     zone: &TimeZone,
-    tickets: &[OutageTicket],
+    known: (&[OutageTicket], &Sites),
     listed: usize,
 ) -> (Vec<OutageRow>, usize) {
     let mut events = events(report);
     events.sort_by_key(|event| std::cmp::Reverse(event[0].outage.from));
     let more = events.len().saturating_sub(listed);
     let rows = events.iter().take(listed);
-    let rows = rows.map(|event| row(ctx, event, zone, tickets));
+    let rows = rows.map(|event| row(ctx, event, zone, known));
     (rows.collect(), more)
 }
 
@@ -103,7 +109,12 @@ fn is_same(event: &[One<'_>], one: &One<'_>) -> bool {
         && event.iter().all(|other| other.host.host != one.host.host)
 }
 
-fn row(ctx: &Ctx, event: &[One<'_>], zone: &TimeZone, tickets: &[OutageTicket]) -> OutageRow {
+fn row(
+    ctx: &Ctx,
+    event: &[One<'_>],
+    zone: &TimeZone,
+    (tickets, sites): (&[OutageTicket], &Sites),
+) -> OutageRow {
     let outage = event[0].outage;
     let to = event.iter().map(|one| one.outage.to).max();
     let to = to.unwrap_or(outage.to);
@@ -117,7 +128,7 @@ fn row(ctx: &Ctx, event: &[One<'_>], zone: &TimeZone, tickets: &[OutageTicket]) 
     } else {
         state_word(outage.state).to_owned()
     };
-    let mut hosts: Vec<Named> = event.iter().map(named).collect();
+    let mut hosts: Vec<Named> = event.iter().map(|one| named(one, sites)).collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     hosts.truncate(NAMED);
     OutageRow {
@@ -132,23 +143,22 @@ fn row(ctx: &Ctx, event: &[One<'_>], zone: &TimeZone, tickets: &[OutageTicket]) 
     }
 }
 
-fn named(one: &One<'_>) -> Named {
+fn named(one: &One<'_>, sites: &Sites) -> Named {
+    let site = sites.get(&one.host.host);
     Named {
         id: one.host.host.to_string(),
         name: one.host.name.clone(),
+        site: site.cloned().unwrap_or_default(),
     }
 }
 
 fn tickets_of(event: &[One<'_>], tickets: &[OutageTicket]) -> Vec<i64> {
     let is_about = |ticket: &&OutageTicket| {
-        let opened = UnixMillis(ticket.opened_at);
+        let raised = UnixMillis(ticket.raised_at);
         event.iter().any(|one| {
-            let is_host = ticket
-                .host_id
-                .is_none_or(|id: Uuid| id == one.host.host.uuid());
-            is_host
-                && opened >= one.outage.from - TICKET_BEFORE
-                && opened < one.outage.to + TICKET_AFTER
+            ticket.host_id == one.host.host.uuid()
+                && raised >= one.outage.from - TICKET_BEFORE
+                && raised < one.outage.to + TICKET_AFTER
         })
     };
     let mut numbers: Vec<i64> = tickets
