@@ -1,13 +1,20 @@
 //! What a host's clocks say about the machine: that its wall clock was set, or that it slept.
 
 use serde::{Deserialize, Serialize};
-use watchkeep_shared::{BootId, DurationMs, wire::heartbeat::Clocks};
+use watchkeep_shared::{BootId, DurationMs, UnixMillis, wire::heartbeat::Clocks};
 
 use super::HostState;
 use crate::evidence::FrameMark;
 
 /// A smaller change is a reading that was interrupted, or a leap second.
 const STEP_MS: i64 = 1_500;
+
+/// How far the collector's clock may run ahead of an agent's between two frames before it counts as
+/// a pause, milliseconds: more than any delay of a network that still delivers.
+pub(super) const MAX_CLOCK_LAG_MS: i64 = 5_000;
+
+/// Of a long time, clocks that are not synchronised may differ by one part in so many.
+const DRIFT: i64 = 1_000;
 
 /// Wall clock minus boot clock. Both are slewed together, so within a boot only setting the wall
 /// clock changes it.
@@ -17,6 +24,29 @@ pub struct ClockOffset {
     pub boot: BootId,
     /// Milliseconds.
     pub wall_minus_boot_ms: i64,
+}
+
+impl ClockOffset {
+    pub(super) fn of(boot: BootId, clocks: Clocks) -> Self {
+        Self {
+            boot,
+            wall_minus_boot_ms: wall_minus_boot_ms(clocks),
+        }
+    }
+}
+
+const fn wall_minus_boot_ms(clocks: Clocks) -> i64 {
+    clocks.wall_ms.saturating_sub(clocks.boot_ms)
+}
+
+/// The newest live frame before the last break, with how its boot's wall clock stood. Frames that
+/// were made after it and come late are placed from here or from their arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The frame.
+    pub mark: FrameMark,
+    /// Of its boot, milliseconds; `None` if it is not known.
+    pub wall_minus_boot_ms: Option<i64>,
 }
 
 /// A boot's wall clock minus the collector's, at the last live frame of that boot.
@@ -79,10 +109,7 @@ pub(super) fn take_reading(
     boot: BootId,
     clocks: Clocks,
 ) -> Option<DurationMs> {
-    let now = ClockOffset {
-        boot,
-        wall_minus_boot_ms: clocks.wall_ms.saturating_sub(clocks.boot_ms),
-    };
+    let now = ClockOffset::of(boot, clocks);
     let Some(before) = known.filter(|before| before.boot == boot) else {
         *known = Some(now);
         return None;
@@ -107,4 +134,81 @@ pub(super) fn pause(before: &FrameMark, after: &FrameMark) -> Option<Pause> {
     (slept >= STEP_MS).then_some(Pause {
         slept: DurationMs(slept),
     })
+}
+
+impl HostState {
+    /// The newest live frame, as a point to place others from.
+    pub(super) fn anchor(&self, last: FrameMark) -> Anchor {
+        let clock = self.live_clock.filter(|clock| clock.boot == last.boot);
+        Anchor {
+            mark: last,
+            wall_minus_boot_ms: clock.map(|clock| clock.wall_minus_boot_ms),
+        }
+    }
+
+    /// The newest known frame of a boot that was made before one.
+    fn anchor_before(&self, boot: BootId, boot_ms: i64) -> Option<Anchor> {
+        let last = self.last.map(|last| self.anchor(last));
+        [last, self.before_break]
+            .into_iter()
+            .flatten()
+            .find(|one| one.mark.boot == boot && one.mark.boot_ms <= boot_ms)
+    }
+}
+
+/// Notes how the wall clock stood at a frame that could not be placed for sure.
+pub(super) fn note_doubt(state: &mut HostState, here: ClockOffset) {
+    let earlier = state.doubted_clock.filter(|known| known.boot == here.boot);
+    let is_earliest =
+        earlier.is_none_or(|known| here.wall_minus_boot_ms < known.wall_minus_boot_ms);
+    if is_earliest {
+        state.doubted_clock = Some(here);
+    }
+}
+
+/// For how long the boot clock may have stood still since the boot's first frames, by a wall clock
+/// that was put forward meanwhile: the kernel may have started so much earlier than the boot clock
+/// says.
+pub(super) fn may_have_stood_ms(state: &HostState, now: ClockOffset) -> i64 {
+    state
+        .doubted_clock
+        .filter(|known| known.boot == now.boot)
+        .map(|known| {
+            now.wall_minus_boot_ms
+                .saturating_sub(known.wall_minus_boot_ms)
+        })
+        .filter(|&ms| ms > MAX_CLOCK_LAG_MS)
+        .unwrap_or(0)
+}
+
+/// Where a frame of the running boot stands that by its age was made at `by_age`, and whether that
+/// is sure.
+///
+/// The age is the difference of two readings of the boot clock, which stands still while a
+/// hypervisor pauses the machine. If it stood between the last known frame and the arrival, the
+/// frame was made before that or after it. After a pause the wall clock is put right, so the frame
+/// belongs to the side whose wall clock it has; if that does not tell, it proves nothing.
+pub(super) fn place_by_age(
+    state: &HostState,
+    (boot, frame, sent): (BootId, Clocks, Clocks),
+    by_age: UnixMillis,
+) -> (UnixMillis, bool) {
+    let (here, at_sending) = (wall_minus_boot_ms(frame), wall_minus_boot_ms(sent));
+    let Some(anchor) = state.anchor_before(boot, frame.boot_ms) else {
+        // A wall clock that was put forward since may have been put right after a pause.
+        let is_sure = at_sending.saturating_sub(here) <= MAX_CLOCK_LAG_MS;
+        return (by_age, is_sure);
+    };
+    let ran_ms = frame.boot_ms.saturating_sub(anchor.mark.boot_ms);
+    let by_anchor = UnixMillis(anchor.mark.at.0.saturating_add(ran_ms));
+    let elapsed_ms = by_age.since(anchor.mark.at).0;
+    if by_age.since(by_anchor).0 <= MAX_CLOCK_LAG_MS.saturating_add(elapsed_ms / DRIFT) {
+        return (by_age, true);
+    }
+    let is_of = |offset: i64| here.saturating_sub(offset).saturating_abs() <= MAX_CLOCK_LAG_MS / 2;
+    let is_before = anchor.wall_minus_boot_ms.is_some_and(is_of);
+    match (is_before, is_of(at_sending)) {
+        (true, false) => (by_anchor, true),
+        (is_before, is_after) => (by_age, is_after && !is_before),
+    }
 }

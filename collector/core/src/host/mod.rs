@@ -23,6 +23,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::{
     DurationMs, HostId, UnixMillis,
@@ -37,7 +38,7 @@ use crate::{
     evidence::{Evidence, EvidenceKind, FrameMark},
 };
 pub use clean::{MAX_VERSION_BYTES, clean};
-pub use clock::{BootSkew, ClockOffset, Pause};
+pub use clock::{Anchor, BootSkew, ClockOffset, Pause};
 pub use seen::Seen;
 pub use senders::{Admission, Origin, Quarantine, Senders, admit};
 pub use take::{Arrival, BatchTaken, FrameTaken, Outcome, Placed, take_batch};
@@ -89,6 +90,15 @@ pub struct HostState {
     /// How the running boot's wall clock stands to its boot clock.
     #[serde(default)]
     pub clock: Option<ClockOffset>,
+    /// How the wall clock stood to the boot clock at the newest live frame.
+    #[serde(default)]
+    pub(crate) live_clock: Option<ClockOffset>,
+    /// The earliest stand of a boot's wall clock, where late frames have another than later ones.
+    #[serde(default)]
+    pub(crate) doubted_clock: Option<ClockOffset>,
+    /// Where the chain before the open one ended.
+    #[serde(default)]
+    pub(crate) before_break: Option<Anchor>,
     /// How the wall clock stood in earlier boots, oldest first.
     #[serde(default)]
     pub(crate) earlier_skews: Vec<BootSkew>,
@@ -121,6 +131,54 @@ impl HostState {
     pub fn open_evidence(&self, host: HostId) -> Option<Evidence> {
         let (chain, last) = (self.chain?, self.last?);
         Some(chain_evidence(host, chain, last, last.arrived_at))
+    }
+
+    /// Closes a chain that began on an earlier day of `zone` than its newest frame, and opens the
+    /// next one at that frame. So what a host that runs for months proves is in rows that are never
+    /// changed, and was recorded within a day: a report as of an earlier instant has it. The two
+    /// rows touch, and read as one. `None` if there is nothing to close.
+    pub fn close_day(
+        &mut self,
+        host: HostId,
+        zone: &TimeZone,
+        now: UnixMillis,
+    ) -> Option<Evidence> {
+        let (chain, last) = (self.chain?, self.last?);
+        self.is_day_over(zone)
+            .then(|| self.cut_chain(host, chain, last, now))
+    }
+
+    /// Whether the open chain began on an earlier day of `zone` than its newest frame.
+    pub fn is_day_over(&self, zone: &TimeZone) -> bool {
+        let day = |at: UnixMillis| {
+            let instant = Timestamp::from_millisecond(at.0).ok()?;
+            Some(zone.to_datetime(instant).date())
+        };
+        let from = self.chain.and_then(|chain| day(chain.from));
+        let to = self.last.and_then(|last| day(last.at));
+        from.zip(to).is_some_and(|(from, to)| from < to)
+    }
+
+    fn cut_chain(
+        &mut self,
+        host: HostId,
+        chain: Chain,
+        last: FrameMark,
+        now: UnixMillis,
+    ) -> Evidence {
+        self.chain = Some(Chain {
+            from: last.at,
+            seq_from: last.seq,
+            ..chain
+        });
+        chain_evidence(host, chain, last, now)
+    }
+
+    /// Closes the open chain whenever it has a length, for tests of what that may not change.
+    #[cfg(test)]
+    pub(crate) fn cut(&mut self, host: HostId, now: UnixMillis) -> Option<Evidence> {
+        let (chain, last) = (self.chain?, self.last?);
+        (chain.from < last.at).then(|| self.cut_chain(host, chain, last, now))
     }
 
     /// When the host becomes overdue: `silent_after` past the last arrival, longer for hosts that

@@ -11,7 +11,7 @@ use watchkeep_shared::{
 use super::{
     HostState,
     clean::{MAX_SERVICES_BYTES, services_bytes},
-    clock::{BootSkew, skew_of},
+    clock::{BootSkew, MAX_CLOCK_LAG_MS, place_by_age, skew_of},
     take::Arrival,
     unbroken_ms,
 };
@@ -29,8 +29,9 @@ pub(super) struct Place {
 
 /// Places a frame in time.
 ///
-/// A frame of the running boot is placed by the boot-time clock alone: its age is the difference of
-/// two readings of one clock, so a wrong or stepping wall clock moves nothing. A frame of an earlier
+/// A frame of the running boot is placed by the boot-time clock: its age is the difference of two
+/// readings of one clock, so a wrong or stepping wall clock moves nothing. Only for a late frame
+/// from a time in which that clock stood still the wall clock is asked on which side it was made. A frame of an earlier
 /// boot is placed by a known frame of that boot, else by the wall clock, which proves nothing where
 /// it was set between the boots, and never after the running kernel's start.
 pub(super) fn place(
@@ -44,28 +45,31 @@ pub(super) fn place(
         if age < -limits::MAX_FRAME_AHEAD_MS {
             return Err(RejectReason::FromTheFuture);
         }
-        let at = UnixMillis(arrival.at.0.saturating_sub(age.max(0)));
-        (
-            at,
-            frame
-                .instance
-                .is_none_or(|instance| instance == arrival.instance),
-            true,
-        )
+        let by_age = UnixMillis(arrival.at.0.saturating_sub(age.max(0)));
+        let is_live_process = frame
+            .instance
+            .is_none_or(|instance| instance == arrival.instance);
+        let (at, sure) = place_by_age(state, (boot, frame.clocks, arrival.sent), by_age);
+        // One that is not old is live whatever the wall clock did: the host was heard.
+        let sure = sure || age <= unbroken_ms(frame.interval_ms);
+        (at, is_live_process, sure)
     } else {
         let kernel_start = arrival.at.0.saturating_sub(arrival.sent.boot_ms);
         let running = BootSkew {
             boot: arrival.boot,
             skew_ms: arrival.sent.wall_ms.saturating_sub(arrival.at.0),
         };
+        let skew_ms = skew_of(state, boot, running);
+        let by_wall = frame
+            .clocks
+            .wall_ms
+            .saturating_sub(skew_ms.unwrap_or(running.skew_ms));
         let by_boot = state.seen.place_by_boot(boot, frame.clocks.boot_ms);
-        let (at, sure) = by_boot.unwrap_or_else(|| {
-            let skew_ms = skew_of(state, boot, running);
-            let at = frame
-                .clocks
-                .wall_ms
-                .saturating_sub(skew_ms.unwrap_or(running.skew_ms));
-            (UnixMillis(at), skew_ms.is_some())
+        let (at, sure) = by_boot.map_or((UnixMillis(by_wall), skew_ms.is_some()), |(at, sure)| {
+            // Where the two differ, the boot clock stood still or the wall clock was set.
+            let differ_ms = at.0.saturating_sub(by_wall).saturating_abs();
+            let agree = skew_ms.is_none() || differ_ms <= MAX_CLOCK_LAG_MS;
+            (at, sure && agree)
         });
         (UnixMillis(at.0.min(kernel_start)), false, sure)
     };

@@ -10,16 +10,12 @@ use watchkeep_shared::{
 
 use super::{
     Chain, HostState, chain_evidence,
-    clock::{self, BootSkew, Pause},
+    clock::{self, BootSkew, ClockOffset, MAX_CLOCK_LAG_MS, Pause},
     place::{check_limits, place},
     seen::Known,
     unbroken_ms,
 };
 use crate::evidence::{Evidence, EvidenceKind, FrameMark};
-
-/// How far the collector's clock may run ahead of an agent's between two frames before it counts as
-/// a pause, milliseconds: more than any delay of a network that still delivers.
-const MAX_CLOCK_LAG_MS: i64 = 5_000;
 
 /// How a batch arrived.
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +176,7 @@ impl Take<'_> {
             self.add_to_late_run(frame, mark);
         } else {
             self.state.seen.doubt(mark.instance);
+            clock::note_doubt(self.state, ClockOffset::of(mark.boot, frame.clocks));
             self.out.durable = true;
         }
         self.events(frame, &mark);
@@ -233,6 +230,7 @@ impl Take<'_> {
         let at = self.state.last.map_or(mark.at, |last| mark.at.max(last.at));
         self.state.last = Some(FrameMark { at, ..mark });
         self.state.interval_ms = frame.interval_ms;
+        self.state.live_clock = Some(ClockOffset::of(mark.boot, frame.clocks));
         self.state.skew_ms = self.arrival.sent.wall_ms.saturating_sub(self.arrival.at.0);
         if self.state.overdue {
             self.state.overdue = false;
@@ -252,12 +250,15 @@ impl Take<'_> {
         if before.boot != after.boot {
             clock::remember_skew(self.state, before.boot);
         }
+        self.state.before_break = Some(self.state.anchor(before));
         if let Some(chain) = self.state.chain.take() {
             self.out
                 .evidence
                 .push(chain_evidence(self.host, chain, before, self.arrival.at));
         }
-        let kernel_boot_at = UnixMillis(after.at.0.saturating_sub(after.boot_ms));
+        let stood_ms = self.may_have_stood_ms(after.boot);
+        let ran_ms = after.boot_ms.saturating_add(stood_ms);
+        let kernel_boot_at = UnixMillis(after.at.0.saturating_sub(ran_ms));
         self.push(
             EvidenceKind::Resumed {
                 before,
@@ -279,7 +280,8 @@ impl Take<'_> {
         if let Some(run) = &mut self.late {
             let joins = run.last.instance == mark.instance
                 && run.last.seq.checked_add(1) == Some(mark.seq)
-                && (0..=step_ms.max(run.max_step_ms)).contains(&(mark.boot_ms - run.last.boot_ms));
+                && (0..=step_ms.max(run.max_step_ms)).contains(&(mark.boot_ms - run.last.boot_ms))
+                && clocks_agree(&run.last, &mark);
             if joins {
                 run.last = mark;
                 run.max_step_ms = run.max_step_ms.max(step_ms);
@@ -341,14 +343,17 @@ impl Take<'_> {
         let (Some(boot), Some(wall_ms)) = (previous.boot, previous.last_seen_wall_ms) else {
             return;
         };
+        // The kernel may have started earlier than its boot clock says: never down for longer.
+        let stood_ms = self.may_have_stood_ms(mark.boot);
+        let at = UnixMillis(mark.at.0.saturating_sub(stood_ms));
         let teller = BootSkew {
             boot: mark.boot,
-            skew_ms: frame.clocks.wall_ms.saturating_sub(mark.at.0),
+            skew_ms: frame.clocks.wall_ms.saturating_sub(at.0),
         };
         let Some(skew_ms) = clock::skew_of(self.state, boot, teller) else {
             return;
         };
-        let started = mark.at.0.saturating_sub(frame.clocks.boot_ms);
+        let started = at.0.saturating_sub(frame.clocks.boot_ms);
         let wall_at_start_ms = frame.clocks.wall_ms.saturating_sub(frame.clocks.boot_ms);
         let seen_at = UnixMillis(wall_ms.saturating_sub(skew_ms).min(started));
         let reaches = UnixMillis(wall_at_start_ms.saturating_sub(skew_ms).min(started));
@@ -358,6 +363,14 @@ impl Take<'_> {
             reaches,
         };
         self.push(kind, seen_at, UnixMillis(started));
+    }
+
+    /// How much earlier a kernel may have started than its boot clock says.
+    fn may_have_stood_ms(&self, boot: BootId) -> i64 {
+        if boot != self.arrival.boot {
+            return 0;
+        }
+        clock::may_have_stood_ms(self.state, ClockOffset::of(boot, self.arrival.sent))
     }
 
     /// The first frame of a boot came late: what it says of its kernel.

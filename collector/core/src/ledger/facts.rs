@@ -101,9 +101,9 @@ impl Break {
     /// From the new kernel's boot to the first frame, unless its clocks say that the machine was
     /// suspended for some of that time.
     pub(super) fn since_boot(&self) -> Option<Interval> {
-        let suspended_ms = self.after.boot_ms.saturating_sub(self.after.mono_ms);
-        (suspended_ms <= CLOCK_TOLERANCE_MS)
-            .then(|| Interval::new(self.kernel_boot(), self.after.at))
+        let since_ms = self.after.at.since(self.kernel_boot_at).0;
+        let still_ms = since_ms.saturating_sub(self.after.mono_ms);
+        (still_ms <= CLOCK_TOLERANCE_MS).then(|| Interval::new(self.kernel_boot(), self.after.at))
     }
 }
 

@@ -72,6 +72,11 @@ impl ObservedState {
     pub const fn is_up(self) -> bool {
         matches!(self, Self::UpLive | Self::UpProven)
     }
+
+    /// Whether the state proves the host down.
+    pub const fn is_down(self) -> bool {
+        matches!(self, Self::DownReboot | Self::HostFrozen)
+    }
 }
 
 /// From when on a rebooted machine is known to be down.
