@@ -5,13 +5,17 @@ use watchkeep_core::{
     evidence::{Evidence, EvidenceKind, FrameMark},
     ledger::{Cause, MonthReport},
 };
-use watchkeep_shared::{DurationMs, UnixMillis};
+use watchkeep_shared::{DurationMs, UnixMillis, wire::heartbeat::ServiceStatus};
 
-use crate::support::{Bench, Place, both, mark, place};
+use crate::{
+    pipeline::{Rig, batch, frame as beat},
+    support::{Bench, NOW, Place, both, mark, place},
+};
 
 both!(
     a_chain_across_midnight_is_up_in_both_months,
-    a_host_that_fell_silent_before_the_month_had_sent_heartbeats
+    a_host_that_fell_silent_before_the_month_had_sent_heartbeats,
+    what_a_host_proved_is_a_row_when_its_day_is_over
 );
 
 /// 1 February 2027, midnight in Paris.
@@ -125,4 +129,39 @@ async fn a_host_that_fell_silent_before_the_month_had_sent_heartbeats(bench: Ben
         .map(|one| one.cause)
         .collect();
     assert_eq!(causes, [Cause::NoFrameSince { goodbye: None }]);
+}
+
+async fn what_a_host_proved_is_a_row_when_its_day_is_over(bench: Bench) {
+    /// The heartbeat that is made at midnight in Paris: 15 hours after `NOW`, one each ten seconds.
+    const AT_MIDNIGHT: u64 = 15 * 360;
+    const FIRST: u64 = AT_MIDNIGHT - 12;
+    const LAST: u64 = AT_MIDNIGHT + 12;
+    let one = |seq| batch(vec![beat(seq, ServiceStatus::Running)]);
+    let place = place(&bench.app).await;
+    bench.clock.set(one(FIRST).0);
+    let rig = Rig::start(&bench).await;
+    for seq in FIRST..=LAST {
+        let (at, sent) = one(seq);
+        bench.clock.set(at);
+        rig.send(place.host, at, sent).await;
+    }
+    let rows = record::evidence_of(&bench.app.store, place.host, NOW, one(LAST).0)
+        .await
+        .unwrap();
+    let chains: Vec<_> = rows
+        .iter()
+        .filter_map(|row| match row.kind {
+            EvidenceKind::Frames {
+                seq_from, seq_to, ..
+            } => Some((seq_from, seq_to)),
+            _ => None,
+        })
+        .collect();
+    // The pass over the hosts that follows midnight closes it.
+    let [(from, to)] = chains[..] else {
+        panic!("{chains:?}")
+    };
+    assert_eq!(from, FIRST);
+    assert!((AT_MIDNIGHT..LAST).contains(&to), "{to}");
+    rig.stop().await;
 }

@@ -77,6 +77,7 @@ impl Pipeline {
             knocks: Arc::default(),
             alive_at: now,
             checkpoint_queue: Vec::new(),
+            zones: HashMap::new(),
             recovery: None,
             isolation: Isolation::default(),
         };

@@ -16,12 +16,13 @@ use std::{
     time::Duration,
 };
 
+use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 use watchkeep_core::{
     alerts,
     evidence::{Evidence, EvidenceKind},
     host::Origin,
-    ids::AlertId,
+    ids::{AlertId, ContractId},
 };
 use watchkeep_shared::{
     DurationMs, HostId, UnixMillis,
@@ -135,6 +136,8 @@ pub struct Pipeline {
     alive_at: UnixMillis,
     /// Hosts left in this pass of checkpoints.
     checkpoint_queue: Vec<HostId>,
+    /// The time zones of contracts, whose days end the rows that hosts prove.
+    zones: HashMap<ContractId, TimeZone>,
     /// Set while the states in memory can't be relied on.
     recovery: Option<Recovery>,
     isolation: Isolation,
@@ -239,7 +242,7 @@ impl Pipeline {
         let is_listening = round.now >= self.grace_until;
         let incidents = std::mem::take(&mut round.incidents);
         round.writes.incidents = self.incidents.writes(round.now, is_listening, incidents);
-        self.checkpoint(&mut round.writes);
+        self.checkpoint(&mut round.writes).await;
         self.write(round, replies).await?;
         self.take_suspects(suspect).await
     }
