@@ -158,12 +158,12 @@ async fn collector_record(
     hosts: &[HostRecord],
     window: Interval,
 ) -> Result<Vec<Evidence>, StoreError> {
-    let told = || {
-        let rows = hosts.iter().flat_map(|host| &host.evidence);
-        rows.filter(|row| !matches!(row.kind, EvidenceKind::Enrolled | EvidenceKind::Retired))
+    let rows = || {
+        let all = hosts.iter().flat_map(|host| &host.evidence);
+        all.filter(|row| !matches!(row.kind, EvidenceKind::Enrolled | EvidenceKind::Retired))
     };
-    let from = told().map(|row| row.valid_from).min();
-    let to = told().map(|row| row.valid_to).max();
+    let from = rows().map(|row| row.valid_from).min();
+    let to = rows().map(|row| row.valid_to).max();
     let from = from.map_or(window.from, |from| from.min(window.from));
     let to = to.map_or(window.to, |to| to.max(window.to));
     record::evidence_of_collector(store, from, to).await

@@ -211,7 +211,7 @@ impl HeldUp {
         Ok(())
     }
 
-    /// Ends the fleet and compares what it was told with the store.
+    /// Ends the fleet and compares the heartbeats acknowledged to it with the store.
     async fn nothing_is_lost(&mut self) -> Result<usize> {
         let (journal, store) = (self.journal.clone(), self.store.clone());
         let (_, never) = (&self.stop, CancellationToken::new());

@@ -66,15 +66,15 @@ pub enum EvidenceKind {
         /// The goodbye that ended the chain before the break, if there was one.
         goodbye: Option<GoodbyeReason>,
     },
-    /// What the operating system kept of a boot, told by the first agent process of the next:
-    /// `valid_from` is its last sign of life, `valid_to` the start of the next kernel.
+    /// What the operating system recorded of a boot, reported by the first agent process of the
+    /// next: `valid_from` is its last sign of life, `valid_to` the start of the next kernel.
     PreviousBoot {
         /// The boot that it is about.
         boot: BootId,
-        /// The boot that told.
+        /// The boot that reported it.
         next: BootId,
-        /// Later signs of life would not have been told: the wall clock of the next boot began
-        /// here. Before `valid_to` where the clock went back between the two.
+        /// Later signs of life would not have been reported: the wall clock of the next boot
+        /// began here. Before `valid_to` where the clock went back between the two.
         reaches: UnixMillis,
     },
     /// The kernel of a boot of which the first frame came late: it started at `valid_from` and ran

@@ -104,7 +104,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What a collector does that was told nothing.
+    /// The settings of a collector that is given none.
     pub fn product_defaults() -> Self {
         Self {
             interval_ms: limits::DEFAULT_INTERVAL_MS,

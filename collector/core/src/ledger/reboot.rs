@@ -32,7 +32,7 @@ pub(super) struct OsRecord {
     pub(super) next: BootId,
     /// The last sign of life.
     pub(super) seen: UnixMillis,
-    /// Up to when signs of life would have been told.
+    /// Up to when signs of life would have been reported.
     pub(super) reaches: UnixMillis,
     /// The start of the next kernel.
     pub(super) next_start: UnixMillis,
@@ -46,7 +46,7 @@ pub(super) struct Off {
     pub(super) since: DownSince,
 }
 
-/// Everything that rows tell of boots.
+/// The starts and ends of all boots in the evidence rows.
 #[derive(Debug)]
 pub(super) struct Boots<'a> {
     facts: &'a Facts,
@@ -67,12 +67,10 @@ impl<'a> Boots<'a> {
             let known = starts.entry(boot).or_insert(at);
             *known = at.min(*known);
         };
-        for told in facts.breaks() {
-            ends.entry(told.before.boot)
-                .or_default()
-                .push(told.before.at);
-            if told.before.boot != told.after.boot && !told.contradicts_itself() {
-                start(told.after.boot, told.kernel_boot());
+        for one in facts.breaks() {
+            ends.entry(one.before.boot).or_default().push(one.before.at);
+            if one.before.boot != one.after.boot && !one.contradicts_itself() {
+                start(one.after.boot, one.kernel_boot());
             }
         }
         for &(boot, span) in &facts.booted {
@@ -105,7 +103,7 @@ impl<'a> Boots<'a> {
             .facts
             .breaks()
             .iter()
-            .filter(|told| told.before.boot != told.after.boot && !told.contradicts_itself())
+            .filter(|one| one.before.boot != one.after.boot && !one.contradicts_itself())
             .filter_map(Break::since_boot);
         let booted = self
             .facts
@@ -121,7 +119,7 @@ impl<'a> Boots<'a> {
         breaks.chain(booted).chain(records).collect()
     }
 
-    /// Frames of another boot lie well inside what is said of this one.
+    /// Frames of another boot lie well inside `span`.
     fn contradicted(&self, boot: BootId, span: Interval) -> bool {
         let from = UnixMillis(span.from.0 + BOOT_TIME_SLACK_MS);
         self.ends
@@ -151,17 +149,17 @@ impl<'a> Boots<'a> {
             let from = UnixMillis(last.0 - SAME_MS);
             self.facts.goodbye_in(from, record.next_start)
         });
-        // An agent that stopped alone left no sign of life, and its own last word is no record.
-        let says_more = last.is_none_or(|last| record.seen.0 > last.0 + SAME_MS);
+        // If the agent alone stopped, its own last frame is no sign of life of the machine.
+        let outlives_frames = last.is_none_or(|last| record.seen.0 > last.0 + SAME_MS);
         let stopped = goodbye.is_some_and(|reason| reason != GoodbyeReason::Shutdown);
-        if stopped && !says_more {
+        if stopped && !outlives_frames {
             return None;
         }
         if last.is_some_and(|last| record.seen.0 < last.0 - STALE_RECORD_MS) {
             return None;
         }
         if record.reaches.0 < record.next_start.0 - SAME_MS {
-            // The clock went back: what came after `reaches` was not looked at.
+            // The clock went back: entries after `reaches` were not read.
             let last = last.filter(|_| !stopped)?;
             let reached = record.reaches.0 >= since.0 - SAME_MS;
             if !reached || record.seen.0 > last.0 + RECORD_WITH_FRAMES_MS {
@@ -180,11 +178,11 @@ impl<'a> Boots<'a> {
 
     /// Outages that began with a goodbye for a shutdown.
     fn announced(&self) -> Vec<Off> {
-        let told = self.facts.breaks().iter().filter_map(|told| {
-            let shutdown = told.goodbye == Some(GoodbyeReason::Shutdown);
-            shutdown.then_some((told.before.at, told.before.boot))
+        let in_breaks = self.facts.breaks().iter().filter_map(|one| {
+            let shutdown = one.goodbye == Some(GoodbyeReason::Shutdown);
+            shutdown.then_some((one.before.at, one.before.boot))
         });
-        let said = self
+        let goodbyes = self
             .facts
             .goodbyes()
             .iter()
@@ -197,12 +195,13 @@ impl<'a> Boots<'a> {
             let mut records = self.facts.os_records.iter();
             records.any(|record| record.boot == boot && self.recorded(record).is_some())
         };
-        // A boot of which nothing was heard may lie between.
+        // A boot without frames may lie between.
         let follows_another = |next, boot| {
             let mut records = self.facts.os_records.iter();
             records.any(|record| record.next == next && record.boot != boot)
         };
-        told.chain(said)
+        in_breaks
+            .chain(goodbyes)
             .filter_map(|(at, boot)| {
                 let first = order.partition_point(|&(start, _)| start.0 < at.0 - SAME_MS);
                 let next = order[first..].iter().find(|&&(_, other)| other != boot)?;
@@ -230,7 +229,7 @@ impl<'a> Boots<'a> {
         Some(near.fold(nearest, |a, b| if b.0 < a.0 { b } else { a }).1)
     }
 
-    /// Whether anything was heard, or another kernel started, well inside a span.
+    /// Whether frames ended or another kernel started well inside a span.
     fn other_between(&self, span: Interval) -> bool {
         let inner = Interval::new(
             UnixMillis(span.from.0 + SAME_MS),

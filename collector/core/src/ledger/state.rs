@@ -104,7 +104,7 @@ pub enum Cause {
     KernelRan,
     /// Another boot.
     BootChanged {
-        /// The agent was told of the shutdown.
+        /// The agent announced the shutdown.
         clean: bool,
         /// What the beginning of the outage rests on.
         since: DownSince,

@@ -105,10 +105,14 @@ pub(super) fn judge(
     decision.changes.extend(changes);
 }
 
-/// The services that rules look at: not those that do not exist here and are not expected to. After
-/// a change of the policy all are looked at again, as they were last told.
-fn expected(entry: &HostEntry, told: Option<&[Service]>, rejudge: bool) -> Option<Vec<Service>> {
-    let all = told.or_else(|| rejudge.then_some(&entry.state.services))?;
+/// The services that rules are evaluated for: not those that do not exist here and are not expected
+/// to. After a change of the policy all are evaluated again, as they were last reported.
+fn expected(
+    entry: &HostEntry,
+    reported: Option<&[Service]>,
+    rejudge: bool,
+) -> Option<Vec<Service>> {
+    let all = reported.or_else(|| rejudge.then_some(&entry.state.services))?;
     let here = all.iter().filter(|service| !entry.is_not_here(service));
     Some(here.cloned().collect())
 }

@@ -77,23 +77,23 @@ fn two_reboots_in_one_cut_claim_no_more_than_is_known() {
 }
 
 #[test]
-fn neighbouring_chains_tell_without_an_account_of_the_break() {
+fn neighbouring_chains_decide_a_gap_without_a_row_of_its_break() {
     let evidence = [
         enrolled(),
         FIRST.frames(0, 1_000, 1_000),
         RESTARTED.frames(1_300, 1_400, 1_400),
         REBOOTED.frames(1_500, 1_600, 1_600),
     ];
-    let told = tell(&evidence, &[], 1_600);
+    let ledger = tell(&evidence, &[], 1_600);
     assert_eq!(
-        told.states()[1..4],
+        ledger.states()[1..4],
         [
             (1_000, 1_300, AgentStopped),
             (1_300, 1_400, UpLive),
             (1_400, 1_500, Unknown)
         ]
     );
-    assert_eq!(told.cause_of(Unknown), Cause::BootTimeUnknown);
+    assert_eq!(ledger.cause_of(Unknown), Cause::BootTimeUnknown);
 }
 
 #[test]
@@ -127,9 +127,9 @@ fn a_new_boot_from_before_the_old_ones_last_frame_proves_nothing() {
         resumed(FIRST.mark(1_200), REBOOTED.mark(1_300), 600),
         REBOOTED.frames(1_300, 3_600, 3_600),
     ];
-    let told = tell(&evidence, &[], 3_600);
-    assert_eq!(told.states()[1], (1_200, 1_300, Unknown));
-    assert_eq!(told.cause_of(Unknown), Cause::BootTimeUnknown);
+    let ledger = tell(&evidence, &[], 3_600);
+    assert_eq!(ledger.states()[1], (1_200, 1_300, Unknown));
+    assert_eq!(ledger.cause_of(Unknown), Cause::BootTimeUnknown);
 }
 
 #[test]

@@ -18,10 +18,13 @@ use crate::{
 
 #[test]
 fn a_quiet_host_is_up_to_the_last_second() {
-    let told = tell(&[enrolled(), FIRST.frames(0, 3_590, 3_590)], &[], 3_600);
-    assert_eq!(told.states(), [(0, 3_590, UpLive), (3_590, 3_600, UpLive)]);
-    assert_eq!(told.spans[1].cause, Cause::NextNotDue);
-    assert_eq!(told.availability.a_min, Some(1.0));
+    let ledger = tell(&[enrolled(), FIRST.frames(0, 3_590, 3_590)], &[], 3_600);
+    assert_eq!(
+        ledger.states(),
+        [(0, 3_590, UpLive), (3_590, 3_600, UpLive)]
+    );
+    assert_eq!(ledger.spans[1].cause, Cause::NextNotDue);
+    assert_eq!(ledger.availability.a_min, Some(1.0));
 }
 
 #[test]
@@ -35,23 +38,23 @@ fn a_network_cut_that_was_spooled_is_up_with_one_link_incident() {
         FIRST.frames(910, 1_190, 1_215),
         FIRST.frames(1_200, 3_600, 3_600),
     ];
-    let told = tell(&evidence, &[], 3_600);
+    let ledger = tell(&evidence, &[], 3_600);
     assert_eq!(
-        told.states(),
+        ledger.states(),
         [
             (0, 600, UpLive),
             (600, 1_190, UpProven),
             (1_190, 3_600, UpLive)
         ]
     );
-    assert_eq!(told.availability.a_min, Some(1.0));
-    assert_eq!(told.availability.coverage, Some(1.0));
-    assert_eq!(told.links.len(), 1);
+    assert_eq!(ledger.availability.a_min, Some(1.0));
+    assert_eq!(ledger.availability.coverage, Some(1.0));
+    assert_eq!(ledger.links.len(), 1);
     assert_eq!(
-        Interval::new(told.links[0].from, told.links[0].to),
+        Interval::new(ledger.links[0].from, ledger.links[0].to),
         secs(600, 1_190)
     );
-    assert_eq!(told.links[0].frames_late, 59);
+    assert_eq!(ledger.links[0].frames_late, 59);
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn a_reboot_is_down_only_where_a_goodbye_or_a_record_proves_it() {
     assert_eq!(clean.availability.coverage, Some(1.0));
 }
 
-/// The operating system's record of `FIRST`, told by `REBOOTED` and recorded whenever.
+/// The operating system's record of `FIRST`, reported by `REBOOTED` and recorded whenever.
 fn os_record(seen: i64, reaches: i64, started: i64, recorded: i64) -> Evidence {
     let kind = EvidenceKind::PreviousBoot {
         boot: FIRST.mark(0).boot,
@@ -189,12 +192,12 @@ fn an_older_boots_frames_prove_nothing_of_a_later_boot() {
         tell(&evidence, &[], 3_600).states()[1..3],
         [(1_276, 1_361, Unknown), (1_361, 1_373, DownReboot)]
     );
-    // The boot in between was heard of, late.
-    let told = [
+    // The boot in between was reported, late.
+    let late = [
         row(EvidenceKind::Booted { boot: middle }, 1_323, 1_331, 1_400),
         record(first, middle, 1_276, 1_323),
     ];
-    let evidence = [&evidence[..], &told[..]].concat();
+    let evidence = [&evidence[..], &late[..]].concat();
     assert_eq!(
         tell(&evidence, &[], 3_600).states()[1..5],
         [
@@ -215,9 +218,9 @@ fn the_old_boots_own_record_shortens_a_reboot() {
         with_last_seen(reboot, 1_230),
         REBOOTED.frames(1_300, 3_600, 3_600),
     ];
-    let told = tell(&evidence, &[], 3_600);
+    let ledger = tell(&evidence, &[], 3_600);
     assert_eq!(
-        told.states(),
+        ledger.states(),
         [
             (0, 1_200, UpLive),
             (1_200, 1_230, UpProven),
@@ -227,7 +230,7 @@ fn the_old_boots_own_record_shortens_a_reboot() {
         ]
     );
     assert_eq!(
-        told.cause_of(DownReboot),
+        ledger.cause_of(DownReboot),
         Cause::BootChanged {
             clean: false,
             since: DownSince::OsRecord
@@ -488,9 +491,9 @@ fn a_record_has_a_beginning_and_an_end() {
         FIRST.frames(130, 900, 900),
         row(EvidenceKind::Retired, 800, 800, 800),
     ];
-    let told = tell(&evidence, &[], 1_000);
+    let ledger = tell(&evidence, &[], 1_000);
     assert_eq!(
-        told.states(),
+        ledger.states(),
         [
             (0, 100, NotEnrolled),
             (100, 130, Unknown),
@@ -498,8 +501,8 @@ fn a_record_has_a_beginning_and_an_end() {
             (800, 1_000, Retired)
         ]
     );
-    assert_eq!(told.availability.totals.counted_ms(), 700_000);
-    assert_eq!(told.availability.totals.not_counted_ms, 300_000);
+    assert_eq!(ledger.availability.totals.counted_ms(), 700_000);
+    assert_eq!(ledger.availability.totals.not_counted_ms, 300_000);
     assert_eq!(tell(&[enrolled()], &[], 500).states(), [(0, 500, Silent)]);
     assert_eq!(tell(&[], &[], 500).states(), [(0, 500, NotEnrolled)]);
 }
