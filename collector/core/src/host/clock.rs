@@ -14,7 +14,7 @@ const STEP_MS: i64 = 1_500;
 pub(super) const MAX_CLOCK_LAG_MS: i64 = 5_000;
 
 /// Of a long time, clocks that are not synchronised may differ by one part in so many.
-const DRIFT: i64 = 1_000;
+pub(super) const DRIFT: i64 = 1_000;
 
 /// Wall clock minus boot clock. Both are slewed together, so within a boot only setting the wall
 /// clock changes it.
@@ -32,6 +32,12 @@ impl ClockOffset {
             boot,
             wall_minus_boot_ms: wall_minus_boot_ms(clocks),
         }
+    }
+
+    /// By how much the wall clock was put forward since an earlier reading of the same boot.
+    pub(super) const fn since(self, earlier: Self) -> i64 {
+        self.wall_minus_boot_ms
+            .saturating_sub(earlier.wall_minus_boot_ms)
     }
 }
 
@@ -63,6 +69,11 @@ const MAX_SKEWS: usize = 16;
 
 /// Wall clocks of two boots that differ by less have not been set in between.
 const SKEW_TOLERANCE_MS: i64 = 5_000;
+
+/// When a frame's boot clock showed zero, by where the frame was placed, Unix milliseconds.
+pub(super) const fn origin_of(mark: &FrameMark) -> i64 {
+    mark.at.0.saturating_sub(mark.boot_ms)
+}
 
 /// Remembers the skew of the boot that a new one followed.
 pub(super) fn remember_skew(state: &mut HostState, boot: BootId) {

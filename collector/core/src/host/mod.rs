@@ -8,6 +8,7 @@
 //!
 //! It does not judge: whether a break was a reboot or a stopped agent is the ledger's business.
 
+mod arrival;
 mod clean;
 mod clock;
 #[cfg(any(test, fuzzing))]
@@ -37,11 +38,13 @@ use crate::{
     authority::HostTrust,
     evidence::{Evidence, EvidenceKind, FrameMark},
 };
+pub use arrival::Arrival;
+pub(crate) use arrival::Lag;
 pub use clean::{MAX_VERSION_BYTES, clean};
 pub use clock::{Anchor, BootSkew, ClockOffset, Pause};
 pub use seen::Seen;
 pub use senders::{Admission, Origin, Quarantine, Senders, admit};
-pub use take::{Arrival, BatchTaken, FrameTaken, Outcome, Placed, take_batch};
+pub use take::{BatchTaken, FrameTaken, Outcome, Placed, take_batch};
 
 /// A frame that arrives within this many intervals of being made is live, and two live frames at
 /// most this far apart leave no doubt between them: one may be lost and its successor a little late.
@@ -96,6 +99,9 @@ pub struct HostState {
     /// The earliest stand of a boot's wall clock, where late frames have another than later ones.
     #[serde(default)]
     pub(crate) doubted_clock: Option<ClockOffset>,
+    /// Arrivals later than the boot clock lets expect.
+    #[serde(default)]
+    pub(crate) lag: Option<Lag>,
     /// Where the chain before the open one ended.
     #[serde(default)]
     pub(crate) before_break: Option<Anchor>,

@@ -9,10 +9,10 @@ use watchkeep_shared::{
 };
 
 use super::{
-    HostState,
+    Arrival, HostState,
+    arrival::Certainty,
     clean::{MAX_SERVICES_BYTES, services_bytes},
     clock::{BootSkew, MAX_CLOCK_LAG_MS, place_by_age, skew_of},
-    take::Arrival,
     unbroken_ms,
 };
 use crate::text::is_safe;
@@ -21,7 +21,7 @@ use crate::text::is_safe;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) at: UnixMillis,
-    /// Not received within the unbroken step of being made.
+    /// Not sent within the unbroken step of being made.
     pub(super) late: bool,
     /// It rests on a clock that is known to be right; else it proves nothing.
     pub(super) sure: bool,
@@ -45,19 +45,20 @@ pub(super) fn place(
         if age < -limits::MAX_FRAME_AHEAD_MS {
             return Err(RejectReason::FromTheFuture);
         }
-        let by_age = UnixMillis(arrival.at.0.saturating_sub(age.max(0)));
+        let by_age = arrival.place(frame.clocks.boot_ms.min(arrival.sent.boot_ms));
         let is_live_process = frame
             .instance
             .is_none_or(|instance| instance == arrival.instance);
         let (at, sure) = place_by_age(state, (boot, frame.clocks, arrival.sent), by_age);
+        let sure = sure && arrival.certainty != Certainty::Doubtful;
         // One that is not old is live whatever the wall clock did: the host was heard.
         let sure = sure || age <= unbroken_ms(frame.interval_ms);
         (at, is_live_process, sure)
     } else {
-        let kernel_start = arrival.at.0.saturating_sub(arrival.sent.boot_ms);
+        let kernel_start = arrival.origin_ms;
         let running = BootSkew {
             boot: arrival.boot,
-            skew_ms: arrival.sent.wall_ms.saturating_sub(arrival.at.0),
+            skew_ms: arrival.skew_ms(),
         };
         let skew_ms = skew_of(state, boot, running);
         let by_wall = frame
@@ -73,7 +74,8 @@ pub(super) fn place(
         });
         (UnixMillis(at.0.min(kernel_start)), false, sure)
     };
-    let age = arrival.at.since(at).0;
+    // At the sending: how long the request was under way is not the agent's delay.
+    let age = arrival.place(arrival.sent.boot_ms).since(at).0;
     if age > limits::MAX_FRAME_AGE_MS {
         return Err(RejectReason::TooOld);
     }

@@ -3,32 +3,21 @@
 use watchkeep_shared::{
     BootId, DurationMs, HostId, InstanceId, UnixMillis,
     wire::{
-        heartbeat::{Batch, Clocks, Event, Frame, GoodbyeReason, PreviousBoot, RejectReason},
+        heartbeat::{Batch, Event, Frame, GoodbyeReason, PreviousBoot, RejectReason},
         limits::MAX_TROUBLES,
     },
 };
 
 use super::{
-    Chain, HostState, chain_evidence,
+    Arrival, Chain, HostState,
+    arrival::{Certainty, arrive},
+    chain_evidence,
     clock::{self, BootSkew, ClockOffset, MAX_CLOCK_LAG_MS, Pause},
     place::{check_limits, place},
     seen::Known,
     unbroken_ms,
 };
 use crate::evidence::{Evidence, EvidenceKind, FrameMark};
-
-/// How a batch arrived.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// When, by the collector's clock.
-    pub at: UnixMillis,
-    /// The agent's clocks when it sent the batch.
-    pub sent: Clocks,
-    /// The running boot.
-    pub boot: BootId,
-    /// The running agent process.
-    pub instance: InstanceId,
-}
 
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -96,12 +85,7 @@ pub fn take_batch(
     arrived_at: UnixMillis,
     names: &dyn Fn(&Frame) -> Option<usize>,
 ) -> BatchTaken {
-    let arrival = Arrival {
-        at: arrived_at,
-        sent: batch.sent,
-        boot: batch.boot,
-        instance: batch.instance,
-    };
+    let arrival = arrive(state, batch, arrived_at);
     let mut take = Take {
         host,
         arrival,
@@ -109,6 +93,7 @@ pub fn take_batch(
         out: BatchTaken::default(),
         late: None,
     };
+    take.correct_origin();
     for frame in &batch.frames {
         let instance = frame.instance.unwrap_or(batch.instance);
         let outcome = match take.frame(frame, names(frame)) {
@@ -171,7 +156,7 @@ impl Take<'_> {
             self.live(frame, mark);
         } else if place.sure {
             if first_of_boot {
-                self.booted(&mark);
+                self.booted(&mark, mark.at);
             }
             self.add_to_late_run(frame, mark);
         } else {
@@ -179,7 +164,7 @@ impl Take<'_> {
             clock::note_doubt(self.state, ClockOffset::of(mark.boot, frame.clocks));
             self.out.durable = true;
         }
-        self.events(frame, &mark);
+        self.events(frame, &mark, newest || place.sure);
         if newest {
             self.services(frame);
         }
@@ -230,8 +215,11 @@ impl Take<'_> {
         let at = self.state.last.map_or(mark.at, |last| mark.at.max(last.at));
         self.state.last = Some(FrameMark { at, ..mark });
         self.state.interval_ms = frame.interval_ms;
-        self.state.live_clock = Some(ClockOffset::of(mark.boot, frame.clocks));
-        self.state.skew_ms = self.arrival.sent.wall_ms.saturating_sub(self.arrival.at.0);
+        // After a pause the wall clock is another one than where the frame was placed.
+        if self.arrival.certainty != Certainty::Doubtful {
+            self.state.live_clock = Some(ClockOffset::of(mark.boot, frame.clocks));
+            self.state.skew_ms = self.arrival.skew_ms();
+        }
         if self.state.overdue {
             self.state.overdue = false;
             self.out.back = true;
@@ -240,6 +228,36 @@ impl Take<'_> {
         if self.state.goodbye.take().is_some() {
             self.out.durable = true;
         }
+    }
+
+    /// An arrival that took much less time than those before shows that their frames were made
+    /// earlier than they were placed.
+    fn correct_origin(&mut self) {
+        let Some(last) = self
+            .state
+            .last
+            .filter(|last| last.boot == self.arrival.boot)
+        else {
+            return;
+        };
+        let early_ms = clock::origin_of(&last).saturating_sub(self.arrival.origin_ms);
+        let ran_ms = self.arrival.sent.boot_ms.saturating_sub(last.boot_ms);
+        if early_ms <= MAX_CLOCK_LAG_MS.saturating_add(ran_ms.max(0) / clock::DRIFT) {
+            return;
+        }
+        let earlier = |at: UnixMillis| UnixMillis(at.0.saturating_sub(early_ms));
+        let last = FrameMark {
+            at: earlier(last.at),
+            ..last
+        };
+        self.state.last = Some(last);
+        let mut first_at = last.at;
+        if let Some(chain) = &mut self.state.chain {
+            chain.from = earlier(chain.from);
+            first_at = chain.from;
+        }
+        self.out.durable = true;
+        self.booted(&last, first_at);
     }
 
     fn break_chain(&mut self, after: FrameMark) {
@@ -309,10 +327,11 @@ impl Take<'_> {
         self.push(kind, run.first.at, run.last.at.max(run.first.at));
     }
 
-    fn events(&mut self, frame: &Frame, mark: &FrameMark) {
+    fn events(&mut self, frame: &Frame, mark: &FrameMark, is_sure: bool) {
         for event in &frame.events {
             match event {
-                Event::Goodbye { reason } => self.goodbye(*reason, mark),
+                // At an instant that is not known it proves nothing.
+                Event::Goodbye { reason } if is_sure => self.goodbye(*reason, mark),
                 Event::AgentStarted {
                     previous_boot: Some(previous),
                     ..
@@ -373,12 +392,13 @@ impl Take<'_> {
         clock::may_have_stood_ms(self.state, ClockOffset::of(boot, self.arrival.sent))
     }
 
-    /// The first frame of a boot came late: what it says of its kernel.
-    fn booted(&mut self, mark: &FrameMark) {
-        let started = UnixMillis(mark.at.0.saturating_sub(mark.boot_ms));
+    /// What a frame of a boot says of its kernel, if not the first of its boot that was received
+    /// in time: when it started, and that it ran to an instant.
+    fn booted(&mut self, mark: &FrameMark, to: UnixMillis) {
+        let started = UnixMillis(clock::origin_of(mark));
         let suspended_ms = mark.boot_ms.saturating_sub(mark.mono_ms);
         let ran_to = if suspended_ms <= MAX_CLOCK_LAG_MS {
-            mark.at.max(started)
+            to.max(started)
         } else {
             started
         };

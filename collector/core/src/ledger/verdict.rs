@@ -170,15 +170,19 @@ fn same_process(
         && unaccounted <= step_ms.saturating_add(told.clock_tolerance_ms())
     {
         // Both clocks prove it: that the collector was away meanwhile changes nothing. The machine
-        // ran after its last frame for as long as its clock says.
-        let froze = UnixMillis(area.from.0.saturating_add(unaccounted.max(0)));
-        let frozen = Interval::new(froze.min(area.to), area.to);
+        // ran for as long as its clock says, at the latest until the next frame was due; on which
+        // side of the pause it ran for the rest is not known.
+        let froze = area.from.0.saturating_add(unaccounted.clamp(0, step_ms));
+        let went_on = froze.saturating_add(still_ms).min(area.to.0);
+        let frozen = Interval::new(UnixMillis(froze.min(area.to.0)), UnixMillis(went_on));
         canvas.paint(
             frozen,
             ObservedState::HostFrozen,
             Cause::ClockStoodStill { still_ms },
         );
-        canvas.paint(area, ObservedState::UpProven, Cause::KernelRan);
+        let not_due = Interval::new(area.from, frozen.from);
+        canvas.paint(not_due, ObservedState::UpProven, Cause::NextNotDue);
+        canvas.paint(area, ObservedState::Unknown, Cause::NoProof);
         return;
     }
     canvas.paint_within(&absent, area);

@@ -25,6 +25,10 @@ const SILENT_AFTER: DurationMs = DurationMs::from_secs(60);
 const BOOT_SECS: i64 = 20;
 /// After its start the collector waits so long before it calls a host silent.
 const GRACE_SECS: i64 = 90;
+/// The agent gives a request up after so long, and sends its frames in a new one.
+const REQUEST_SECS: i64 = 10;
+/// So long after a hold-up requests may have waited for the collector.
+const SETTLE_SECS: i64 = 5;
 
 /// What happens to the machine for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +48,29 @@ enum Machine {
     AgentStopped,
 }
 
+/// What happens to the collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Collector {
+    Runs,
+    /// Not there: requests are refused.
+    Gone,
+    /// Stopped by a signal: requests wait in its sockets until it runs again.
+    HeldUp,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Phase {
     machine: Machine,
     link: bool,
-    collector: bool,
+    collector: Collector,
     secs: i64,
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+struct Request {
+    batch: Batch,
+    arrives_ms: i64,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +90,15 @@ struct World {
     evidence: Vec<Evidence>,
     collector_down: Vec<Evidence>,
     collector_since: i64,
+    /// Requests that arrive until then may have waited.
+    waited_until: i64,
+    requests: Vec<Request>,
+    /// Until then the agent waits for an answer.
+    busy_until: i64,
+    /// Requests that were sent, for the drawing of their delays.
+    sent: i64,
+    /// One request in so many takes up to half a minute; none if zero.
+    slow_every: i64,
     /// Whether the machine ran, second by second.
     ran: Vec<bool>,
     /// The last sign of life of the boot before, until it is told.
@@ -111,7 +141,7 @@ impl World {
             self.beat(Some(GoodbyeReason::Shutdown));
             self.exchange(phase);
         }
-        if !phase.collector {
+        if phase.collector != Collector::Runs {
             self.collector_down.push(collector_down(self.now, end));
         }
         while self.now < end {
@@ -129,7 +159,7 @@ impl World {
                 while self.now < started {
                     self.second(booting);
                 }
-                if !phase.collector {
+                if phase.collector != Collector::Runs {
                     self.collector_down.push(collector_down(end, started));
                 }
                 self.start_agent();
@@ -137,8 +167,9 @@ impl World {
             Machine::AgentKilled => self.start_agent(),
             _ => {}
         }
-        if !phase.collector {
+        if phase.collector != Collector::Runs {
             self.collector_since = self.now;
+            self.waited_until = self.now + SETTLE_SECS;
         }
     }
 
@@ -154,15 +185,23 @@ impl World {
         if phase.machine == Machine::Runs && self.mono >= self.next_beat {
             self.next_beat = self.mono + INTERVAL_SECS;
             self.beat(None);
+        }
+        if phase.machine == Machine::Runs && !self.spool.is_empty() {
             self.exchange(phase);
         }
-        if phase.collector && self.cut_every > 0 && self.now % self.cut_every == 0 {
+        if phase.collector == Collector::Gone {
+            self.requests.clear();
+        }
+        if phase.collector == Collector::Runs {
+            self.arrivals();
+        }
+        let runs = phase.collector == Collector::Runs;
+        if runs && self.cut_every > 0 && self.now % self.cut_every == 0 {
             self.evidence.extend(self.state.cut(HOST, at(self.now)));
         }
         let heard_out = self.now >= self.collector_since + GRACE_SECS;
         let deadline = self.state.silence_deadline(SILENT_AFTER, SILENT_AFTER);
-        if phase.collector && heard_out && deadline.is_some_and(|deadline| deadline <= at(self.now))
-        {
+        if runs && heard_out && deadline.is_some_and(|deadline| deadline <= at(self.now)) {
             let rows = take_silence(&mut self.state, HOST, at(self.now));
             self.evidence.extend(rows);
         }
@@ -206,39 +245,78 @@ impl World {
         started.into_iter().chain(goodbye).collect()
     }
 
-    /// Sends what is spooled, if anybody hears it; a batch takes up to 1.5 s to arrive.
+    /// Sends what is spooled, if nothing is under way.
     fn exchange(&mut self, phase: Phase) {
-        if !phase.link || !phase.collector {
+        if !phase.link || phase.collector == Collector::Gone || self.now < self.busy_until {
             return;
         }
-        while !self.spool.is_empty() {
-            let take = self.spool.len().min(50);
-            let frames = self
-                .spool
-                .drain(..take)
-                .map(|(boot, instance, frame)| Frame {
-                    boot: (boot != self.boots).then(|| boot_id(boot)),
-                    instance: (instance != self.instances).then(|| instance_id(instance)),
-                    ..frame
-                })
-                .collect();
-            let batch = Batch {
-                v: 1,
-                agent_version: "0.1.0".to_owned(),
-                boot: boot_id(self.boots),
-                instance: instance_id(self.instances),
-                sent: self.clocks(),
-                policy_version: 0,
-                trusts: Vec::new(),
-                refused: None,
-                troubles: None,
-                schemas: Vec::new(),
-                frames,
-            };
-            let delay_ms = self.now * 7_919 % 1_500;
-            let arrived_at = UnixMillis(at(self.now).0 + delay_ms);
+        let frames = self.spool.iter().take(50);
+        let frames = frames
+            .map(|(boot, instance, frame)| Frame {
+                boot: (*boot != self.boots).then(|| boot_id(*boot)),
+                instance: (*instance != self.instances).then(|| instance_id(*instance)),
+                ..frame.clone()
+            })
+            .collect();
+        let batch = Batch {
+            v: 1,
+            agent_version: "0.1.0".to_owned(),
+            boot: boot_id(self.boots),
+            instance: instance_id(self.instances),
+            sent: self.clocks(),
+            policy_version: 0,
+            trusts: Vec::new(),
+            refused: None,
+            troubles: None,
+            schemas: Vec::new(),
+            frames,
+        };
+        self.sent += 1;
+        // The first of a boot is quick: nothing else tells how long it was under way.
+        let running = boot_id(self.boots);
+        let is_known = self.state.last.is_some_and(|last| last.boot == running);
+        let is_slow = is_known && self.slow_every > 0 && self.sent % self.slow_every == 0;
+        let under_way_ms = self.sent * 7_919 % if is_slow { 30_000 } else { 1_500 };
+        self.requests.push(Request {
+            batch,
+            arrives_ms: at(self.now).0 + under_way_ms,
+        });
+        self.busy_until = self.now + REQUEST_SECS;
+    }
+
+    /// The collector takes in what has arrived; the agent forgets what is acknowledged.
+    fn arrivals(&mut self) {
+        let now = at(self.now);
+        let (mut here, on_the_way): (Vec<_>, Vec<_>) = std::mem::take(&mut self.requests)
+            .into_iter()
+            .partition(|one| one.arrives_ms <= now.0);
+        self.requests = on_the_way;
+        here.sort_by_key(|one| one.arrives_ms);
+        for request in here {
+            // The collector reads what waited when it runs again.
+            let since = at(self.collector_since).0;
+            let arrived_at = UnixMillis(request.arrives_ms.max(since));
+            let batch = request.batch;
+            let may_have_waited = self.now <= self.waited_until;
+            let is_answer = batch.instance == instance_id(self.instances);
+            if is_answer {
+                self.busy_until = self.now;
+            }
+            if self.state.asks_again(&batch, arrived_at, may_have_waited) {
+                continue;
+            }
             let taken = take_batch(&mut self.state, HOST, &batch, arrived_at, &|_| Some(0));
             self.evidence.extend(taken.evidence);
+            if is_answer {
+                let known: Vec<_> = batch
+                    .frames
+                    .iter()
+                    .map(|frame| (frame.instance.unwrap_or(batch.instance), frame.seq))
+                    .collect();
+                self.spool.retain(|(_, instance, frame)| {
+                    !known.contains(&(instance_id(*instance), frame.seq))
+                });
+            }
         }
     }
 
@@ -276,7 +354,7 @@ fn instance_id(instance: u128) -> InstanceId {
     InstanceId(Uuid::from_u128(2_000 + instance))
 }
 
-const fn phase(machine: Machine, link: bool, collector: bool, secs: i64) -> Phase {
+const fn phase(machine: Machine, link: bool, collector: Collector, secs: i64) -> Phase {
     Phase {
         machine,
         link,
@@ -286,16 +364,24 @@ const fn phase(machine: Machine, link: bool, collector: bool, secs: i64) -> Phas
 }
 
 const fn quiet(secs: i64) -> Phase {
-    phase(Machine::Runs, true, true, secs)
+    phase(Machine::Runs, true, Collector::Runs, secs)
+}
+
+/// What a history is heard with.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hearing {
+    cut_every: i64,
+    slow_every: i64,
 }
 
 fn after(phases: &[Phase]) -> World {
-    after_with_cuts(phases, 0)
+    heard(phases, Hearing::default())
 }
 
-fn after_with_cuts(phases: &[Phase], cut_every: i64) -> World {
+fn heard(phases: &[Phase], hearing: Hearing) -> World {
     let mut world = World::new();
-    world.cut_every = cut_every;
+    world.cut_every = hearing.cut_every;
+    world.slow_every = hearing.slow_every;
     for &one in phases {
         world.live(one);
     }
@@ -314,36 +400,25 @@ fn one_phase(between: Phase, state: ObservedState) -> i64 {
 
 #[test]
 fn each_happening_is_recognised_through_real_frames() {
-    let off = |announced| phase(Machine::Off { announced }, true, true, 300);
+    let with = |machine| phase(machine, true, Collector::Runs, 300);
+    let off = |announced| with(Machine::Off { announced });
     for (happening, state) in [
         (
-            phase(Machine::Runs, false, true, 300),
+            phase(Machine::Runs, false, Collector::Runs, 300),
             ObservedState::UpProven,
         ),
         (
-            phase(Machine::Runs, true, false, 300),
+            phase(Machine::Runs, true, Collector::Gone, 300),
             ObservedState::UpProven,
         ),
         (off(false), ObservedState::DownReboot),
         (off(true), ObservedState::DownReboot),
+        (with(Machine::Suspended), ObservedState::HostFrozen),
+        (with(Machine::Paused), ObservedState::HostFrozen),
+        (with(Machine::AgentKilled), ObservedState::AgentStopped),
+        (with(Machine::AgentStopped), ObservedState::Stalled),
         (
-            phase(Machine::Suspended, true, true, 300),
-            ObservedState::HostFrozen,
-        ),
-        (
-            phase(Machine::Paused, true, true, 300),
-            ObservedState::HostFrozen,
-        ),
-        (
-            phase(Machine::AgentKilled, true, true, 300),
-            ObservedState::AgentStopped,
-        ),
-        (
-            phase(Machine::AgentStopped, true, true, 300),
-            ObservedState::Stalled,
-        ),
-        (
-            phase(Machine::AgentStopped, true, false, 300),
+            phase(Machine::AgentStopped, true, Collector::Gone, 300),
             ObservedState::CollectorDown,
         ),
     ] {
@@ -364,12 +439,12 @@ fn happenings() -> impl Strategy<Value = Vec<Phase>> {
         1 => Just(Machine::AgentKilled),
         1 => Just(Machine::AgentStopped),
     ];
-    let one = (
-        machine,
-        prop::bool::weighted(0.7),
-        prop::bool::weighted(0.8),
-        100..600_i64,
-    )
+    let collector = prop_oneof![
+        6 => Just(Collector::Runs),
+        1 => Just(Collector::Gone),
+        1 => Just(Collector::HeldUp),
+    ];
+    let one = (machine, prop::bool::weighted(0.7), collector, 100..600_i64)
         .prop_map(|(machine, link, collector, secs)| phase(machine, link, collector, secs));
     vec(one, 1..10)
 }
@@ -378,9 +453,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn no_more_is_claimed_than_was_true(mut phases in happenings()) {
+    fn no_more_is_claimed_than_was_true(mut phases in happenings(), slow_every in prop_oneof![Just(0), 3..9_i64]) {
         phases.push(quiet(300));
-        let world = after(&phases);
+        let world = heard(&phases, Hearing { slow_every, cut_every: 0 });
         // At each edge of a phase up to an interval and a delivery are not told apart.
         let slack = phases.len() as i64 * (INTERVAL_SECS + 2);
         let (false_up, false_down) = world.false_claims();
@@ -395,7 +470,7 @@ proptest! {
     ) {
         phases.push(quiet(300));
         let whole = after(&phases).tell();
-        let cut = after_with_cuts(&phases, cut_every).tell();
+        let cut = heard(&phases, Hearing { cut_every, slow_every: 0 }).tell();
         prop_assert_eq!(cut.spans, whole.spans);
         prop_assert_eq!(cut.availability, whole.availability);
     }
