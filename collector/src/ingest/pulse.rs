@@ -17,14 +17,21 @@ const EVERY: Duration = Duration::from_millis(250);
 /// A longer time between two beats is a stall.
 const STALL: DurationMs = DurationMs::from_secs(2);
 
-/// When the process was last known to run, and when its last stall ended.
+/// When the process was last known to run, and its last stall.
 #[derive(Debug)]
 pub(super) struct Pulse(Mutex<Beats>);
 
 #[derive(Debug)]
 struct Beats {
     last: UnixMillis,
-    stalled_until: UnixMillis,
+    stall: Option<Stall>,
+}
+
+/// A time in which nothing in the process ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stall {
+    pub(super) from: UnixMillis,
+    pub(super) until: UnixMillis,
 }
 
 impl Pulse {
@@ -32,18 +39,21 @@ impl Pulse {
     pub(super) fn new(now: UnixMillis) -> Self {
         Self(Mutex::new(Beats {
             last: now,
-            stalled_until: UnixMillis(i64::MIN),
+            stall: None,
         }))
     }
 
-    /// Notes that the process runs at `now`. Returns the end of the last stall.
-    pub(super) fn beat(&self, now: UnixMillis) -> UnixMillis {
+    /// Notes that the process runs at `now`. Returns the last stall.
+    pub(super) fn beat(&self, now: UnixMillis) -> Option<Stall> {
         let mut beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if now.since(beats.last) >= STALL {
-            beats.stalled_until = now;
+            beats.stall = Some(Stall {
+                from: beats.last,
+                until: now,
+            });
         }
         beats.last = beats.last.max(now);
-        beats.stalled_until
+        beats.stall
     }
 
     /// Beats until the process stops.
@@ -75,11 +85,15 @@ mod tests {
         let pulse = Pulse::new(start);
         let at = |ms| start + DurationMs(ms);
         for ms in [250, 500, 2_400] {
-            assert_eq!(pulse.beat(at(ms)), UnixMillis(i64::MIN), "{ms}");
+            assert_eq!(pulse.beat(at(ms)), None, "{ms}");
         }
-        assert_eq!(pulse.beat(at(4_400)), at(4_400));
+        let stall = Some(Stall {
+            from: at(2_400),
+            until: at(4_400),
+        });
+        assert_eq!(pulse.beat(at(4_400)), stall);
         // The other beater sees it as well, and a clock that does not move is no stall.
-        assert_eq!(pulse.beat(at(4_400)), at(4_400));
-        assert_eq!(pulse.beat(at(4_650)), at(4_400));
+        assert_eq!(pulse.beat(at(4_400)), stall);
+        assert_eq!(pulse.beat(at(4_650)), stall);
     }
 }

@@ -92,8 +92,8 @@ async fn one_refused_frame_is_rejected_and_all_others_are_taken(bench: Bench) {
         others.push(another_host(&bench).await);
     }
     refuse_poison(&bench).await;
-    let mut rig = Rig::start(&bench).await;
     bench.clock.set(beats(&[70]).0);
+    let mut rig = Rig::start(&bench).await;
     let all = [60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70];
     let mut sent: Vec<_> = others.iter().map(|host| (*host, beats(&[1]))).collect();
     sent.insert(3, (poisoned, beats(&all)));
@@ -121,8 +121,8 @@ async fn a_suspect_host_costs_the_others_nothing(bench: Bench) {
     let other = place(&bench.app).await.host;
     let poisoned = another_host(&bench).await;
     refuse_poison(&bench).await;
-    let mut rig = Rig::start(&bench).await;
     bench.clock.set(beats(&[POISON]).0);
+    let mut rig = Rig::start(&bench).await;
     for seq in 1..=20 {
         let answers = rig
             .send_all(vec![
@@ -143,9 +143,12 @@ async fn a_suspect_host_costs_the_others_nothing(bench: Bench) {
     assert_eq!(rig.metrics.failed_rounds.get(), 0);
     assert_eq!(stored(&bench, poisoned).await, [0; 0]);
     // After a minute without such a value the host is like all others.
-    bench
-        .clock
-        .set(bench.app.clock.now() + DurationMs::from_secs(61));
+    for _ in 0..11 {
+        bench
+            .clock
+            .set(bench.app.clock.now() + DurationMs::from_secs(6));
+        rig.send_all(Vec::new()).await;
+    }
     let answers = rig
         .send_all(vec![(poisoned, beats(&[67])), (other, beats(&[73]))])
         .await;

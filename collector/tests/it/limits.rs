@@ -86,7 +86,10 @@ async fn a_host_that_floods_lists_of_names_is_heard_and_hurts_nobody(bench: Benc
     let flooder = place(&bench.app).await.host;
     let other = another_host(&bench).await;
     let rig = Rig::start(&bench).await;
-    let mut seq = 0;
+    let usual = list(&["cpu.busy_pct"]);
+    let first = batch_of(vec![frame_of(1, &usual)], vec![usual]);
+    send(&bench, &rig, other, first).await;
+    let mut seq = 1;
     let mut newest = String::new();
     for round in 0..40 {
         let lists: Vec<Schema> = (0..8)

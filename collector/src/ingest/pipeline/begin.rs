@@ -74,6 +74,8 @@ impl Pipeline {
             grace_until: now,
             pulse: Arc::new(Pulse::new(now)),
             stalled_until: now,
+            has_stalled: false,
+            waited_until: UnixMillis(i64::MIN),
             knocks: Arc::default(),
             alive_at: now,
             checkpoint_queue: Vec::new(),

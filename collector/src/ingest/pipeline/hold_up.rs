@@ -7,7 +7,7 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{Pipeline, collector_down, queue_deadline, upkeep::ALIVE_EVERY};
 use crate::{
-    ingest::{commit::Writes, deadlines::Deadlines},
+    ingest::{commit::Writes, deadlines::Deadlines, pulse::Stall},
     own::{HoldUp, LONG_HOLD_UP},
 };
 
@@ -30,9 +30,7 @@ impl Pipeline {
     pub(super) fn alive(&mut self, now: UnixMillis, writes: &mut Writes) -> Liveness {
         let since = now.since(self.alive_at);
         writes.alive = since >= ALIVE_EVERY;
-        let stalled_until = self.pulse.beat(now);
-        let is_stall = stalled_until > self.stalled_until;
-        self.stalled_until = self.stalled_until.max(stalled_until);
+        let is_stall = std::mem::take(&mut self.has_stalled);
         if since >= COLLECTOR_GAP {
             writes.evidence.push(collector_down(self.alive_at, now));
             if since >= LONG_HOLD_UP {
@@ -50,6 +48,22 @@ impl Pipeline {
         }
         self.was_held_up();
         Liveness::HeldUp
+    }
+
+    /// Notes whether the process itself stood still since the round before. Requests were waiting in
+    /// sockets meanwhile, nobody knows for how long: until the agents have sent them again, a batch
+    /// of which nothing else tells when it was sent is not taken.
+    pub(super) fn notice_stall(&mut self, now: UnixMillis) {
+        let stall = self.pulse.beat(now);
+        let is_new = |stall: &Stall| stall.until > self.stalled_until;
+        let Some(stall) = stall.filter(is_new) else {
+            return;
+        };
+        self.stalled_until = stall.until;
+        self.has_stalled = true;
+        if stall.until.since(stall.from) > COLLECTOR_GAP {
+            self.waited_until = stall.until + SETTLE;
+        }
     }
 
     /// Begins the grace period that a hold-up which has just ended asks for.

@@ -131,6 +131,10 @@ pub struct Pipeline {
     pulse: Arc<Pulse>,
     /// The end of the last stall that was acted upon.
     stalled_until: UnixMillis,
+    /// A stall ended since the round before.
+    has_stalled: bool,
+    /// Requests that arrive before this instant may have waited while the process did not run.
+    waited_until: UnixMillis,
     knocks: Arc<Knocks>,
     /// The last instant of which it is proven that the collector could commit.
     alive_at: UnixMillis,
@@ -223,6 +227,7 @@ impl Pipeline {
         self.isolation.forget_round();
         let (arrivals, suspect) = self.put_suspects_aside(arrivals);
         let mut round = Round::new(self.app.clock.now());
+        self.notice_stall(round.now);
         self.follow_changes(changes, &mut round).await;
         let mut replies: Vec<Reply> = Vec::with_capacity(arrivals.len());
         for arrival in arrivals {
@@ -293,27 +298,16 @@ impl Pipeline {
             from: &arrival.from,
             trust: &arrival.trust,
         };
-        if !self.hosts.contains_key(&host) {
-            let (schemas, rules) = (&mut self.schemas, &self.app.config.rules);
-            match rebuild::one_host(&self.app.store, host, schemas, rules).await {
-                Ok(Some(entry)) => {
-                    self.hosts.insert(host, entry);
-                    self.metrics.hosts.set(self.hosts.len() as i64);
-                }
-                Ok(None) => return Err(NotTaken::UnknownHost),
-                Err(error) => {
-                    if !error.is_outage() {
-                        tracing::warn!(host.id = %host, "failed to read a host: {error}");
-                    }
-                    return Err(NotTaken::Busy);
-                }
-            }
-        }
+        self.look_up(host).await?;
         let Some(entry) = self.hosts.get_mut(&host) else {
             return Err(NotTaken::UnknownHost);
         };
         if !entry.is_accepted(origin.trust) {
             return Err(NotTaken::UnknownHost);
+        }
+        if entry.state.asks_again(batch, at, at < self.waited_until) {
+            self.knocks.note(host, at);
+            return Err(NotTaken::Busy);
         }
         self.isolation.remember(entry);
         let app = &self.app;
@@ -355,6 +349,28 @@ impl Pipeline {
         collect(entry, admission, &mut round.writes);
         collect(entry, decision, &mut round.writes);
         Ok(ack)
+    }
+
+    /// Reads a host that is not in memory.
+    async fn look_up(&mut self, host: HostId) -> Result<(), NotTaken> {
+        if self.hosts.contains_key(&host) {
+            return Ok(());
+        }
+        let (schemas, rules) = (&mut self.schemas, &self.app.config.rules);
+        match rebuild::one_host(&self.app.store, host, schemas, rules).await {
+            Ok(Some(entry)) => {
+                self.hosts.insert(host, entry);
+                self.metrics.hosts.set(self.hosts.len() as i64);
+                Ok(())
+            }
+            Ok(None) => Err(NotTaken::UnknownHost),
+            Err(error) => {
+                if !error.is_outage() {
+                    tracing::warn!(host.id = %host, "failed to read a host: {error}");
+                }
+                Err(NotTaken::Busy)
+            }
+        }
     }
 
     fn publish(&self, mut live: Vec<HostId>) {
