@@ -7,24 +7,12 @@ use std::io::Write as _;
 
 use anyhow::Result;
 use watchkeep_tests::{
+    both_stores,
     harness::{Collector, Database, DatabaseKind, PostgresServer},
     held_up::{Found, HeldUp, Times},
 };
 
-mod sqlite {
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_stopped_collector_bothers_nobody() -> anyhow::Result<()> {
-        super::a_stopped_collector_bothers_nobody(super::DatabaseKind::Sqlite).await
-    }
-}
-
-mod postgres {
-    #[tokio::test(flavor = "multi_thread")]
-    #[ignore = "does not pass yet: heartbeats are not taken again soon enough"]
-    async fn a_stopped_collector_bothers_nobody() -> anyhow::Result<()> {
-        super::a_stopped_collector_bothers_nobody(super::DatabaseKind::Postgres).await
-    }
-}
+both_stores!(a_stopped_collector_bothers_nobody);
 
 async fn a_stopped_collector_bothers_nobody(kind: DatabaseKind) -> Result<()> {
     let times = Times::of_environment()?;
