@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     clock::Clock,
     config::Config,
+    history::HistoryMetrics,
     ids::RowIds,
     live::Live,
     notify::Delivery,
@@ -28,6 +29,8 @@ pub struct App {
     pub policies: Arc<Policies>,
     /// State of message delivery.
     pub delivery: Arc<Delivery>,
+    /// Figures of sealing.
+    pub history: Arc<HistoryMetrics>,
     /// Identifiers of rows.
     pub ids: Arc<RowIds>,
     /// The settings.

@@ -49,7 +49,7 @@ const WORKER_EVERY: Duration = Duration::from_millis(500);
 const SEAL_EVERY: Duration = Duration::from_mins(1);
 /// How often the collector looks after the tickets about itself.
 const OWN_EVERY: Duration = Duration::from_secs(10);
-/// How often old events and old lines of the audit log are deleted.
+/// How often rows past their retention are deleted.
 const EXPIRE_EVERY: Duration = Duration::from_mins(10);
 /// An agent's connection is kept for so long without a request. One that sends a heartbeat every ten
 /// minutes connects anew each time.
@@ -91,7 +91,10 @@ pub async fn start(opened: Opened) -> anyhow::Result<Running> {
     let node = node_id(&app.config.data_dir)?;
     app.ids = Arc::new(RowIds::new(node.as_bytes()[15]));
     let metrics = Arc::new(Metrics::default());
-    metrics.register_more(|registry| app.delivery.register(registry));
+    metrics.register_more(|registry| {
+        app.delivery.register(registry);
+        app.history.register(registry);
+    });
     let revoked = Arc::new(Revoked::default());
     read_revoked(&app, &revoked).await?;
     app.policies.refresh(&app.store).await?;
@@ -345,8 +348,17 @@ fn expire_old_rows(app: &App) {
         async move {
             let expired = retention::expire(&app, app.clock.now()).await?;
             if expired != retention::Expired::default() {
-                let retention::Expired { events, audit } = expired;
-                tracing::info!(events, audit, "rows past their retention deleted");
+                let retention::Expired {
+                    events,
+                    audit,
+                    set_aside,
+                } = expired;
+                tracing::info!(
+                    events,
+                    audit,
+                    set_aside,
+                    "rows past their retention deleted"
+                );
             }
             Ok::<(), StoreError>(())
         }

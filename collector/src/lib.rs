@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod fleet;
 pub mod health;
+pub mod history;
 pub mod hosts;
 pub mod identity;
 pub mod ids;

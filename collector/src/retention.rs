@@ -1,10 +1,11 @@
-//! The record that people read is kept for a time (`[history]` in the settings): events of hosts and
-//! the audit log. Old rows are deleted a few at a time, so that no commit waits for long.
+//! The record that people read is kept for a time (`[history]` in the settings): events of hosts, the
+//! audit log, and parts of hosts' history that can't be read. Old rows are deleted a few at a time, so that no commit waits for long.
 
 use watchkeep_shared::{DurationMs, UnixMillis};
 
 use crate::{
     app::App,
+    ids::RowIds,
     store::{
         StoreError,
         retention::{self as rows, Kept},
@@ -15,6 +16,9 @@ use crate::{
 const ROWS_AT_ONCE: i64 = 1_000;
 /// Transactions in one run, for each table.
 const MAX_ROUNDS: usize = 50;
+/// Unreadable parts of history that are kept, the newest. A systematic fault makes many that show the
+/// same.
+pub const MAX_SET_ASIDE: i64 = 10_000;
 
 /// What one run deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct Expired {
     pub events: usize,
     /// Lines of the audit log.
     pub audit: usize,
+    /// Unreadable parts of hosts' history.
+    pub set_aside: usize,
 }
 
 /// Deletes what is past its retention.
@@ -32,14 +38,17 @@ pub struct Expired {
 /// If the store fails; what was deleted before stays deleted.
 pub async fn expire(app: &App, now: UnixMillis) -> Result<Expired, StoreError> {
     let history = &app.config.history;
-    let since = |days: u32| now - DurationMs::from_hours(24 * i64::from(days));
+    let since = |days: u32| RowIds::first_at(now - DurationMs::from_hours(24 * i64::from(days)));
+    let newest_asides = rows::nth_newest_aside(&app.store, MAX_SET_ASIDE).await?;
+    let asides_before = since(history.set_aside_days).max(newest_asides.unwrap_or_default());
     Ok(Expired {
         events: expire_kept(app, Kept::Events, since(history.events_days)).await?,
         audit: expire_kept(app, Kept::Audit, since(history.audit_days)).await?,
+        set_aside: expire_kept(app, Kept::SetAside, asides_before).await?,
     })
 }
 
-async fn expire_kept(app: &App, kept: Kept, before: UnixMillis) -> Result<usize, StoreError> {
+async fn expire_kept(app: &App, kept: Kept, before: i64) -> Result<usize, StoreError> {
     let mut count = 0;
     let mut after = 0;
     for _ in 0..MAX_ROUNDS {

@@ -164,7 +164,7 @@ CREATE INDEX metric_schema_unused ON metric_schema (unused_at) WHERE unused_at I
 -- The host's partition: the sealer reads the tail by partitions.
 ALTER TABLE heartbeat ADD COLUMN part INTEGER NOT NULL DEFAULT 0;
 UPDATE heartbeat SET part = COALESCE((SELECT host.part FROM host WHERE host.id = heartbeat.host_id), 0);
--- What the sealer could not read, kept for a while for support.
+-- What the sealer could not read, kept for support until its retention ends.
 CREATE TABLE set_aside (
     id       BIGINT PRIMARY KEY,
     at       BIGINT NOT NULL,
@@ -174,6 +174,7 @@ CREATE TABLE set_aside (
     reason   TEXT NOT NULL,
     body     BYTEA NOT NULL
 );
+CREATE INDEX set_aside_by_kind ON set_aside (kind);
 
 -- The uptime record.
 

@@ -161,6 +161,7 @@ async fn opened(
         live: Arc::new(Live::default()),
         policies: Arc::new(Policies::new(config.policy.clone())),
         delivery: Arc::new(Delivery::default()),
+        history: Arc::default(),
         ids: Arc::new(RowIds::for_command()),
         config: Arc::new(config),
         process: Process::new(),

@@ -353,6 +353,7 @@ mod tests {
             clock: Clock::manual(UnixMillis(1_800_000_000_000)),
             live: Arc::new(Live::default()),
             delivery: Arc::default(),
+            history: Arc::default(),
             policies: Arc::new(Policies::new(config.policy.clone())),
             ids: Arc::new(RowIds::new(1)),
             config: Arc::new(config),

@@ -8,6 +8,8 @@ const DEFAULT_RAW_DAYS: u32 = 7;
 const DEFAULT_EVENTS_DAYS: u32 = 400;
 /// Days that the audit log is kept by default: three years.
 const DEFAULT_AUDIT_DAYS: u32 = 1_100;
+/// Days that unreadable parts of history are kept by default.
+const DEFAULT_SET_ASIDE_DAYS: u32 = 90;
 /// Largest limit of open tickets that can be set.
 const MAX_OPEN_TICKETS: u32 = 1_000;
 
@@ -21,6 +23,8 @@ pub struct History {
     pub events_days: u32,
     /// The audit log, days.
     pub audit_days: u32,
+    /// Parts of hosts' history that the collector can't read, days.
+    pub set_aside_days: u32,
 }
 
 impl Default for History {
@@ -29,6 +33,7 @@ impl Default for History {
             raw_days: DEFAULT_RAW_DAYS,
             events_days: DEFAULT_EVENTS_DAYS,
             audit_days: DEFAULT_AUDIT_DAYS,
+            set_aside_days: DEFAULT_SET_ASIDE_DAYS,
         }
     }
 }
@@ -40,6 +45,7 @@ impl History {
             ("raw_days", self.raw_days),
             ("events_days", self.events_days),
             ("audit_days", self.audit_days),
+            ("set_aside_days", self.set_aside_days),
         ]
         .into_iter()
         .filter(|(_, days)| *days == 0)

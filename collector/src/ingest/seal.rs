@@ -26,12 +26,14 @@ use self::{
 };
 use crate::{
     app::App,
+    history::LostRows,
     ids::RowIds,
     series::{HOUR_MS, blocking, seal_before},
     store::{
         StoreError, fleet, heartbeats,
         history::{self, ChunkKey},
         record::{self, NewEvent},
+        set_aside,
     },
 };
 
@@ -65,26 +67,6 @@ pub struct Sealed {
     pub lost: LostRows,
     /// Chunks deleted for their age.
     pub expired: u64,
-}
-
-/// Rows that did not get into a chunk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LostRows {
-    /// Left out evenly over time: the host sent more than a chunk holds.
-    pub thinned: usize,
-    /// Of lists of names that are not known, or too many.
-    pub unnamed: usize,
-    /// They, or the chunk they were in, can't be read; set aside.
-    pub unreadable: usize,
-}
-
-impl LostRows {
-    /// Adds what another host lost.
-    pub const fn add(&mut self, other: Self) {
-        self.thinned += other.thinned;
-        self.unnamed += other.unnamed;
-        self.unreadable += other.unreadable;
-    }
 }
 
 /// Seals what is due.
@@ -121,6 +103,7 @@ pub async fn seal_within(
         }
     }
     expire(app, now, &mut sealed).await?;
+    app.history.refresh(&app.store).await?;
     Ok(sealed)
 }
 
@@ -228,13 +211,17 @@ async fn write(
             sealed.chunks += 1;
         }
         for aside in &output.asides {
-            history::set_aside(&mut tx, app.ids.next(now), aside, now).await?;
+            set_aside::put(&mut tx, app.ids.next(now), aside, now).await?;
         }
         events.extend(lost_event(app, output, now));
         sealed.lost.add(output.lost);
     }
     record::insert_events(&mut tx, &events).await?;
-    tx.commit().await
+    tx.commit().await?;
+    for output in &outputs {
+        app.history.count_lost(output.lost);
+    }
+    Ok(())
 }
 
 /// The event that records what a chunk lacks.

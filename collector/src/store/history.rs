@@ -33,8 +33,6 @@ const PUT_CHUNK: &str = "INSERT INTO chunk (client_id, host_id, hour, body) \
 const SEALABLE: &str = "SELECT id, host_id, at, schema_id, vals FROM heartbeat \
     WHERE id > $1 AND id < $2 AND part >= $3 AND part < $4 ORDER BY id LIMIT $5";
 const DROP_ROWS: &str = "DELETE FROM heartbeat WHERE id IN (";
-const SET_ASIDE: &str = "INSERT INTO set_aside (id, at, host_id, kind, hour, reason, body) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
 const OLD_CHUNKS: &str =
     "SELECT client_id, host_id, hour FROM chunk WHERE hour < $1 ORDER BY hour LIMIT $2";
 const DROP_CHUNK: &str = "DELETE FROM chunk WHERE client_id = $1 AND host_id = $2 AND hour = $3";
@@ -42,7 +40,7 @@ const OLDEST: &str = "SELECT MIN(id) FROM heartbeat";
 const OLDEST_CHUNK: &str = "SELECT MIN(hour) FROM chunk";
 
 statements! {
-    WALK, CHUNKS, CHUNK, PUT_CHUNK, SEALABLE, SET_ASIDE, OLD_CHUNKS, DROP_CHUNK, OLDEST, OLDEST_CHUNK;
+    WALK, CHUNKS, CHUNK, PUT_CHUNK, SEALABLE, OLD_CHUNKS, DROP_CHUNK, OLDEST, OLDEST_CHUNK;
     lists DROP_ROWS
 }
 
@@ -160,35 +158,6 @@ pub async fn drop_rows(tx: &mut Tx, ids: &[i64]) -> Result<(), StoreError> {
             query.execute(c).await.map(drop)
         })?;
     }
-    Ok(())
-}
-
-/// Something of a host's history that can't be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Aside {
-    /// `row` or `chunk`.
-    pub kind: &'static str,
-    /// Whose it is.
-    pub host: HostId,
-    /// Start of its hour, milliseconds since the Unix epoch.
-    pub hour: i64,
-    /// Why it can't be read.
-    pub reason: String,
-    /// Its bytes.
-    pub body: Vec<u8>,
-}
-
-/// Keeps what can't be read apart, for support.
-pub async fn set_aside(
-    tx: &mut Tx,
-    id: i64,
-    aside: &Aside,
-    now: UnixMillis,
-) -> Result<(), StoreError> {
-    on_tx!(tx, c => sqlx::query(SET_ASIDE)
-        .bind(id).bind(now.0).bind(aside.host.uuid()).bind(aside.kind).bind(aside.hour)
-        .bind(&aside.reason).bind(&aside.body)
-        .execute(c).await.map(drop))?;
     Ok(())
 }
 

@@ -27,6 +27,7 @@ pub mod record;
 pub mod retention;
 mod row;
 mod schema;
+pub mod set_aside;
 pub mod statements;
 pub mod tickets;
 mod tx;

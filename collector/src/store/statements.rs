@@ -5,7 +5,7 @@
 use super::{
     delivery, descriptions, dialect::Placeholder, dialect::in_sql, dialect::values_sql, fleet,
     heartbeats, history, identity, incidents, leases, outbox, people, policy, record, retention,
-    tickets, views,
+    set_aside, tickets, views,
 };
 
 /// A statement of the store.
@@ -42,6 +42,7 @@ pub fn all() -> Vec<Statement> {
         ("policy", policy::statements()),
         ("record", record::statements()),
         ("retention", retention::statements()),
+        ("set_aside", set_aside::statements()),
         ("tickets", tickets::statements()),
         ("views", views::statements()),
         ("views/tickets", views::ticket_statements()),

@@ -2,10 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use prometheus_client::{encoding::text, registry::Registry};
 use uuid::Uuid;
 use watchkeep_collector::{
+    history::LostRows,
     ids::RowIds,
-    ingest::seal::{self, LostRows},
+    ingest::seal,
     series,
     store::{fleet, heartbeats, history, views},
 };
@@ -300,6 +302,15 @@ async fn a_chunk_without_names_is_read_and_gets_them(bench: Bench) {
     assert_eq!(points[2..], [(minute(30), Some(30.0))]);
 }
 
+/// The figures of history, as in `/metrics`.
+fn figures(bench: &Bench) -> String {
+    let mut registry = Registry::default();
+    bench.app.history.register(&mut registry);
+    let mut figures = String::new();
+    text::encode(&mut figures, &registry).unwrap();
+    figures
+}
+
 async fn what_is_wrong_with_one_host_is_set_aside_and_stops_nobody(bench: Bench) {
     let place = place(&bench.app).await;
     let other = host(&bench, Uuid::new_v4()).await;
@@ -349,6 +360,16 @@ async fn what_is_wrong_with_one_host_is_set_aside_and_stops_nobody(bench: Bench)
         "{}",
         events[0].detail
     );
+    let figures = figures(&bench);
+    for line in [
+        "history_rows_lost_total{reason=\"unnamed\"} 1",
+        "history_rows_lost_total{reason=\"unreadable\"} 2",
+        "history_rows_lost_total{reason=\"thinned\"} 0",
+        "history_set_aside{kind=\"row\"} 1",
+        "history_set_aside{kind=\"chunk\"} 1",
+    ] {
+        assert!(figures.contains(line), "{line}: {figures}");
+    }
     // Nothing is left to do.
     let again = seal::seal(&bench.app, minute(70)).await.unwrap();
     assert_eq!(again, seal::Sealed::default());

@@ -128,6 +128,7 @@ async fn bench(dir: TempDir, url: String, settings: &str) -> Bench {
         live: Arc::new(Live::default()),
         policies: Arc::new(Policies::new(config.policy.clone())),
         delivery: Arc::new(Delivery::default()),
+        history: Arc::default(),
         ids: Arc::new(RowIds::new(1)),
         config: Arc::new(config),
         process: Process::new(),

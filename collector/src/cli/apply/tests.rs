@@ -24,6 +24,7 @@ async fn app(dir: &std::path::Path) -> App {
         live: Arc::new(Live::default()),
         policies: Arc::new(Policies::new(config.policy.clone())),
         delivery: Arc::default(),
+        history: Arc::default(),
         ids: Arc::new(RowIds::new(1)),
         config: Arc::new(config),
         process: Process::new(),

@@ -5,8 +5,14 @@ use std::collections::HashMap;
 use watchkeep_core::series::{self as codec, ChunkData, MAX_SEALED_CELLS, Names, Row, row};
 use watchkeep_shared::{UnixMillis, ids::SchemaId};
 
-use super::{LostRows, pass::HostHour};
-use crate::store::history::{Aside, ChunkKey};
+use super::pass::HostHour;
+use crate::{
+    history::LostRows,
+    store::{
+        history::ChunkKey,
+        set_aside::{Aside, Part},
+    },
+};
 
 /// Unreadable rows of one host and hour that are kept; more are only counted.
 const MAX_ASIDES: usize = 16;
@@ -60,7 +66,7 @@ fn seal_one(input: Input, names: &HashMap<SchemaId, Names>) -> Output {
             }
             Err(error) => {
                 output.lost.unreadable += 1;
-                let aside = aside(input.key, "chunk", &error.to_string(), body);
+                let aside = aside(input.key, Part::Chunk, &error.to_string(), body);
                 output.asides.push(aside);
             }
         }
@@ -102,7 +108,7 @@ fn decode_rows(hour: HostHour, names: &HashMap<SchemaId, Names>, output: &mut Ou
             Err(error) => {
                 output.lost.unreadable += 1;
                 if output.asides.len() < MAX_ASIDES {
-                    let aside = aside(output.key, "row", &error.to_string(), raw.values);
+                    let aside = aside(output.key, Part::Row, &error.to_string(), raw.values);
                     output.asides.push(aside);
                 }
                 continue;
@@ -125,9 +131,9 @@ fn decode_rows(hour: HostHour, names: &HashMap<SchemaId, Names>, output: &mut Ou
     rows
 }
 
-fn aside(key: ChunkKey, kind: &'static str, reason: &str, body: Vec<u8>) -> Aside {
+fn aside(key: ChunkKey, part: Part, reason: &str, body: Vec<u8>) -> Aside {
     Aside {
-        kind,
+        part,
         host: key.host,
         hour: key.hour,
         reason: reason.to_owned(),

@@ -1,4 +1,5 @@
-//! The delivery of messages: each recipient, what waits, what was given up, and test messages.
+//! How the collector itself fares: the delivery of messages (each recipient, what waits, what was given
+//! up, test messages), and parts of hosts' history that it can't read.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use axum::{
 };
 use serde::Deserialize;
 use tokio::sync::oneshot;
-use watchkeep_shared::UnixMillis;
+use watchkeep_shared::{HostId, UnixMillis};
 
 use crate::{
     notify::{
@@ -17,7 +18,10 @@ use crate::{
         endpoint::{self, name_of},
         send_tests,
     },
-    store::delivery,
+    store::{
+        delivery,
+        set_aside::{self, Part},
+    },
     web::{
         context::{Ctx, Layout, html},
         error::WebError,
@@ -27,6 +31,8 @@ use crate::{
 
 /// Messages shown that were given up.
 const DEAD_ROWS: usize = 50;
+/// Damaged parts of history shown.
+const DAMAGED_ROWS: usize = 50;
 /// How long the answer waits for a test; a longer one continues without it.
 const TEST_WAIT: Duration = Duration::from_secs(20);
 
@@ -41,6 +47,21 @@ struct HealthPage {
     dead: Vec<DeadRow>,
     tests: Vec<TestRow>,
     is_testing: bool,
+    /// How much of hosts' history is set aside; empty if nothing is.
+    set_aside: String,
+    damaged: Vec<DamagedRow>,
+    /// How long it is kept, days.
+    set_aside_days: u32,
+}
+
+/// A part of a host's history that can't be read.
+struct DamagedRow {
+    host: HostId,
+    name: String,
+    what: &'static str,
+    hour: Time,
+    reason: String,
+    at: Time,
 }
 
 struct RecipientRow {
@@ -117,6 +138,9 @@ pub(crate) async fn page(ctx: Ctx) -> Result<Response, WebError> {
             .map(|one| test_row(&ctx, one))
             .collect(),
         is_testing: app.delivery.is_testing(),
+        set_aside: counted(&set_aside::counts(&app.store).await?),
+        damaged: damaged(&ctx).await?,
+        set_aside_days: app.config.history.set_aside_days,
     })
 }
 
@@ -222,6 +246,37 @@ fn dead_row(ctx: &Ctx, one: &delivery::DeadMessage) -> DeadRow {
         attempts: one.attempts,
         error: one.last_error.clone().unwrap_or_default(),
     }
+}
+
+/// What is set aside, as in `3 heartbeats, 1 hour`.
+fn counted(counts: &[set_aside::Count]) -> String {
+    let parts = Part::ALL.into_iter().filter_map(|part| {
+        let count = counts.iter().find(|one| one.kind == part.as_str())?.count;
+        let what = match part {
+            Part::Row => "heartbeat",
+            Part::Chunk => "hour",
+        };
+        let s = if count == 1 { "" } else { "s" };
+        Some(format!("{count} {what}{s}"))
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+async fn damaged(ctx: &Ctx) -> Result<Vec<DamagedRow>, WebError> {
+    let newest = set_aside::newest(&ctx.web.app.store, DAMAGED_ROWS).await?;
+    let rows = newest.into_iter().map(|one| DamagedRow {
+        host: HostId(one.host_id),
+        name: one.host.unwrap_or_else(|| HostId(one.host_id).to_string()),
+        what: if one.kind == Part::Chunk.as_str() {
+            "The whole hour"
+        } else {
+            "One heartbeat"
+        },
+        hour: ctx.time(one.hour),
+        reason: one.reason,
+        at: ctx.time(one.at),
+    });
+    Ok(rows.collect())
 }
 
 fn test_row(ctx: &Ctx, one: &TestResult) -> TestRow {

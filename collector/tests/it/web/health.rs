@@ -10,6 +10,7 @@ use watchkeep_collector::{
     store::{
         delivery,
         outbox::{self, Attempt, Claim, Finished},
+        set_aside::{self, Aside, Part},
     },
     web::PeerAddr,
 };
@@ -23,7 +24,8 @@ both!(
     without_a_channel_the_page_says_so,
     what_fails_is_listed_counted_and_sent_again,
     a_page_is_not_sent_again_for_an_acknowledged_ticket,
-    a_test_shows_its_steps_on_the_page
+    a_test_shows_its_steps_on_the_page,
+    damaged_history_is_counted_and_listed
 );
 
 /// One person by mail, on a port where nothing listens.
@@ -165,4 +167,40 @@ async fn a_test_shows_its_steps_on_the_page(mut bench: Bench) {
     }
     let unknown = browser.post("/health/test", "channel=pigeon").await;
     assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
+}
+
+async fn damaged_history_is_counted_and_listed(bench: Bench) {
+    let host = place(&bench.app).await.host;
+    let browser = signed_in(&bench).await;
+    let page = browser.get("/health").await.text;
+    assert!(page.contains("All stored history could be read."), "{page}");
+    let mut tx = bench.app.store.begin().await.unwrap();
+    for (part, reason) in [
+        (Part::Row, "value 3 is cut off"),
+        (Part::Row, "value 4 is <cut> off"),
+        (Part::Chunk, "unknown version 9"),
+    ] {
+        let aside = Aside {
+            part,
+            host,
+            hour: NOW.0,
+            reason: reason.to_owned(),
+            body: vec![1],
+        };
+        set_aside::put(&mut tx, bench.app.ids.next(NOW), &aside, NOW)
+            .await
+            .unwrap();
+    }
+    tx.commit().await.unwrap();
+    let page = browser.get("/health").await.text;
+    for part in [
+        "2 heartbeats, 1 hour",
+        &format!("href=\"/hosts/{host}\""),
+        "value 3 is cut off",
+        "value 4 is &#60;cut&#62; off",
+        "unknown version 9",
+        "kept for 90 days",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
 }
