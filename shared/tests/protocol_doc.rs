@@ -206,7 +206,7 @@ fn every_reason_of_refusal_is_in_the_table() {
 #[test]
 fn limits_and_paths_are_those_of_the_code() {
     let (shortest, longest) = (limits::MIN_INTERVAL_MS, limits::MAX_INTERVAL_MS);
-    let rows: [(&str, String); 19] = [
+    let rows: [(&str, String); 20] = [
         (
             "request body as sent",
             format!("{} bytes", limits::MAX_BODY_BYTES),
@@ -242,6 +242,7 @@ fn limits_and_paths_are_those_of_the_code() {
             "parts of a machine said to be unseen",
             show(limits::MAX_UNSEEN),
         ),
+        ("addresses of a machine", show(limits::MAX_ADDRESSES)),
         (
             "processes in each list of an event",
             show(limits::MAX_PROCESSES_LISTED),

@@ -1,13 +1,16 @@
 //! What the machine is: sent when the agent starts, when it has changed, and once a day.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use watchkeep_shared::wire::{
     heartbeat::{Clocks, Event},
     host::HostFacts,
 };
 
-use super::{container, reader::text};
+use super::{addresses::addresses, container, reader::text};
 
 const LOOK_EVERY_MS: i64 = 3_600_000;
 const SEND_EVERY_MS: i64 = 86_400_000;
@@ -34,6 +37,8 @@ const HYPERVISORS: [(&str, &str); 12] = [
 #[derive(Debug)]
 pub struct Facts {
     root: PathBuf,
+    /// Lists the machine's addresses.
+    addresses: fn() -> Vec<IpAddr>,
     sent: Option<HostFacts>,
     look_boot_ms: i64,
     send_boot_ms: i64,
@@ -43,6 +48,7 @@ impl Default for Facts {
     fn default() -> Self {
         Self {
             root: PathBuf::from("/"),
+            addresses,
             sent: None,
             look_boot_ms: i64::MIN,
             send_boot_ms: i64::MIN,
@@ -57,7 +63,10 @@ impl Facts {
             return None;
         }
         self.look_boot_ms = now.boot_ms + LOOK_EVERY_MS;
-        let facts = read(&self.root);
+        let facts = HostFacts {
+            addresses: (self.addresses)(),
+            ..read(&self.root)
+        };
         if self.sent.as_ref() == Some(&facts) && now.boot_ms < self.send_boot_ms {
             return None;
         }
@@ -80,6 +89,7 @@ fn read(root: &Path) -> HostFacts {
         hypervisor: hypervisor(root),
         unseen: unseen(root, container.is_some()),
         container,
+        ..HostFacts::default()
     }
 }
 
@@ -174,6 +184,7 @@ mod tests {
         make(root, "sys/class/dmi/id/sys_vendor", "QEMU\n");
         let mut facts = Facts {
             root: root.to_owned(),
+            addresses: || vec![IpAddr::from([192, 0, 2, 7])],
             ..Facts::default()
         };
         let Some(Event::HostFacts(sent)) = facts.news(at(0)) else {
@@ -183,6 +194,7 @@ mod tests {
         assert_eq!(sent.kernel.as_deref(), Some("6.1.0"));
         assert_eq!(sent.memory_bytes, Some(1_024_000));
         assert_eq!(sent.hypervisor.as_deref(), Some("kvm"));
+        assert_eq!(sent.addresses, [IpAddr::from([192, 0, 2, 7])]);
         assert_eq!((sent.container, sent.unseen), (None, Vec::new()));
         let hour = LOOK_EVERY_MS;
         assert_eq!(facts.news(at(10_000)), None);

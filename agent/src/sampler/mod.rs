@@ -1,12 +1,13 @@
 //! Measures the machine: one list of named values each cycle.
 //!
 //! `/proc` and `/sys` are read by hand, since a heartbeat may cost next to nothing; sysinfo lists
-//! the file systems and names the machine. What changes slowly is read each minute or each ten
+//! the file systems and the addresses, and names the machine. What changes slowly is read each minute or each ten
 //! (`slow`). A family that the machine does not offer is left out; a reading that fails is `None`,
 //! so that the list of names (the schema) changes only when disks or interfaces come or go. Rates
 //! are per second of `CLOCK_BOOTTIME` between two cycles; a counter that went back has none.
 //! Nothing here runs a command or waits for anyone.
 
+mod addresses;
 mod block;
 mod busiest;
 mod container;

@@ -120,16 +120,19 @@ impl Network {
     }
 }
 
+/// Whether an interface belongs to a container, or is loopback.
+pub(super) fn is_skipped(name: &str) -> bool {
+    let mut skipped = SKIPPED.iter();
+    skipped.any(|skip| name == *skip || (*skip != "lo" && name.starts_with(skip)))
+}
+
 /// `/proc/net/dev`: name, then 8 received and 8 transmitted counters.
 fn parse_interfaces(text: &str) -> Vec<(String, [u64; 8])> {
     text.lines()
         .filter_map(|line| {
             let (name, rest) = line.split_once(':')?;
             let name = name.trim();
-            let skipped = SKIPPED
-                .iter()
-                .any(|skip| name == *skip || (*skip != "lo" && name.starts_with(skip)));
-            if skipped {
+            if is_skipped(name) {
                 return None;
             }
             let mut fields = [0_u64; 12];

@@ -143,6 +143,10 @@ ALTER TABLE host ADD COLUMN reported_name TEXT NOT NULL DEFAULT '';
 ALTER TABLE host ADD COLUMN address TEXT NOT NULL DEFAULT '';
 ALTER TABLE host ADD COLUMN notes TEXT NOT NULL DEFAULT '';
 UPDATE host SET reported_name = name;
+-- What the agent said of its machine last, for searches: the operating system, and the addresses of its
+-- network interfaces, separated by blanks. Empty until it does.
+ALTER TABLE host ADD COLUMN system TEXT NOT NULL DEFAULT '';
+ALTER TABLE host ADD COLUMN addresses TEXT NOT NULL DEFAULT '';
 -- Hosts that were renamed, retired, revoked or enrolled again and that the pipeline has not looked at since.
 CREATE TABLE host_change (
     host_id  BLOB PRIMARY KEY REFERENCES host (id),

@@ -102,13 +102,12 @@ impl Directory {
     }
 }
 
-fn host(view: HostView, site: usize) -> Host {
-    let contract = view.contract.as_deref().unwrap_or_default();
-    let text = [&view.name, &view.client, &view.site, contract].join(" ");
+fn host(mut view: HostView, site: usize) -> Host {
+    let words = std::mem::take(&mut view.words);
     Host {
         recorded: view.recorded(),
         sort_name: fold(&view.name),
-        search: fold(&text),
+        search: fold(&words),
         site,
         view,
     }

@@ -12,7 +12,7 @@ use super::{Row, Snapshot};
 /// Which hosts are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Words of host, client, site, contract, address and system.
+    /// Words of host, client, site, contract, addresses, operating system and notes.
     pub words: Words,
     /// Hosts of one client.
     pub client: Option<Uuid>,

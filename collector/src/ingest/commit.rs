@@ -1,6 +1,7 @@
 //! One transaction for a whole round: heartbeats, evidence, events, alerts with their tickets and
 //! messages, and the states of hosts that changed.
 
+mod machine;
 mod raise;
 
 use std::collections::BTreeSet;
@@ -249,6 +250,7 @@ async fn write<'a>(
         .collect();
     record::insert_evidence(tx, &evidence).await?;
     record::insert_events(tx, &writes.events).await?;
+    machine::write(tx, &writes.events).await?;
     let mut done = Committed::default();
     let mut raises = Vec::new();
     let mut tables = PagingTables::new(app);

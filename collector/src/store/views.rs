@@ -34,7 +34,10 @@ macro_rules! hosts {
     ($rest:literal) => {
         concat!(
             "SELECT h.id, h.name, h.agent_version, h.enrolled_at, h.retired_at, h.quarantined_at, \
-             h.revoked_at, h.client_id, c.name AS client, h.site_id, s.name AS site, h.contract_id, k.name AS contract \
+             h.revoked_at, h.client_id, c.name AS client, h.site_id, s.name AS site, h.contract_id, k.name AS contract, \
+             h.name || ' ' || h.reported_name || ' ' || c.name || ' ' || s.name || ' ' || \
+             COALESCE(k.name, '') || ' ' || h.address || ' ' || h.addresses || ' ' || h.system \
+             || ' ' || h.notes AS words \
              FROM host h JOIN client c ON c.id = h.client_id JOIN site s ON s.id = h.site_id \
              LEFT JOIN contract k ON k.id = h.contract_id ",
             $rest
@@ -117,6 +120,8 @@ row! {
         pub contract_id: Option<Uuid>,
         /// Name of what covers it.
         pub contract: Option<String>,
+        /// What a search looks at: names, addresses, system, notes.
+        pub words: String,
     }
 }
 

@@ -1,6 +1,10 @@
 //! What an agent reports about its machine besides measurements: what it is, and what is busy on it.
 
-use serde::{Deserialize, Serialize};
+use core::net::IpAddr;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::limits;
 
 /// What the machine is. Each part is left out where it is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,9 +30,24 @@ pub struct HostFacts {
     /// In which kind of container the agent runs, as in `docker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// Addresses of the machine's network interfaces, without those that say nothing to others:
+    /// loopback, link-local, and of interfaces to containers. At most [`limits::MAX_ADDRESSES`]; on
+    /// reading, what is no address is left out, and what is too many.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "addresses"
+    )]
+    pub addresses: Vec<IpAddr>,
     /// What the agent can't see from where it runs, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<String>,
+}
+
+fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpAddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    let read = texts.iter().filter_map(|text| text.parse().ok());
+    Ok(read.take(limits::MAX_ADDRESSES).collect())
 }
 
 /// The busiest processes of a machine at one time.
@@ -65,4 +84,23 @@ pub enum Want {
     /// Something that this version does not know.
     #[serde(other)]
     Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_far_as_they_are_some() {
+        let text = r#"{"addresses":["192.0.2.7","fe80::1%eth0","\u0000","2001:db8::7"]}"#;
+        let facts: HostFacts = serde_json::from_str(text).unwrap();
+        let expected: [IpAddr; 2] = ["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        assert_eq!(facts.addresses, expected);
+        let written = serde_json::to_string(&facts).unwrap();
+        assert_eq!(written, r#"{"addresses":["192.0.2.7","2001:db8::7"]}"#);
+        let many = vec!["192.0.2.7"; 1_000];
+        let text = serde_json::json!({ "addresses": many }).to_string();
+        let facts: HostFacts = serde_json::from_str(&text).unwrap();
+        assert_eq!(facts.addresses.len(), limits::MAX_ADDRESSES);
+    }
 }

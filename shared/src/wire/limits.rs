@@ -30,6 +30,8 @@ pub const MAX_TROUBLES: usize = 16;
 pub const MAX_PROCESSES_LISTED: usize = 5;
 /// Most things that an agent says it can't see.
 pub const MAX_UNSEEN: usize = 16;
+/// Most addresses that an agent reports of its machine.
+pub const MAX_ADDRESSES: usize = 16;
 /// Longest text field (a log line, a path, a detail), bytes.
 pub const MAX_TEXT_BYTES: usize = 2_048;
 /// Shortest heartbeat interval a policy may ask for, milliseconds.

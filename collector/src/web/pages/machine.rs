@@ -63,12 +63,15 @@ fn in_words(facts: HostFacts) -> Vec<(&'static str, String)> {
         (None, Some(hypervisor)) => Some(format!("VM ({hypervisor})")),
         (None, None) => None,
     };
+    let addresses: Vec<String> = facts.addresses.iter().map(ToString::to_string).collect();
+    let addresses = (!addresses.is_empty()).then(|| addresses.join(", "));
     let unseen = (!facts.unseen.is_empty()).then(|| facts.unseen.join("; "));
     [
         ("System", facts.os),
         ("Kernel", kernel),
         ("Hardware", size),
         ("Platform", platform),
+        ("Addresses", addresses),
         ("Not visible to the agent", unseen),
     ]
     .into_iter()

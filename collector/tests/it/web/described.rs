@@ -9,13 +9,23 @@ use watchkeep_collector::store::{
     record::{self, NewAlert},
 };
 use watchkeep_core::{ids::AlertId, rules::Priority};
-use watchkeep_shared::{DurationMs, HostId, wire::heartbeat::GoodbyeReason};
+use watchkeep_shared::{
+    DurationMs, HostId,
+    wire::{
+        heartbeat::{Event, Frame, GoodbyeReason, ServiceStatus},
+        host::HostFacts,
+    },
+};
 
-use super::{hosts::tell, signed_in, ticket};
-use crate::support::{Bench, NOW, both, place};
+use super::{Browser, hosts::tell, signed_in, ticket};
+use crate::{
+    pipeline::{Rig, batch, frame},
+    support::{Bench, NOW, both, place},
+};
 
 both!(
     a_host_is_renamed_and_described,
+    a_search_finds_addresses_the_system_and_notes,
     a_silent_hosts_ticket_says_what_is_known,
     a_store_without_hosts_says_what_to_do_next
 );
@@ -69,6 +79,70 @@ async fn a_host_is_renamed_and_described(bench: Bench) {
         browser.post(&edit, "name=x").await.status,
         StatusCode::CONFLICT
     );
+}
+
+/// A frame in which the agent says what its machine is.
+fn facts(seq: u64, os: &str, addresses: [&str; 2]) -> Frame {
+    let facts = HostFacts {
+        os: Some(os.to_owned()),
+        addresses: addresses.map(|one| one.parse().unwrap()).to_vec(),
+        ..HostFacts::default()
+    };
+    Frame {
+        events: vec![Event::HostFacts(facts)],
+        ..frame(seq, ServiceStatus::Running)
+    }
+}
+
+/// How many hosts the fleet's page finds.
+async fn found(browser: &Browser, q: &str) -> usize {
+    let page = browser.get(&format!("/?q={q}")).await;
+    assert_eq!(page.status, StatusCode::OK, "{q}: {}", page.text);
+    page.text.matches("<tr id=\"h-").count()
+}
+
+async fn a_search_finds_addresses_the_system_and_notes(bench: Bench) {
+    let browser = signed_in(&bench).await;
+    let place = place(&bench.app).await;
+    let rig = Rig::start(&bench).await;
+    assert_eq!(found(&browser, "debian").await, 0);
+    let new = facts(5, "Debian GNU/Linux 12", ["192.0.2.7", "2001:db8::7"]);
+    let (at, sent) = batch(vec![new]);
+    rig.send(place.host, at, sent).await;
+    // From before, sent late: it does not replace what is newer.
+    let old = facts(3, "Debian GNU/Linux 11", ["198.51.100.1", "2001:db8::1"]);
+    let (at, sent) = batch(vec![old, frame(6, ServiceStatus::Running)]);
+    rig.send(place.host, at, sent).await;
+    // What is the same again is not written: it would have all hosts read again.
+    let generation = fleet::generation(&bench.app.store).await.unwrap();
+    let same = facts(7, "Debian GNU/Linux 12", ["192.0.2.7", "2001:db8::7"]);
+    let (at, sent) = batch(vec![same]);
+    rig.send(place.host, at, sent).await;
+    rig.stop().await;
+    let now = fleet::generation(&bench.app.store).await.unwrap();
+    assert_eq!(now, generation);
+    let fields = "name=shop&address=Rack+4%2C+10.0.0.9&text=Ask+J%C3%BCrgen+first";
+    let edit = format!("/hosts/{}/edit", place.host);
+    let answer = browser.post(&edit, fields).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+    for (q, hosts) in [
+        ("debian", 1),
+        ("DEBIAN+12", 1),
+        ("debian+11", 0),
+        ("192.0.2.7", 1),
+        ("2001%3ADB8%3A%3A7", 1),
+        ("198.51.100.1", 0),
+        ("rack+10.0.0.9", 1),
+        ("jurgen", 1),
+        // The name that its agent gave.
+        ("web1", 1),
+        ("shop+bakery+192.0", 1),
+        ("shop+windows", 0),
+    ] {
+        assert_eq!(found(&browser, q).await, hosts, "{q}");
+    }
+    let page = browser.get(&format!("/hosts/{}", place.host)).await.text;
+    assert!(page.contains("192.0.2.7, 2001:db8::7"), "{page}");
 }
 
 async fn a_silent_hosts_ticket_says_what_is_known(bench: Bench) {
