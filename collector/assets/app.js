@@ -1,5 +1,5 @@
-// What a page does by itself: times in the reader's zone, the theme, menus, copying, and drafts of
-// what is typed. Every page works without it. Loaded behind chart.js, which has the server's clock.
+// What a page does by itself: times in the reader's zone, the theme, menus, copying, drafts of what is
+// typed, and the way back to a filtered list. Every page works without it. Loaded behind chart.js, which has the server's clock.
 "use strict";
 (() => {
   const $ = (selector, root = document) => root.querySelector(selector);
@@ -100,6 +100,19 @@
     el.addEventListener("input", () => keep(key, el.value));
   }
 
+  // ---- Lists: the link back to a list keeps the filters that it had in this tab ----
+  const list = $("form[role=search]")?.getAttribute("action");
+  if (list) addEventListener("pagehide", () => keep(`list ${list}`, location.search));
+  // A new tab knows only the page that it was opened from.
+  const referrer = document.referrer && new URL(document.referrer);
+  const showWaysBack = () => {
+    for (const el of $$("a.crumb")) {
+      const path = new URL(el.href).pathname;
+      if (referrer?.origin === location.origin && referrer.pathname === path) keep(`list ${path}`, referrer.search);
+      el.href = path + (kept(`list ${path}`) ?? "");
+    }
+  };
+
   // ---- Forms: parameters that are empty do not get into an address ----
   document.addEventListener("htmx:config:request", (event) => {
     const { request } = event.detail.ctx;
@@ -110,8 +123,12 @@
   });
 
   showTimes();
+  showWaysBack();
   $$("[data-zone-name]").forEach((el) => { el.value = zone; });
   $$("[data-zone]").forEach((el) => { el.textContent = `Times are in ${zone}.`; });
   setInterval(showTimes, 5000);
-  document.addEventListener("htmx:after:swap", showTimes);
+  document.addEventListener("htmx:after:swap", () => {
+    showTimes();
+    showWaysBack();
+  });
 })();

@@ -1,4 +1,4 @@
-// What pages do when they are narrow, when the session ends under them, and when the collector stops
+// What pages do when they are narrow, when a list was filtered, when the session ends under them, and when the collector stops
 // answering. Each story has a browser context of its own: refusals are expected here.
 
 import assert from "node:assert/strict";
@@ -42,6 +42,34 @@ export async function thePagesFit(story) {
     }
     await context.close();
   }
+}
+
+/** The link above a page leads back to the list as it was filtered, also after an act and in a new tab. */
+export async function theListIsFoundAgain(story) {
+  const { url, host, ticket, limit } = story;
+  const { context, page } = await signedIn(story);
+  const back = (page) => page.locator("a.crumb").evaluate((a) => a.href);
+  await page.goto(`${url}/tickets?state=all`);
+  await page.getByRole("combobox", { name: "State" }).selectOption("");
+  await page.waitForURL(`${url}/tickets`, limit);
+  await page.getByRole("combobox", { name: "Priority" }).selectOption("P1");
+  await page.waitForURL(`${url}/tickets?priority=P1`, limit);
+  await page.locator(`a[href="${ticket}"]`).first().click();
+  await page.waitForURL(`${url}${ticket}`, limit);
+  assert.equal(await back(page), `${url}/tickets?priority=P1`);
+  await page.getByRole("textbox", { name: "Note" }).fill("On my way.");
+  await page.getByRole("button", { name: "Add note" }).click();
+  await page.locator(".note", { hasText: "On my way." }).first().waitFor(limit);
+  assert.equal(await back(page), `${url}/tickets?priority=P1`, "it is kept after an act");
+
+  await page.goto(`${url}/?state=up`);
+  const [tab] = await Promise.all([
+    context.waitForEvent("page"),
+    page.getByRole("link", { name: host, exact: true }).last().click({ modifiers: ["ControlOrMeta"] }),
+  ]);
+  await tab.waitForURL(/\/hosts\//, limit);
+  assert.equal(await back(tab), `${url}/?state=up`, "a new tab knows it");
+  await context.close();
 }
 
 /** What someone types is there after a reload, and after the session was ended in another tab. */

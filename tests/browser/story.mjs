@@ -21,7 +21,7 @@ import { execSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { chromium } from "playwright-core";
-import { theBarTells, theNoteIsKept, thePagesFit } from "./breaks.mjs";
+import { theBarTells, theListIsFoundAgain, theNoteIsKept, thePagesFit } from "./breaks.mjs";
 
 const { env } = process;
 const url = env.STORY_URL?.replace(/\/$/, "");
@@ -73,6 +73,8 @@ try {
   await thePagesFit(story);
   say("no page scrolls sideways at 390 and 768");
   if (ticket) {
+    await theListIsFoundAgain(story);
+    say("the link back to a list keeps its filters");
     await theNoteIsKept(story);
     say("a note outlives a reload and the end of the session");
   }
