@@ -12,9 +12,9 @@ use crate::health::Recorded;
 
 pub(in crate::store) use tickets::statements as ticket_statements;
 pub use tickets::{
-    Alerts, Archive, Assignee, DeliveryView, OutageTicket, TicketEventView, TicketFilter,
-    TicketView, archive, deliveries, open_tickets, outage_tickets, queue, ticket, ticket_events,
-    ticket_evidence, ticket_number, ticket_of, tickets_of_host,
+    Alerts, Archive, Assignee, DeliveryView, OPEN_STATES, OutageTicket, TicketEventView,
+    TicketFilter, TicketView, archive, deliveries, open_tickets, outage_tickets, queue,
+    queue_count, ticket, ticket_events, ticket_evidence, ticket_number, ticket_of, tickets_of_host,
 };
 
 /// Alerts that [`ALERTS`] reads.

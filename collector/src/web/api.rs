@@ -373,21 +373,25 @@ impl Ticket {
 }
 
 #[derive(Debug, Serialize)]
-struct Tickets {
+struct TicketPage {
     tickets: Vec<Ticket>,
     /// Pass as `after` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// How many tickets the filters find on all pages; only of open ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<i64>,
 }
 
 async fn ticket_list(
     ctx: Ctx,
     Query(params): Query<tickets::Params>,
-) -> Result<Json<Tickets>, WebError> {
+) -> Result<Json<TicketPage>, WebError> {
     let found = tickets::find(&ctx, &params).await?;
-    Ok(Json(Tickets {
+    Ok(Json(TicketPage {
         tickets: found.tickets.into_iter().map(Ticket::of).collect(),
         next: found.next,
+        total: found.total,
     }))
 }
 

@@ -90,6 +90,17 @@ pub(crate) fn link(path: &str, parameters: &[(&str, &str)]) -> String {
     link
 }
 
+/// A page's parameters with some of them changed.
+pub(crate) fn changed<'a, const N: usize>(
+    own: [(&'static str, &'a str); N],
+    changes: &[(&str, &'a str)],
+) -> [(&'static str, &'a str); N] {
+    own.map(|(name, value)| {
+        let change = changes.iter().find(|(changed, _)| *changed == name);
+        (name, change.map_or(value, |(_, value)| value))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use watchkeep_shared::DurationMs;

@@ -168,6 +168,23 @@ pub(crate) struct TicketRows {
 impl HtmlSafe for TicketRows {}
 
 impl TicketRows {
+    /// A table to read.
+    pub(crate) fn of(tickets: &[TicketView], now: UnixMillis) -> Self {
+        let rows = tickets.iter().map(|ticket| TicketRow::of(ticket, now));
+        Self {
+            can_select: false,
+            tickets: rows.collect(),
+        }
+    }
+
+    /// A table to select tickets in.
+    pub(crate) fn selectable(tickets: &[TicketView], now: UnixMillis) -> Self {
+        Self {
+            can_select: true,
+            ..Self::of(tickets, now)
+        }
+    }
+
     /// Whether there is something to acknowledge.
     pub(crate) fn has_unanswered(&self) -> bool {
         self.tickets.iter().any(|ticket| ticket.is_unanswered)
@@ -175,7 +192,7 @@ impl TicketRows {
 }
 
 impl TicketRow {
-    pub(crate) fn of(ticket: &TicketView, now: UnixMillis) -> Self {
+    fn of(ticket: &TicketView, now: UnixMillis) -> Self {
         Self {
             is_unanswered: ticket.is_open() && ticket.acknowledged_at.is_none(),
             number: ticket.number,

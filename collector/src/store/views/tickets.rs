@@ -3,7 +3,8 @@
 use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
 use watchkeep_core::{
-    ids::{ContractId, TicketId},
+    ids::{ContractId, SiteId, TicketId},
+    incidents::IncidentScope,
     ledger::Interval,
     search::{MAX_WORDS, Words},
 };
@@ -19,26 +20,37 @@ const ALL_STATES: usize = 7;
 const OPEN_TICKETS: &str = "SELECT COUNT(*) FROM ticket \
     WHERE state NOT IN ('resolved', 'closed') AND priority > ''";
 
-macro_rules! tickets {
-    ($rest:expr) => {
+macro_rules! joined {
+    ($columns:literal, $rest:expr) => {
         concat!(
-            "SELECT t.id, t.number, t.title, t.priority, t.severity, t.state, t.tier, t.opened_at, t.episode_at, \
-             t.acknowledged_at, t.over_at, t.recheck_at, t.first_response_at, t.resolved_at, \
-             t.escalate_at, t.hold_until, t.firing, \
-             t.touched_by_human, t.check_key, t.previous_id, t.client_id, c.name AS client, \
-             t.contract_id, k.name AS contract, t.host_id, h.name AS host, h.site_id, \
-             s.name AS site, t.assignee, u.name AS assignee_name FROM ticket t JOIN client c ON c.id = t.client_id \
+            "SELECT ",
+            $columns,
+            " FROM ticket t JOIN client c ON c.id = t.client_id \
              LEFT JOIN contract k ON k.id = t.contract_id LEFT JOIN host h ON h.id = t.host_id \
              LEFT JOIN site s ON s.id = h.site_id LEFT JOIN app_user u ON u.id = t.assignee ",
             $rest
         )
     };
 }
-/// The filters of every list, as parameters 1 to 20. `COALESCE` keeps the planner from walking the
-/// index of states in place of the one that gives the order.
-macro_rules! listed {
+macro_rules! tickets {
+    ($rest:expr) => {
+        joined!(
+            "t.id, t.number, t.title, t.priority, t.severity, t.state, t.tier, t.opened_at, t.episode_at, \
+             t.acknowledged_at, t.over_at, t.recheck_at, t.first_response_at, t.resolved_at, \
+             t.escalate_at, t.hold_until, t.firing, \
+             t.touched_by_human, t.check_key, t.previous_id, t.client_id, c.name AS client, \
+             t.contract_id, k.name AS contract, t.host_id, h.name AS host, h.site_id, \
+             s.name AS site, t.assignee, u.name AS assignee_name",
+            $rest
+        )
+    };
+}
+/// The filters of every list, as parameters 1 to 25. `COALESCE` keeps the planner from walking the
+/// index of states in place of the one that gives the order. The ticket of a site's incident has no
+/// host; its check names the site.
+macro_rules! filters {
     ($driver:literal, $range:literal) => {
-        tickets!(concat!(
+        concat!(
             "WHERE ",
             $driver,
             "COALESCE(t.state, '') IN ($1, $2, $3, $4, $5, $6, $7) AND ($8 = '' OR t.priority = $8) \
@@ -47,32 +59,50 @@ macro_rules! listed {
              AND t.search LIKE $15 ESCAPE '!' AND t.search LIKE $16 ESCAPE '!' \
              AND t.search LIKE $17 ESCAPE '!' AND t.search LIKE $18 ESCAPE '!' \
              AND t.search LIKE $19 ESCAPE '!')) AND ($20 = 0 OR ($20 = 1 AND t.firing > 0) \
-             OR ($20 = 2 AND t.firing = 0 AND t.over_at IS NOT NULL)) AND ",
+             OR ($20 = 2 AND t.firing = 0 AND t.over_at IS NOT NULL)) \
+             AND ($21 = 0 OR h.site_id = $22 OR t.check_key = $23) \
+             AND ($24 = 0 OR t.host_id = $25) AND ",
             $range
-        ))
+        )
+    };
+}
+macro_rules! listed {
+    ($driver:literal, $range:literal) => {
+        tickets!(filters!($driver, $range))
     };
 }
 // The queue is worked from the most urgent and oldest.
 const QUEUE: &str = listed!(
     "t.state NOT IN ('resolved', 'closed') AND ",
-    "(t.priority, t.number) > ($21, $22) ORDER BY t.priority, t.number LIMIT $23"
+    "(t.priority, t.number) > ($26, $27) ORDER BY t.priority, t.number LIMIT $28"
+);
+// That the priority is not empty leads SQLite to the small index of open tickets.
+const QUEUE_COUNT: &str = joined!(
+    "COUNT(*)",
+    filters!(
+        "t.state NOT IN ('resolved', 'closed') AND ",
+        "t.priority > ''"
+    )
 );
 // The archive is read from the newest, along the index of the narrowest filter.
 macro_rules! archive {
     ($driver:literal) => {
         listed!(
             $driver,
-            "t.number > $21 AND t.number < $22 ORDER BY t.number DESC LIMIT $23"
+            "t.number > $26 AND t.number < $27 ORDER BY t.number DESC LIMIT $28"
         )
     };
 }
 const ARCHIVE: &str = archive!("");
+const ARCHIVE_OF_HOST: &str = archive!("t.host_id = $25 AND ");
 const ARCHIVE_OF_CLIENT: &str = archive!("t.client_id = $10 AND ");
 const ARCHIVE_OF_ASSIGNEE: &str = archive!("t.assignee = $12 AND ");
 const ARCHIVE_OF_STATE: &str = archive!("t.state = $1 AND ");
 // Where a search that looks at so many tickets ends.
 const FLOOR: &str = "SELECT number FROM ticket WHERE number < $1 ORDER BY number DESC \
     LIMIT 1 OFFSET $2";
+const FLOOR_OF_HOST: &str = "SELECT number FROM ticket WHERE host_id = $3 AND number < $1 \
+    ORDER BY number DESC LIMIT 1 OFFSET $2";
 const FLOOR_OF_CLIENT: &str = "SELECT number FROM ticket WHERE client_id = $3 AND number < $1 \
     ORDER BY number DESC LIMIT 1 OFFSET $2";
 const FLOOR_OF_ASSIGNEE: &str = "SELECT number FROM ticket WHERE assignee = $3 AND number < $1 \
@@ -95,7 +125,7 @@ const DELIVERIES: &str = "SELECT id, channel, recipient, kind, state, attempts, 
     done_at, last_error FROM outbox WHERE ticket_id = $1 ORDER BY id DESC LIMIT $2";
 
 statements! {
-    OPEN_TICKETS, QUEUE, ARCHIVE, ARCHIVE_OF_CLIENT, ARCHIVE_OF_ASSIGNEE, ARCHIVE_OF_STATE, FLOOR,
+    OPEN_TICKETS, QUEUE, QUEUE_COUNT, ARCHIVE, ARCHIVE_OF_HOST, ARCHIVE_OF_CLIENT, ARCHIVE_OF_ASSIGNEE, ARCHIVE_OF_STATE, FLOOR, FLOOR_OF_HOST,
     FLOOR_OF_CLIENT, FLOOR_OF_ASSIGNEE, FLOOR_OF_STATE, TICKETS_OF_HOST, TICKET, TICKET_OF_NUMBER,
     OUTAGE_TICKETS, NUMBER_OF, TICKET_EVENTS, TICKET_EVIDENCE, DELIVERIES
 }
@@ -227,7 +257,7 @@ impl TicketView {
     }
 }
 
-/// Binds a [`TicketFilter`] to the first twenty placeholders.
+/// Binds a [`TicketFilter`] to the first 25 placeholders.
 macro_rules! filtered {
     ($query:expr, $filter:expr) => {{
         let mut query = $query;
@@ -249,13 +279,33 @@ macro_rules! filtered {
         for pattern in patterns(&$filter.words) {
             query = query.bind(pattern);
         }
-        query.bind(match $filter.alerts {
+        let alerts = match $filter.alerts {
             None => 0,
             Some(Alerts::Firing) => 1,
             Some(Alerts::Recovered) => 2,
-        })
+        };
+        query
+            .bind(alerts)
+            .bind(i32::from($filter.site.is_some()))
+            .bind($filter.site.map_or_else(Uuid::nil, SiteId::uuid))
+            .bind(
+                $filter
+                    .site
+                    .map_or_else(String::new, |site| IncidentScope::Site(site).check().0),
+            )
+            .bind(i32::from($filter.host.is_some()))
+            .bind($filter.host.map_or_else(Uuid::nil, HostId::uuid))
     }};
 }
+
+/// States of tickets with work left.
+pub const OPEN_STATES: [&str; 5] = [
+    "new",
+    "open",
+    "waiting_customer",
+    "waiting_supplier",
+    "waiting_scheduled",
+];
 
 /// Whose tickets a list shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,14 +338,27 @@ pub struct TicketFilter {
     pub assignee: Option<Assignee>,
     /// Tickets by whether their alerts still fire.
     pub alerts: Option<Alerts>,
+    /// Tickets about hosts of a site, and about the site itself.
+    pub site: Option<SiteId>,
+    /// Tickets about one host.
+    pub host: Option<HostId>,
     /// Words of title, check, host, site, client and contract.
     pub words: Words,
 }
 
 impl TicketFilter {
+    /// All open tickets.
+    pub fn open() -> Self {
+        Self {
+            states: OPEN_STATES.to_vec(),
+            ..Self::default()
+        }
+    }
+
     /// Along which index the archive is read.
     fn driver(&self) -> Driver {
         match (self.client, self.assignee, self.states.as_slice()) {
+            _ if self.host.is_some() => Driver::Host,
             (Some(_), _, _) => Driver::Client,
             (_, Some(Assignee::Person(_)), _) => Driver::Assignee,
             (_, _, [_]) => Driver::State,
@@ -307,8 +370,10 @@ impl TicketFilter {
     fn is_exact(&self, driver: Driver) -> bool {
         let by_state = driver != Driver::State && self.states.len() < ALL_STATES;
         let by_assignee = driver != Driver::Assignee && self.assignee.is_some();
-        let by_alerts = self.alerts.is_some();
-        !by_state && !by_assignee && !by_alerts && self.priority.is_empty() && self.words.is_empty()
+        let by_client = driver != Driver::Client && self.client.is_some();
+        let by_rest = self.alerts.is_some() || self.site.is_some();
+        let by_text = !self.priority.is_empty() || !self.words.is_empty();
+        !by_state && !by_assignee && !by_client && !by_rest && !by_text
     }
 }
 
@@ -316,6 +381,7 @@ impl TicketFilter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Driver {
     All,
+    Host,
     Client,
     Assignee,
     State,
@@ -333,6 +399,11 @@ pub struct Archive {
 /// How many tickets are open.
 pub async fn open_tickets(store: &Store) -> Result<i64, StoreError> {
     Ok(on_read!(store, c => query_scalar(OPEN_TICKETS).fetch_one(c).await)?)
+}
+
+/// How many tickets [`queue`] lists in all.
+pub async fn queue_count(store: &Store, filter: &TicketFilter) -> Result<i64, StoreError> {
+    Ok(on_read!(store, c => filtered!(query_scalar(QUEUE_COUNT), filter).fetch_one(c).await)?)
 }
 
 /// The work queue: open tickets after `(priority, number)`, most urgent and oldest first.
@@ -368,6 +439,7 @@ pub async fn archive(
     };
     let sql = match driver {
         Driver::All => ARCHIVE,
+        Driver::Host => ARCHIVE_OF_HOST,
         Driver::Client => ARCHIVE_OF_CLIENT,
         Driver::Assignee => ARCHIVE_OF_ASSIGNEE,
         Driver::State => ARCHIVE_OF_STATE,
@@ -397,6 +469,7 @@ async fn floor(
 ) -> Result<Option<i64>, StoreError> {
     let sql = match driver {
         Driver::All => FLOOR,
+        Driver::Host => FLOOR_OF_HOST,
         Driver::Client => FLOOR_OF_CLIENT,
         Driver::Assignee => FLOOR_OF_ASSIGNEE,
         Driver::State => FLOOR_OF_STATE,
@@ -405,6 +478,7 @@ async fn floor(
         let query = query_scalar(sql).bind(before).bind(SEARCHED);
         match (driver, filter.assignee) {
             (Driver::All, _) => query,
+            (Driver::Host, _) => query.bind(filter.host.map(HostId::uuid)),
             (Driver::Client, _) => query.bind(filter.client),
             (Driver::Assignee, Some(Assignee::Person(who))) => query.bind(who),
             (Driver::Assignee, _) => query.bind(Uuid::nil()),

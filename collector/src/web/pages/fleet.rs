@@ -10,12 +10,15 @@ use axum::{
 };
 use serde::Deserialize;
 use uuid::Uuid;
-use watchkeep_core::search::Words;
+use watchkeep_core::{ids::SiteId, search::Words};
 
 use crate::{
     fleet::{Column, Filter, Row, Snapshot, Sort, Totals, sort},
     health::Health,
-    store::{fleet as rows, views},
+    store::{
+        fleet as rows,
+        views::{self, TicketFilter},
+    },
     web::{
         context::{Ctx, Layout, html},
         error::WebError,
@@ -102,11 +105,7 @@ impl Params {
             ("group", &self.group),
             ("page", ""),
         ];
-        let changed = own.map(|(name, value)| {
-            let change = changes.iter().find(|(changed, _)| *changed == name);
-            (name, change.map_or(value, |(_, value)| value))
-        });
-        format::link("/", &changed)
+        format::link("/", &format::changed(own, changes))
     }
 }
 
@@ -126,9 +125,11 @@ struct FleetPage {
     /// What to do while there is none.
     start: Option<Start>,
     totals: Totals,
-    open_tickets: i64,
+    tickets: TicketTile,
     problems: Vec<Problem>,
-    more_problems: usize,
+    all_problems: usize,
+    /// Alerts of silent hosts that are not among the problems.
+    alerts_of_silent: usize,
     headings: Vec<Heading>,
     rows: Vec<HostLine>,
     found: usize,
@@ -138,6 +139,38 @@ struct FleetPage {
 impl FleetPage {
     fn href(&self, changes: &[(&str, &str)]) -> String {
         self.params.with(changes)
+    }
+}
+
+/// How many tickets are open, and where they are listed.
+struct TicketTile {
+    label: &'static str,
+    count: i64,
+    /// Empty if no list shows just these.
+    href: String,
+}
+
+impl TicketTile {
+    async fn of(ctx: &Ctx, params: &Params, totals: Totals) -> Result<Self, WebError> {
+        let filter = params.filter()?;
+        if !filter.words.is_empty() {
+            return Ok(Self {
+                label: "Open tickets of these hosts",
+                count: totals.tickets as i64,
+                href: String::new(),
+            });
+        }
+        let filter = TicketFilter {
+            client: filter.client,
+            site: filter.site.map(SiteId),
+            ..TicketFilter::open()
+        };
+        let parameters = [("client", &*params.client), ("site", &params.site)];
+        Ok(Self {
+            label: "Open tickets",
+            count: views::queue_count(&ctx.web.app.store, &filter).await?,
+            href: format::link("/tickets", &parameters),
+        })
     }
 }
 
@@ -219,11 +252,6 @@ pub(crate) async fn page(
     let scope = snapshot.select(&params.filter()?);
     let totals = Totals::of(scope.iter().copied());
     let scoped = params.is_scoped();
-    let open_tickets = if scoped {
-        totals.tickets as i64
-    } else {
-        views::open_tickets(&app.store).await?
-    };
     let table = Table::new(&ctx, &scope, &params);
     // Who pages through hosts has seen the problems.
     let problems = if table.pages.this == 1 && params.state.is_empty() {
@@ -244,8 +272,9 @@ pub(crate) async fn page(
             _ => None,
         },
         totals,
-        open_tickets,
-        more_problems: problems.total.saturating_sub(PROBLEMS),
+        tickets: TicketTile::of(&ctx, &params, totals).await?,
+        all_problems: problems.total,
+        alerts_of_silent: problems.alerts_of_silent,
         problems: problems.shown,
         headings: headings(&params),
         rows: table.rows,
@@ -419,6 +448,6 @@ fn host_row(ctx: &Ctx, row: &Row) -> HostLine {
         last_heartbeat: (row.health != Health::Waiting)
             .then(|| Time::new(row.last_heartbeat_at(), ctx.now)),
         tickets: row.tickets,
-        tickets_href: format::link("/tickets", &[("q", &host.name)]),
+        tickets_href: format::link("/tickets", &[("host", &host.id.to_string())]),
     }
 }

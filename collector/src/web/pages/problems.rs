@@ -40,6 +40,8 @@ pub(crate) struct Problem {
 pub(crate) struct Problems {
     pub(crate) shown: Vec<Problem>,
     pub(crate) total: usize,
+    /// Alerts of silent hosts beside their silence: they say nothing new.
+    pub(crate) alerts_of_silent: usize,
 }
 
 /// A problem before its text is read.
@@ -76,16 +78,20 @@ impl Candidate<'_> {
     }
 }
 
-/// The `limit` worst problems of these hosts. Other alerts of silent hosts are left out: they say
-/// nothing new.
+/// The `limit` worst problems of these hosts. Of silent hosts only the silence is one.
 pub(crate) async fn problems(
     ctx: &Ctx,
     rows: &[&Row],
     limit: usize,
 ) -> Result<Problems, StoreError> {
     let mut candidates = silences(rows);
-    let hears = |row: &&&Row| !matches!(row.health, Health::Silent | Health::Revoked);
-    for row in rows.iter().filter(hears) {
+    let hears = |row: &Row| !matches!(row.health, Health::Silent | Health::Revoked);
+    let mut alerts_of_silent = 0;
+    for row in rows {
+        if !hears(row) {
+            alerts_of_silent += row.firing() - usize::from(row.silence().is_some());
+            continue;
+        }
         let firing = row.now.iter().flat_map(|now| now.firing.iter());
         candidates.extend(firing.map(|alert| Candidate::Alert(row, *alert)));
     }
@@ -108,6 +114,7 @@ pub(crate) async fn problems(
     Ok(Problems {
         shown: shown.collect(),
         total,
+        alerts_of_silent,
     })
 }
 

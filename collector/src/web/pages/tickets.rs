@@ -7,16 +7,20 @@ use axum::{
 };
 use serde::Deserialize;
 use uuid::Uuid;
-use watchkeep_core::search::Words;
+use watchkeep_core::{ids::SiteId, search::Words};
+use watchkeep_shared::HostId;
 
 use crate::{
-    store::views::{self, Alerts, Assignee, TicketFilter, TicketView},
+    store::{
+        fleet,
+        views::{self, Alerts, Assignee, OPEN_STATES, TicketFilter, TicketView},
+    },
     web::{
         context::{Ctx, Layout, html},
         error::WebError,
         format,
         pages::{Choice, choices, client_choices},
-        parts::{TicketRow, TicketRows},
+        parts::TicketRows,
     },
 };
 
@@ -44,6 +48,10 @@ pub(crate) struct Params {
     assignee: String,
     /// `firing` or `recovered`; empty for both.
     alerts: String,
+    /// The id of a site: its hosts' tickets and its own.
+    site: String,
+    /// The id of a host.
+    host: String,
     q: String,
     after: String,
 }
@@ -51,18 +59,23 @@ pub(crate) struct Params {
 impl Params {
     /// The address of the page after a cursor.
     fn after(&self, cursor: &str) -> String {
-        format::link(
-            "/tickets",
-            &[
-                ("state", &self.state),
-                ("priority", &self.priority),
-                ("client", &self.client),
-                ("assignee", &self.assignee),
-                ("alerts", &self.alerts),
-                ("q", &self.q),
-                ("after", cursor),
-            ],
-        )
+        self.with(&[("after", cursor)])
+    }
+
+    /// The address of the list with some parameters changed, from its begin.
+    fn with(&self, changes: &[(&str, &str)]) -> String {
+        let own = [
+            ("state", &*self.state),
+            ("priority", &self.priority),
+            ("client", &self.client),
+            ("site", &self.site),
+            ("host", &self.host),
+            ("assignee", &self.assignee),
+            ("alerts", &self.alerts),
+            ("q", &self.q),
+            ("after", ""),
+        ];
+        format::link("/tickets", &format::changed(own, changes))
     }
 }
 
@@ -76,12 +89,26 @@ struct TicketsPage {
     clients: Vec<Choice>,
     assignees: Vec<Choice>,
     alerts: Vec<Choice>,
+    /// Filters that links set and the form keeps.
+    only: Vec<Only>,
     filtered: bool,
+    /// How many tickets the queue has; `None` for the archive, which is not counted.
+    total: Option<i64>,
     rows: TicketRows,
     /// The address of this list.
     back: String,
     searched_above: Option<i64>,
     next: String,
+}
+
+/// A filter that a link of another page set.
+struct Only {
+    /// The parameter and its value.
+    name: &'static str,
+    value: String,
+    label: String,
+    /// The address of the list without it.
+    without: String,
 }
 
 /// A page of tickets.
@@ -91,6 +118,8 @@ pub(crate) struct Found {
     pub(crate) next: Option<String>,
     /// A search has read the tickets above this number; the next page continues below it.
     pub(crate) searched_above: Option<i64>,
+    /// How many tickets the queue has; `None` for the archive, which is not counted.
+    pub(crate) total: Option<i64>,
 }
 
 /// The tickets that match the filters. A number finds its ticket whatever the other filters say.
@@ -105,19 +134,22 @@ pub(crate) async fn find(ctx: &Ctx, params: &Params) -> Result<Found, WebError> 
             tickets: vec![ticket],
             next: None,
             searched_above: None,
+            total: None,
         });
     }
     let filter = filter(ctx, params, states, typed)?;
     // One more than shown, to know whether there is a next page.
     let limit = views::PAGE_ROWS + 1;
-    let (mut found, searched_above) = if is_queue {
+    let (mut found, searched_above, total) = if is_queue {
         let (priority, number) = params.after.split_once('-').unwrap_or_default();
         let after = (priority, number.parse().unwrap_or(0));
-        (views::queue(store, &filter, after, limit).await?, None)
+        let found = views::queue(store, &filter, after, limit).await?;
+        let total = views::queue_count(store, &filter).await?;
+        (found, None, Some(total))
     } else {
         let before = params.after.parse().unwrap_or(i64::MAX);
         let archive = views::archive(store, &filter, before, limit).await?;
-        (archive.tickets, archive.continue_before)
+        (archive.tickets, archive.continue_before, None)
     };
     let next = if found.len() < limit {
         searched_above.map(|number| number.to_string())
@@ -135,6 +167,7 @@ pub(crate) async fn find(ctx: &Ctx, params: &Params) -> Result<Found, WebError> 
         tickets: found,
         next,
         searched_above: searched_above.map(|number| number - 1),
+        total,
     })
 }
 
@@ -151,13 +184,16 @@ fn filter(
         text.parse::<Uuid>()
             .map_err(|_| WebError::Bad(format!("{what} id")))
     };
+    let optional_id = |text: &str, what: &str| match text {
+        "" => Ok(None),
+        text => id(text, what).map(Some),
+    };
     Ok(TicketFilter {
         states: states.to_vec(),
         priority: params.priority.clone(),
-        client: match params.client.as_str() {
-            "" => None,
-            text => Some(id(text, "client: not a client's")?),
-        },
+        client: optional_id(&params.client, "client: not a client's")?,
+        site: optional_id(&params.site, "site: not a site's")?.map(SiteId),
+        host: optional_id(&params.host, "host: not a host's")?.map(HostId),
         assignee: match params.assignee.as_str() {
             "" => None,
             "me" => Some(Assignee::Person(ctx.viewer.user.uuid())),
@@ -177,19 +213,38 @@ fn filter(
     })
 }
 
+/// The filters that the form has no field for.
+async fn only(ctx: &Ctx, params: &Params) -> Result<Vec<Only>, WebError> {
+    let store = &ctx.web.app.store;
+    let mut only = Vec::new();
+    if !params.site.is_empty() {
+        let sites = fleet::sites(store).await?;
+        let site = sites.iter().find(|site| site.id.to_string() == params.site);
+        let name = site.map_or("not known", |site| &site.name);
+        only.push(Only {
+            name: "site",
+            value: params.site.clone(),
+            label: format!("Site {name}"),
+            without: params.with(&[("site", "")]),
+        });
+    }
+    if let Ok(id) = params.host.parse() {
+        let host = views::host(store, HostId(id)).await?;
+        let name = host.as_ref().map_or("not known", |host| &host.name);
+        only.push(Only {
+            name: "host",
+            value: params.host.clone(),
+            label: format!("Host {name}"),
+            without: params.with(&[("host", "")]),
+        });
+    }
+    Ok(only)
+}
+
 /// The stored words of a choice, and whether the list is a queue to work on.
 fn states(word: &str) -> Result<(&'static [&'static str], bool), WebError> {
     Ok(match word {
-        "" | "open" => (
-            &[
-                "new",
-                "open",
-                "waiting_customer",
-                "waiting_supplier",
-                "waiting_scheduled",
-            ],
-            true,
-        ),
+        "" | "open" => (&OPEN_STATES, true),
         "new" => (&["new"], true),
         "waiting" => (
             &["waiting_customer", "waiting_supplier", "waiting_scheduled"],
@@ -258,25 +313,11 @@ pub(crate) async fn page(
         clients: client_choices(&ctx, &params.client).await?,
         assignees: choices(ASSIGNEES, &params.assignee),
         alerts: choices(ALERTS, &params.alerts),
-        filtered: [
-            &params.q,
-            &params.client,
-            &params.priority,
-            &params.assignee,
-            &params.alerts,
-            &params.state,
-        ]
-        .iter()
-        .any(|filter| !filter.is_empty()),
+        only: only(&ctx, &params).await?,
+        filtered: params.after("") != "/tickets",
+        total: found.total,
         back: address,
-        rows: TicketRows {
-            can_select: true,
-            tickets: found
-                .tickets
-                .iter()
-                .map(|ticket| TicketRow::of(ticket, ctx.now))
-                .collect(),
-        },
+        rows: TicketRows::selectable(&found.tickets, ctx.now),
         searched_above: found.searched_above,
         next: found
             .next

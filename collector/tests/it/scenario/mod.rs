@@ -14,10 +14,12 @@
 //! - [`stories`]: written scenarios.
 //! - `snapshots/`: the logs as they must be; `before/`: what some of them were when their fault was found.
 //! - [`limits`]: a host at its limit of tickets.
+//! - [`counts`]: all pages count alike, whatever happened.
 //! - [`random`]: drawn ones, shrunk when they break an invariant; each sequence that ever did is
 //!   kept there as a plain test.
 
 mod channels;
+mod counts;
 mod delivery;
 mod invariants;
 mod limits;

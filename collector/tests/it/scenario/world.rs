@@ -87,6 +87,11 @@ impl World {
         world
     }
 
+    /// What the collector's parts share.
+    pub(super) const fn bench(&self) -> &Bench {
+        &self.bench
+    }
+
     /// The scenario's log, after a last look at the invariants.
     pub(crate) async fn finish(mut self) -> String {
         if self.is_checked {

@@ -51,16 +51,16 @@ const CHANGES: [&str; 11] = [
 ];
 
 /// A browser: keeps its session's cookie and the token of its forms.
-struct Browser {
+pub(crate) struct Browser {
     router: Router,
     cookie: String,
     csrf: String,
 }
 
-struct Answer {
-    status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: header::HeaderMap,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Answer {
@@ -103,7 +103,7 @@ impl Browser {
         Answer::of(self.router.clone().oneshot(request).await.unwrap()).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request("GET", path).body(Body::empty()).unwrap())
             .await
     }
@@ -153,7 +153,7 @@ async fn admin(bench: &Bench, password: &str, must_change: bool) -> UserId {
     user.id
 }
 
-async fn signed_in(bench: &Bench) -> Browser {
+pub(crate) async fn signed_in(bench: &Bench) -> Browser {
     admin(bench, NEW, false).await;
     let mut browser = Browser::new(bench);
     assert_eq!(browser.sign_in(NEW).await.status, StatusCode::SEE_OTHER);

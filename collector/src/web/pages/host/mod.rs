@@ -45,7 +45,7 @@ use crate::{
         error::WebError,
         format,
         pages::{AlertRow, machine},
-        parts::{self, Pill, TicketRow, TicketRows, Time},
+        parts::{self, Pill, TicketRows, Time},
     },
 };
 
@@ -91,7 +91,10 @@ struct HostPage {
     reported_name: String,
     address: Vec<Piece>,
     notes: Vec<Piece>,
+    /// Alerts that fire, the worst.
     alerts: Vec<AlertRow>,
+    /// How many fire in all.
+    firing: usize,
     services: Vec<ServiceRow>,
     rules: Vec<RuleRow>,
     proposals: Proposals,
@@ -188,6 +191,7 @@ pub(crate) async fn page(
         enrolled: ctx.time(host.enrolled_at),
         facts: now.as_deref().map(|now| facts(&ctx, now, &policy)),
         machine: machine::facts(&ctx, id).await?,
+        firing: now.as_ref().map_or(alerts.len(), |now| now.firing.len()),
         alerts: alerts
             .iter()
             .map(|alert| AlertRow::of(&ctx, alert))
@@ -197,13 +201,7 @@ pub(crate) async fn page(
         logs: events::events(&ctx, id, ["log_match", "log_gap"]).await?,
         clock: events::events(&ctx, id, ["clock_step", "slept"]).await?,
         left_out: events::left_out(&ctx, id).await?,
-        tickets: TicketRows {
-            can_select: false,
-            tickets: tickets
-                .iter()
-                .map(|ticket| TicketRow::of(ticket, ctx.now))
-                .collect(),
-        },
+        tickets: TicketRows::of(&tickets, ctx.now),
         ranges: ranges(id, range.0),
         span_ms: range.1.0,
         charts: now.map_or_else(Vec::new, |now| chart::of_host(&id.to_string(), &now.names)),
