@@ -1,10 +1,10 @@
 //! An agent, or an address, that asks too often is sent away with a typed error; nobody else notices,
 //! and it is served again once it has waited.
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
 use anyhow::{Context, Result};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use watchkeep_shared::{
     ids::random_uuid,
     wire::{
@@ -119,25 +119,37 @@ async fn an_address_that_guesses_tokens_is_slowed_down(kind: DatabaseKind) -> Re
     collector.stop().await
 }
 
-/// Connections that send nothing, more than may be pending, to both ports: a new agent enrols and
-/// beats, and a page answers, while the newest of them are still open.
+/// Connections that send nothing, more than may be pending, to both ports: an agent connects, a page
+/// answers, and a new agent enrols and beats, while the newest of them are still open.
 async fn silent_connections_keep_nobody_out(kind: DatabaseKind) -> Result<()> {
     let mut collector = Collector::create(kind, &Settings::default()).await?;
     collector.start().await?;
     let store = collector.store().await?;
-    let token = collector.token(1).await?;
+    let token = collector.token(2).await?;
     let web = Target::parse(&collector.web_url())?;
+    let mut known = Scripted::enroll(&token).await?;
+    known.disconnect();
     let mut silent = Vec::new();
     for _ in 0..SILENT {
         silent.push(TcpStream::connect(collector.agents_address()).await?);
         silent.push(TcpStream::connect(web.address).await?);
     }
+    let begun = Instant::now();
+    assert_eq!(known.beat().await?.accepted, 1);
+    let agent_took = begun.elapsed();
+    let ca = std::fs::read_to_string(collector.path("data/ca/ca.pem"))?;
+    let begun = Instant::now();
+    let mut page = Connection::open(&web, Trust::new(&ca)?.anonymous()?).await?;
+    assert_eq!(page.get("/login").await?.status, 200);
+    let page_took = begun.elapsed();
+    writeln!(
+        std::io::stdout(),
+        "{SILENT} silent connections to each port, {kind:?}: an agent connected and was \
+         acknowledged after {agent_took:.0?}, a page was there after {page_took:.0?}"
+    )?;
     let mut agent = Agent::enroll(&token).await?;
     agent.start()?;
     agent.heartbeats(&store, 0).await;
-    let ca = std::fs::read_to_string(collector.path("data/ca/ca.pem"))?;
-    let mut page = Connection::open(&web, Trust::new(&ca)?.anonymous()?).await?;
-    assert_eq!(page.get("/login").await?.status, 200);
     for newest in silent.iter().rev().take(2) {
         // Nothing to read and not closed: it was not waited for until it timed out.
         let closed = newest.try_read(&mut [0; 1]);
