@@ -9,6 +9,11 @@ use crate::store::record::NewEvent;
 
 /// Events of one host, in units of one event and its KiB of text: 4,096 at once, then 1,800 an hour.
 const EVENTS: Rate = Rate::every(DurationMs::from_secs(2), 4_096);
+/// Changes of one host's alerts, each of which costs several statements: 512 at once, then one a
+/// second. One heartbeat may bring more; the host then is not judged until it would have been
+/// allowed, but for at most [`MAX_DEBT`] seconds.
+const ALERT_CHANGES: Rate = Rate::every(DurationMs::from_secs(1), 512);
+const MAX_DEBT: i64 = 600;
 /// A loss that continues is recorded this often.
 const REPORT_EVERY: DurationMs = DurationMs::from_hours(1);
 /// The kind of the event that records a loss.
@@ -18,6 +23,7 @@ const KIND: &str = "limited";
 #[derive(Clone, Debug, Default)]
 pub(super) struct HostLimits {
     events: Bucket,
+    alert_changes: Bucket,
     /// Since the last report.
     lost: Lost,
     reported_at: Option<UnixMillis>,
@@ -30,6 +36,8 @@ pub(super) struct Lost {
     values: u64,
     /// Events that were not stored.
     events: u64,
+    /// Heartbeats and log matches that were not judged: its alerts change too often.
+    judgements: u64,
 }
 
 impl HostLimits {
@@ -39,6 +47,19 @@ impl HostLimits {
         let is_admitted = self.events.take(EVENTS, at, units);
         self.lost.events += u64::from(!is_admitted);
         is_admitted
+    }
+
+    /// Whether what a host sends may change its alerts; counts it as not judged if not.
+    pub(super) fn admit_judgement(&mut self, at: UnixMillis) -> bool {
+        let is_admitted = !self.alert_changes.is_in_debt(ALERT_CHANGES, at);
+        self.lost.judgements += u64::from(!is_admitted);
+        is_admitted
+    }
+
+    /// Counts what a judgement changed.
+    pub(super) fn note_alert_changes(&mut self, at: UnixMillis, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.alert_changes.spend(ALERT_CHANGES, at, count, MAX_DEBT);
     }
 
     /// Counts a heartbeat that was taken without its values.
@@ -60,10 +81,12 @@ impl HostLimits {
             host.id = %host,
             values = lost.values,
             events = lost.events,
-            "the host is at a limit: part of what it sends is not stored"
+            judgements = lost.judgements,
+            "the host is at a limit: part of what it sends is not stored or not judged"
         );
         let detail = serde_json::json!({
             "type": KIND, "values": lost.values, "events": lost.events,
+            "judgements": lost.judgements,
         });
         Some(NewEvent {
             id,

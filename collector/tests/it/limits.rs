@@ -7,18 +7,20 @@ use watchkeep_collector::{
 };
 use watchkeep_shared::{
     DurationMs, HostId, UnixMillis, metric,
-    wire::heartbeat::{Ack, Batch, Frame, Schema, ServiceStatus},
+    wire::heartbeat::{Ack, Batch, Frame, Schema, Service, ServiceStatus},
 };
 
 use crate::{
     pipeline::{Rig, batch, frame},
-    support::{Bench, NOW, both, place},
+    scenario::Probe,
+    support::{Bench, NOW, both, place, uuid_literal},
 };
 
 both!(
     a_host_that_floods_lists_of_names_is_heard_and_hurts_nobody,
     lists_of_names_are_known_after_a_restart_and_pruned_when_unused,
     a_list_with_a_newline_in_a_name_is_not_taken_for_another,
+    a_host_whose_alerts_change_all_the_time_is_judged_again_later,
 );
 
 /// A further host at the same site.
@@ -202,5 +204,70 @@ async fn a_list_with_a_newline_in_a_name_is_not_taken_for_another(bench: Bench) 
     send(&bench, &rig, other, batch_of(frames, vec![odd])).await;
     let shown = bench.app.live.host(other).unwrap();
     assert_eq!(&*shown.names[0], "disk.used_pct:/mnt/\u{fffd}\u{fffd}");
+    rig.stop().await;
+}
+
+/// A frame of a host on which so many services have failed, and all others that were there are gone.
+fn failing(seq: u64, names: std::ops::Range<usize>) -> Frame {
+    let mut frame = frame(seq, ServiceStatus::Running);
+    frame.clocks.boot_ms = 1_000_000 + seq as i64 * 5;
+    frame.clocks.mono_ms = frame.clocks.boot_ms;
+    frame.services = Some(
+        names
+            .map(|n| Service {
+                key: format!("systemd:job-{n}.service"),
+                status: ServiceStatus::Failed,
+                detail: None,
+            })
+            .collect(),
+    );
+    frame
+}
+
+/// Alerts of a host that were raised, and those that fire.
+async fn alerts(bench: &Bench, host: HostId) -> (i64, i64) {
+    let host = uuid_literal(&bench.url, host.uuid());
+    let mut probe = Probe::connect(&bench.url).await;
+    let count =
+        |condition: &str| format!("SELECT COUNT(*) FROM alert WHERE host_id = {host} {condition}");
+    let all: Vec<(i64,)> = probe.rows(count("")).await;
+    let firing: Vec<(i64,)> = probe.rows(count("AND cleared_at IS NULL")).await;
+    (all[0].0, firing[0].0)
+}
+
+async fn a_host_whose_alerts_change_all_the_time_is_judged_again_later(bench: Bench) {
+    let flapping = place(&bench.app).await.host;
+    let other = another_host(&bench).await;
+    let rig = Rig::start(&bench).await;
+    // Each frame ends 100 alerts and raises 100.
+    let frames = (1..=100).map(|seq| {
+        let first = seq as usize % 2 * 1_000;
+        failing(seq, first..first + 100)
+    });
+    let (at, batch) = batch_of(frames.collect(), vec![list(&["cpu.busy_pct"])]);
+    let ack = send(&bench, &rig, flapping, (at, batch)).await;
+    assert_eq!(ack.accepted, 100, "every frame is taken");
+    let (raised, firing) = alerts(&bench, flapping).await;
+    assert!((200..=700).contains(&raised), "{raised} alerts");
+    assert_eq!(firing, 100);
+    let events = views::host_events(&bench.app.store, flapping, NOW, ["limited"; 2], 10).await;
+    assert_eq!(events.unwrap().len(), 1);
+    // Nobody else is at a limit.
+    let frames = vec![failing(1, 0..3)];
+    let (at, batch) = batch_of(frames, vec![list(&["cpu.busy_pct"])]);
+    send(&bench, &rig, other, (at, batch)).await;
+    assert_eq!(alerts(&bench, other).await, (3, 3));
+    // What it said last counts once it is judged again, though it is not said again.
+    let (at, mut batch) = batch_of(vec![failing(101, 0..1)], vec![]);
+    send(&bench, &rig, flapping, (at, batch.clone())).await;
+    let at = at + DurationMs::from_mins(11);
+    let mut frame = failing(102, 0..0);
+    frame.services = None;
+    frame.clocks.boot_ms += DurationMs::from_mins(11).0;
+    frame.clocks.wall_ms = at.0;
+    batch.sent = frame.clocks;
+    batch.frames = vec![frame];
+    send(&bench, &rig, flapping, (at, batch)).await;
+    assert_eq!(alerts(&bench, flapping).await.1, 1);
     rig.stop().await;
 }

@@ -4,7 +4,7 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{
     AlertChange, AlertEvidence, AlertState, Finding, HostAlerts, NewAlertId,
-    entry::{EntryKind, Matched},
+    entry::{Entry, EntryKind, Matched},
     raised,
 };
 use crate::{
@@ -14,6 +14,10 @@ use crate::{
 
 /// Most times of matches remembered for one window; beyond it the two oldest become one.
 const MAX_REMEMBERED_MATCHES: usize = 64;
+
+/// Most log rules that are pending or firing on one host: as many as an agent takes from its policy.
+/// Matches of a further one are not judged.
+const MAX_LOG_CHECKS: usize = 256;
 
 /// Lines that matched, as one heartbeat event reports them.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +73,9 @@ fn record(
     else {
         return None;
     };
+    if host.is_full_of_logs(rule, check) {
+        return None;
+    }
     let suppresses = host.suppresses();
     let i = host.other(EntryKind::Log, &rule.id, check);
     let entry = &mut host.others[i];
@@ -108,6 +115,16 @@ fn record(
     }
     entry.ends_at = Some(at + clear_for);
     Some(change)
+}
+
+impl HostAlerts {
+    /// Whether a further log rule would be one too many.
+    fn is_full_of_logs(&self, rule: &Rule, check: &CheckKey) -> bool {
+        let is_log = |entry: &&Entry| entry.kind == EntryKind::Log;
+        let mut logs = self.others.iter().filter(is_log);
+        logs.clone().count() >= MAX_LOG_CHECKS
+            && logs.all(|entry| entry.rule != rule.id || entry.check != *check)
+    }
 }
 
 /// Adds to what counts, forgets what left the window, and gives the time of the newest.

@@ -61,6 +61,7 @@ pub(super) fn events(
             lines,
         } = event
             && placed.mark.arrived_at.since(placed.mark.at) <= LOG_MATCH_FRESH
+            && entry.limits.admit_judgement(placed.mark.arrived_at)
         {
             let at = placed.mark.at;
             let matches = LogMatches {
@@ -76,6 +77,9 @@ pub(super) fn events(
                 &matches,
                 context.alert_id,
             );
+            entry
+                .limits
+                .note_alert_changes(placed.mark.arrived_at, changes.len());
             decision.changes.extend(changes);
         }
         let event = HostEvent {

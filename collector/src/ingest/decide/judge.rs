@@ -59,8 +59,33 @@ pub(super) fn troubles(
     decision.changes.extend(changes);
 }
 
-/// Judges the newest frame by the rules. Late frames amend the record and never page.
+/// Takes the newest frame's values, and judges it by the rules. Late frames amend the record and never
+/// page.
 pub(super) fn judge(
+    entry: &mut HostEntry,
+    frame: &Frame,
+    placed: Placed,
+    context: &mut Context<'_>,
+    decision: &mut Decision,
+) {
+    if entry.schemas.get(frame.schema).is_some() {
+        entry.schema = Some(frame.schema);
+        entry.values.clone_from(&frame.values);
+        entry.values_at = placed.mark.at;
+    }
+    let arrived_at = placed.mark.arrived_at;
+    if !entry.limits.admit_judgement(arrived_at) {
+        // What it says of services holds until it says something else.
+        entry.rejudge |= frame.services.is_some();
+        return;
+    }
+    let before = decision.changes.len();
+    by_the_rules(entry, frame, placed, context, decision);
+    let count = decision.changes.len() - before;
+    entry.limits.note_alert_changes(arrived_at, count);
+}
+
+fn by_the_rules(
     entry: &mut HostEntry,
     frame: &Frame,
     placed: Placed,
@@ -70,9 +95,6 @@ pub(super) fn judge(
     let at = placed.mark.at;
     let max_step = DurationMs(unbroken_ms(frame.interval_ms));
     if let Some(schema) = entry.schemas.get(frame.schema) {
-        entry.schema = Some(frame.schema);
-        entry.values.clone_from(&frame.values);
-        entry.values_at = at;
         let sample = Sample {
             at,
             max_step,

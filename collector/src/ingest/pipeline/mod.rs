@@ -56,6 +56,9 @@ use crate::{
 pub(in crate::ingest) const LEASE: DurationMs = DurationMs::from_secs(15);
 /// Most batches in one round: bounds the size of a transaction and the wait of its first batch.
 const MAX_ROUND: usize = 512;
+/// No further batch is added to a round with so many frames: after an outage of the network each host
+/// comes back with all frames of that time.
+const MAX_ROUND_FRAMES: usize = 2_048;
 /// Rounds begin at least this far apart. A commit costs a synchronous write and several switches
 /// between threads whatever it holds, so under load arrivals are gathered; one that comes after a
 /// pause is committed at once.
@@ -153,40 +156,37 @@ impl Pipeline {
         let stop = self.app.process.stop.clone();
         self.pulse.start(&self.app);
         let mut changes = changes::poll(&self.app);
-        let mut round = Vec::with_capacity(MAX_ROUND);
         let mut begun = tokio::time::Instant::now();
         loop {
             let wait = self.wait();
+            let mut round = Vec::new();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                count = self.queue.recv_many(&mut round, MAX_ROUND) => {
-                    if count == 0 { break }
+                first = self.queue.recv() => {
+                    let Some(first) = first else { break };
+                    round.push(first);
                     self.gather(&mut round, begun + PACE).await;
                 }
                 () = tokio::time::sleep(wait) => {}
             }
             begun = tokio::time::Instant::now();
             self.metrics.queued.set(self.queue.len() as i64);
-            let arrivals = std::mem::take(&mut round);
             let changed = changes.try_recv().unwrap_or_default();
-            self.round(arrivals, changed).await?;
+            self.round(round, changed).await?;
         }
         self.finish().await;
         Ok(())
     }
 
     /// One round over what is queued at this moment, for tests that move the clock by hand: what
-    /// [`Pipeline::run`] does each time it wakes.
-    pub async fn turn(&mut self) -> Result<(), PipelineError> {
+    /// [`Pipeline::run`] does each time it wakes. Returns whether the next one would begin at once.
+    pub async fn turn(&mut self) -> Result<bool, PipelineError> {
         let mut round = Vec::new();
-        while round.len() < MAX_ROUND
-            && let Ok(arrival) = self.queue.try_recv()
-        {
-            round.push(arrival);
-        }
+        self.fill(&mut round);
         let changes = fleet::changes(&self.app.store, changes::MAX_CHANGES).await;
-        self.round(round, changes.unwrap_or_default()).await
+        self.round(round, changes.unwrap_or_default()).await?;
+        Ok(!self.queue.is_empty() || self.wait().is_zero())
     }
 
     /// Takes in what else arrives until `end`, up to a full round.
@@ -194,9 +194,17 @@ impl Pipeline {
         if round.len() + self.queue.len() < MAX_ROUND {
             tokio::time::sleep_until(end).await;
         }
+        self.fill(round);
+    }
+
+    /// Takes in what is queued, up to a full round.
+    pub(super) fn fill(&mut self, round: &mut Vec<Arrival>) {
+        let mut frames: usize = round.iter().map(|one| one.batch.frames.len()).sum();
         while round.len() < MAX_ROUND
+            && frames < MAX_ROUND_FRAMES
             && let Ok(arrival) = self.queue.try_recv()
         {
+            frames += arrival.batch.frames.len();
             round.push(arrival);
         }
     }

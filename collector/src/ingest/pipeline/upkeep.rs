@@ -93,13 +93,16 @@ impl Pipeline {
     /// Answers what is queued, and writes all states, so that the next start reads no tail.
     pub(super) async fn finish(&mut self) {
         self.queue.close();
-        let mut rest = Vec::new();
-        while let Ok(arrival) = self.queue.try_recv() {
-            rest.push(arrival);
-        }
-        if let Err(error) = self.round(rest, Vec::new()).await {
-            tracing::error!("failed to finish the queue: {error}");
-            return;
+        loop {
+            let mut round = Vec::new();
+            self.fill(&mut round);
+            if round.is_empty() {
+                break;
+            }
+            if let Err(error) = self.round(round, Vec::new()).await {
+                tracing::error!("failed to finish the queue: {error}");
+                return;
+            }
         }
         // What is in memory may not be in the store.
         if self.is_recovering() {

@@ -8,6 +8,7 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 
 use super::{
     log::{Happened, events_after},
+    operations::FIRST_ID,
     world::World,
 };
 
@@ -80,7 +81,8 @@ async fn silent_only_after_silence(world: &mut World) -> Broken {
         .await;
     for (host, at) in alerts {
         let at = UnixMillis(at);
-        let Some(machine) = world.machines.iter().find(|machine| machine.host.0 == host) else {
+        let index = host.as_u128().checked_sub(FIRST_ID);
+        let Some(machine) = index.and_then(|index| world.machines.get(index as usize)) else {
             continue;
         };
         let window = (at - SILENT_AFTER, at);

@@ -1,22 +1,31 @@
 //! The log of a scenario: what people would have noticed, with times since its start. Read from the
 //! store: every line of a ticket's timeline, and every message that left.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde_json::Value;
-use watchkeep_shared::{DurationMs, UnixMillis};
+use uuid::Uuid;
+use watchkeep_shared::{DurationMs, HostId, UnixMillis};
 
 use super::{channels::Delivered, probe::Probe};
 use crate::support::NOW;
 
 /// Tickets are numbered from here on; the log shows #1, #2, ...
-const FIRST_NUMBER: i64 = 1_000;
+pub(super) const FIRST_NUMBER: i64 = 1_000;
 
 /// The log so far.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     text: String,
     last_event: i64,
+    apart: Option<Apart>,
+}
+
+/// A host whose tickets are left out; the others are numbered as if there were none of it.
+#[derive(Debug)]
+struct Apart {
+    host: Uuid,
+    numbers: BTreeMap<i64, i64>,
 }
 
 impl Log {
@@ -30,10 +39,25 @@ impl Log {
         let _: std::fmt::Result = writeln!(self.text, "{} {text}", since_start(now));
     }
 
+    /// Leaves out what happens to tickets of a host.
+    pub(super) fn leave_out(&mut self, host: HostId) {
+        self.apart = Some(Apart {
+            host: host.uuid(),
+            numbers: BTreeMap::new(),
+        });
+    }
+
     /// Adds what happened to tickets since the last call.
     pub(super) async fn collect(&mut self, probe: &mut Probe, now: UnixMillis) {
-        for event in events_after(probe, self.last_event).await {
+        for mut event in events_after(probe, self.last_event).await {
             self.last_event = event.id;
+            if let Some(apart) = &mut self.apart {
+                if event.host == Some(apart.host) {
+                    continue;
+                }
+                let next = apart.numbers.len() as i64 + 1;
+                event.number = *apart.numbers.entry(event.number).or_insert(next);
+            }
             self.line(now, &event.words());
         }
     }
@@ -43,9 +67,14 @@ impl Log {
         let (kind, channel) = (delivered.kind, delivered.channel);
         let body: Value = serde_json::from_str(&delivered.payload).unwrap();
         let tier = body["tier"].as_u64().map(|tier| format!(" tier {tier}"));
-        let number = body["number"]
-            .as_i64()
-            .map(|n| format!("#{}", n - FIRST_NUMBER));
+        let mut number = body["number"].as_i64().map(|n| n - FIRST_NUMBER);
+        if let (Some(apart), Some(n)) = (&self.apart, number) {
+            let Some(renumbered) = apart.numbers.get(&n) else {
+                return;
+            };
+            number = Some(*renumbered);
+        }
+        let number = number.map(|n| format!("#{n}"));
         // The one recipient that most scenarios have is not named, nor is the webhook's.
         let to = match delivered.recipient.as_str() {
             "on-call@example.org" | "tier1" => String::new(),
@@ -75,6 +104,7 @@ impl Log {
 pub(super) struct Happened {
     pub(super) id: i64,
     pub(super) number: i64,
+    host: Option<Uuid>,
     pub(super) kind: String,
     priority: String,
     title: String,
@@ -82,20 +112,32 @@ pub(super) struct Happened {
     detail: Value,
 }
 
+type Row = (
+    i64,
+    i64,
+    Option<Uuid>,
+    String,
+    String,
+    String,
+    String,
+    String,
+);
+
 /// All lines of all timelines after a row.
 pub(super) async fn events_after(probe: &mut Probe, after: i64) -> Vec<Happened> {
-    let rows: Vec<(i64, i64, String, String, String, String, String)> = probe
+    let rows: Vec<Row> = probe
         .rows(format!(
-            "SELECT e.id, t.number, t.priority, t.title, e.kind, e.actor, e.detail \
+            "SELECT e.id, t.number, t.host_id, t.priority, t.title, e.kind, e.actor, e.detail \
              FROM ticket_event e JOIN ticket t ON t.id = e.ticket_id \
              WHERE e.id > {after} ORDER BY e.id"
         ))
         .await;
     rows.into_iter()
         .map(
-            |(id, number, priority, title, kind, actor, detail)| Happened {
+            |(id, number, host, priority, title, kind, actor, detail)| Happened {
                 id,
                 number: number - FIRST_NUMBER,
+                host,
                 kind,
                 priority,
                 title,

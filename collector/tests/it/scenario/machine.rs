@@ -189,7 +189,8 @@ impl Machine {
 
     /// Whether the collector took something from it between two instants, both left out.
     pub(super) fn was_heard(&self, from: UnixMillis, to: UnixMillis) -> bool {
-        self.heard.iter().any(|at| from < *at && *at < to)
+        let first_after = self.heard.partition_point(|at| *at <= from);
+        self.heard.get(first_after).is_some_and(|at| *at < to)
     }
 
     /// What it would send now: all that was not acknowledged, oldest first.

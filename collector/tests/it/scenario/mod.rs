@@ -7,7 +7,8 @@
 //! 00:00:25 page mail tier 1: #1 opened
 //! ```
 //!
-//! - [`world`]: the clock, the pipeline, the workers, and the verbs that scenarios use.
+//! - [`world`]: the clock, the pipeline, the workers.
+//! - [`operations`]: the verbs that scenarios use.
 //! - [`machine`]: a simulated server with its agent.
 //! - [`log`]: reads the log from the store.
 //! - [`invariants`]: what must hold after each step of any scenario.
@@ -15,19 +16,25 @@
 //! - `snapshots/`: the logs as they must be; `before/`: what some of them were when their fault was found.
 //! - [`limits`]: a host at its limit of tickets.
 //! - [`counts`]: all pages count alike, whatever happened.
+//! - [`hostile`], [`beside`]: a host that could hurt others, and what they notice of it.
+//! - [`storm`]: the whole fleet at once.
 //! - [`random`]: drawn ones, shrunk when they break an invariant; each sequence that ever did is
 //!   kept there as a plain test.
 
+mod beside;
 mod channels;
 mod counts;
 mod delivery;
+mod hostile;
 mod invariants;
 mod limits;
 mod log;
 mod machine;
+mod operations;
 mod probe;
 mod random;
 mod stories;
+mod storm;
 mod world;
 
 pub(crate) use probe::Probe;
@@ -68,7 +75,15 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
+use std::io::Write as _;
+
 use crate::support::{Kind, run_with};
+
+/// Prints what was measured, for `tests/scenarios.sh`.
+pub(crate) fn print_figures(text: &str) {
+    let line = format!("{text}\n");
+    std::io::stdout().write_all(line.as_bytes()).unwrap();
+}
 
 /// Plays a scenario and compares its log with the snapshot of its name.
 pub(crate) fn play<F: Future<Output = World>>(

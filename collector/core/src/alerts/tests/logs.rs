@@ -51,6 +51,19 @@ impl Bench {
 const NONE: [&str; 0] = [];
 
 #[test]
+fn a_host_that_invents_log_rules_has_a_bound_and_the_known_ones_are_judged() {
+    let mut bench = Bench::new();
+    for n in 0..1_000 {
+        bench.lines(0, &format!("invented {n}"), 4);
+    }
+    assert_eq!(bench.host.entries().count(), 256);
+    assert_eq!(bench.lines(1, "invented 255", 1).len(), 1);
+    assert_eq!(bench.lines(1, "invented 256", 5), []);
+    // Those of before have left their window.
+    assert_eq!(bench.lines(90, "another", 5).len(), 1);
+}
+
+#[test]
 fn enough_lines_within_the_window_fire() {
     let mut bench = Bench::new();
     assert_eq!(bench.lines(0, "oom", 4), []);

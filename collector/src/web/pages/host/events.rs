@@ -54,7 +54,13 @@ enum ClockEvent {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum LeftOut {
     /// The host was at a limit.
-    Limited { values: u64, events: u64 },
+    Limited {
+        values: u64,
+        events: u64,
+        /// Added later.
+        #[serde(default)]
+        judgements: u64,
+    },
     /// The sealer left rows out.
     HistoryLost {
         thinned: u64,
@@ -68,7 +74,7 @@ enum LeftOut {
 impl LeftOut {
     fn words(&self) -> String {
         let parts = match *self {
-            Self::Limited { values, events } => vec![
+            Self::Limited { values, events, .. } => vec![
                 (events, "events, more than the limit of this host"),
                 (
                     values,
@@ -92,7 +98,19 @@ impl LeftOut {
         };
         let parts = parts.into_iter().filter(|(count, _)| *count > 0);
         let parts: Vec<String> = parts.map(|(n, what)| format!("{n} {what}")).collect();
-        format!("Not stored: {}", parts.join("; "))
+        let not_stored = (!parts.is_empty()).then(|| format!("Not stored: {}", parts.join("; ")));
+        let sentences: Vec<String> = not_stored.into_iter().chain(self.not_judged()).collect();
+        sentences.join(". ")
+    }
+
+    fn not_judged(&self) -> Option<String> {
+        match self {
+            Self::Limited { judgements, .. } if *judgements > 0 => Some(format!(
+                "Not judged: {judgements} heartbeats and log matches, because the alerts of this \
+                 host change more often than its limit"
+            )),
+            _ => None,
+        }
     }
 }
 

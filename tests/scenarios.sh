@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Plays the collector's long scenarios (collector/tests/it/scenario) on SQLite and on PostgreSQL, on a
+# manual clock, and prints what was measured. The suite plays each of them shorter.
+#
+#   tests/scenarios.sh [NAME...]    all if none is named
+#
+#   storm      10,000 hosts fall silent at once and return at once
+#   beside     200 hosts, and for an hour a hostile one beside them
+#
+# Needs WATCHKEEP_TEST_POSTGRES, the URL of a server where databases may be created. Takes about half
+# an hour.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export WATCHKEEP_STORM=10000
+export WATCHKEEP_HOSTILE_MINUTES=60
+all=(storm beside)
+[ "$#" -gt 0 ] || set -- "${all[@]}"
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+code=0
+for name in "$@"; do
+    case " ${all[*]} " in
+    *" $name "*) ;;
+    *) echo "there is no scenario $name, but ${all[*]}" >&2 && exit 2 ;;
+    esac
+    if cargo test --locked --workspace --test it -- --nocapture --test-threads=1 "scenario::$name::" \
+        >"$output" 2>&1; then
+        grep "^$name, " "$output"
+    else
+        cat "$output"
+        code=1
+    fi
+done
+exit "$code"
