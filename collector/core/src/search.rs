@@ -37,6 +37,12 @@ pub fn fold(text: &str) -> String {
     folded
 }
 
+/// The order of names in lists, the same whatever database they come from: letter case and diacritics
+/// count only between names that are equal without them.
+pub fn name_order(name: &str) -> (String, String) {
+    (fold(name), name.to_owned())
+}
+
 /// The folded words of a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words(Vec<String>);
@@ -93,6 +99,18 @@ mod tests {
         ] {
             assert_eq!(fold(text), folded, "{text}");
         }
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_their_letters() {
+        let mut names = [
+            "zeta", "Zürich", "eclair", "éclair", "Äpfel", "apfel", "Bad",
+        ];
+        names.sort_by_key(|name| name_order(name));
+        let expected = [
+            "apfel", "Äpfel", "Bad", "eclair", "éclair", "zeta", "Zürich",
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]

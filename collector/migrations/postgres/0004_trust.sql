@@ -30,7 +30,8 @@ CREATE INDEX host_by_contract ON host (contract_id) WHERE contract_id IS NOT NUL
 -- What a search looks at: title, check, host, site, client and contract, folded by
 -- `watchkeep_core::search`. Tickets of before have their title alone.
 ALTER TABLE ticket ADD COLUMN search TEXT NOT NULL DEFAULT '';
-UPDATE ticket SET search = LOWER(title);
+-- As SQLite does it: ASCII letters alone.
+UPDATE ticket SET search = LOWER(title COLLATE "C");
 -- Grows when a client, contract, site or host changes, whoever changes it, so that what pages keep in
 -- memory of them is read again only then.
 INSERT INTO counter (name, value) VALUES ('fleet', 0);

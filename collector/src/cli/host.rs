@@ -4,7 +4,10 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use watchkeep_core::evidence::{Evidence, EvidenceKind};
+use watchkeep_core::{
+    evidence::{Evidence, EvidenceKind},
+    search::name_order,
+};
 use watchkeep_shared::HostId;
 
 use super::{ACTOR, confirm, say};
@@ -114,7 +117,7 @@ async fn list(config: Config) -> anyhow::Result<()> {
     let app = boot::open(config).await?.app;
     let mut rows = fleet::hosts(&app.store).await?;
     rows.retain(|row| row.retired_at.is_none());
-    rows.sort_by(|a, b| (&a.name, &a.client_name, a.id).cmp(&(&b.name, &b.client_name, b.id)));
+    rows.sort_by_cached_key(|row| (name_order(&row.name), name_order(&row.client_name), row.id));
     for row in &rows {
         say(&line(row))?;
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use watchkeep_core::host::HostState;
+use watchkeep_core::{host::HostState, search::name_order};
 use watchkeep_shared::HostId;
 
 use super::say;
@@ -90,7 +90,7 @@ pub(super) async fn run(config: Config, args: Args) -> anyhow::Result<()> {
             last_seen_ms: seen.map(|at| at.0),
         });
     }
-    hosts.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    hosts.sort_by_cached_key(|host| (name_order(&host.name), host.id.clone()));
     let open_tickets = open_tickets(&app).await?;
     let last_alive_ms = leases::last_alive(&app.store).await?.map(|at| at.0);
     let status = Status {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use uuid::Uuid;
-use watchkeep_core::search::fold;
+use watchkeep_core::search::{fold, name_order};
 use watchkeep_shared::HostId;
 
 use crate::{
@@ -62,8 +62,7 @@ impl Directory {
     /// Reads it. `generation` was read before, so that a change in between is seen the next time.
     pub(super) async fn read(store: &Store, generation: i64) -> Result<Self, StoreError> {
         let rows = views::hosts(store).await?;
-        let mut clients = views::clients(store).await?;
-        clients.sort_by_cached_key(|client| fold(&client.name));
+        let clients = views::clients(store).await?;
         Ok(Self::new(generation, rows, clients))
     }
 
@@ -78,7 +77,8 @@ impl Directory {
             });
         }
         let mut sites: Vec<Site> = sites.into_values().collect();
-        sites.sort_by_cached_key(|site| (fold(&site.client), fold(&site.name), site.id));
+        sites
+            .sort_by_cached_key(|site| (name_order(&site.client), name_order(&site.name), site.id));
         let ranks: HashMap<Uuid, usize> = sites.iter().map(|site| site.id).zip(0..).collect();
         let mut hosts: Vec<Arc<Host>> = rows
             .into_iter()

@@ -1,7 +1,10 @@
 //! Clients, contracts, sites, hosts.
 
 use uuid::Uuid;
-use watchkeep_core::ids::{ClientId, ContractId, SiteId};
+use watchkeep_core::{
+    ids::{ClientId, ContractId, SiteId},
+    search::name_order,
+};
 use watchkeep_shared::{HostId, UnixMillis};
 
 use super::{
@@ -58,14 +61,13 @@ macro_rules! select_contract {
         )
     };
 }
-const CONTRACTS: &str = select_contract!("ORDER BY contract.name");
+const CONTRACTS: &str = select_contract!("");
 const CONTRACT: &str = select_contract!("WHERE contract.id = $1");
 const UPSERT_SITE: &str = "INSERT INTO site (id, client_id, contract_id, name, created_at) \
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE SET \
     client_id = excluded.client_id, contract_id = excluded.contract_id";
 const SITES: &str = "SELECT site.id, site.client_id, site.contract_id, site.name, \
-    client.name AS client_name FROM site JOIN client ON client.id = site.client_id \
-    ORDER BY site.name";
+    client.name AS client_name FROM site JOIN client ON client.id = site.client_id";
 const SITE_BY_NAME: &str = "SELECT id FROM site WHERE name = $1";
 const SET_QUARANTINE: &str = "UPDATE host SET quarantined_at = $2 WHERE id = $1";
 const SET_AGENT_VERSION: &str = "UPDATE host SET agent_version = $2 WHERE id = $1";
@@ -410,7 +412,10 @@ pub async fn contract_paging(
 
 /// All contracts, by name.
 pub async fn contracts(store: &Store) -> Result<Vec<ContractRow>, StoreError> {
-    Ok(on_read!(store, c => sqlx::query_as(CONTRACTS).fetch_all(c).await)?)
+    let mut rows: Vec<ContractRow> =
+        on_read!(store, c => sqlx::query_as(CONTRACTS).fetch_all(c).await)?;
+    rows.sort_by_cached_key(|row| name_order(&row.name));
+    Ok(rows)
 }
 
 /// One contract.
@@ -427,12 +432,14 @@ pub async fn hosts_of_contract(
         .bind(contract.uuid()).fetch_all(c).await)?)
 }
 
-/// All contracts, as a transaction sees them.
+/// All contracts, as a transaction sees them, in any order.
 pub async fn contracts_in(tx: &mut Tx) -> Result<Vec<ContractRow>, StoreError> {
     Ok(on_tx!(tx, c => sqlx::query_as(CONTRACTS).fetch_all(c).await)?)
 }
 
 /// All sites, by name.
 pub async fn sites(store: &Store) -> Result<Vec<SiteRow>, StoreError> {
-    Ok(on_read!(store, c => sqlx::query_as(SITES).fetch_all(c).await)?)
+    let mut rows: Vec<SiteRow> = on_read!(store, c => sqlx::query_as(SITES).fetch_all(c).await)?;
+    rows.sort_by_cached_key(|row| name_order(&row.name));
+    Ok(rows)
 }

@@ -5,7 +5,7 @@
 
 use sqlx::{query, query_as};
 use uuid::Uuid;
-use watchkeep_core::ids::UserId;
+use watchkeep_core::{ids::UserId, search::name_order};
 use watchkeep_shared::UnixMillis;
 
 use super::{
@@ -20,7 +20,7 @@ const INSERT_USER: &str = "INSERT INTO app_user (id, login, name, password_hash,
 const USER_BY_LOGIN: &str = "SELECT id, login, name, password_hash, role, must_change, created_at, disabled_at \
     FROM app_user WHERE login = $1";
 const ALL_USERS: &str = "SELECT id, login, name, password_hash, role, must_change, created_at, disabled_at \
-    FROM app_user ORDER BY login";
+    FROM app_user";
 const SET_PASSWORD: &str = "UPDATE app_user SET password_hash = $2, must_change = $3 WHERE id = $1";
 const DISABLE_USER: &str =
     "UPDATE app_user SET disabled_at = $2 WHERE id = $1 AND disabled_at IS NULL";
@@ -237,7 +237,9 @@ pub async fn user_by_login(store: &Store, login: &str) -> Result<Option<User>, S
 
 /// All users, by login.
 pub async fn users(store: &Store) -> Result<Vec<User>, StoreError> {
-    Ok(on_read!(store, c => query_as(ALL_USERS).fetch_all(c).await)?)
+    let mut rows: Vec<User> = on_read!(store, c => query_as(ALL_USERS).fetch_all(c).await)?;
+    rows.sort_by_cached_key(|row| name_order(&row.login));
+    Ok(rows)
 }
 
 /// Sets a password hash.

@@ -10,6 +10,7 @@ use sqlx::{
 use super::{
     Store, StoreError,
     connect::{Pools, StoreUrl},
+    tickets,
 };
 
 /// Name, then the SQL for SQLite and for PostgreSQL; the version is the position, from 1.
@@ -36,6 +37,8 @@ const MIGRATIONS: [(&str, &str, &str); MIGRATIONS_LEN] = [
     ),
 ];
 const MIGRATIONS_LEN: usize = 4;
+/// The migration with which tickets got a text to search in.
+const TICKET_SEARCH: i64 = 4;
 /// The newest migration this build knows.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS_LEN as i64;
 
@@ -138,6 +141,7 @@ impl Store {
     }
 
     pub(super) async fn migrate(&self) -> Result<(), StoreError> {
+        let from = self.version().await?;
         let result = match self.pools() {
             Pools::Sqlite { writer, .. } => migrator(|m| m.1).run(writer).await,
             Pools::Postgres(server) => migrator(|m| m.2).run(&server.writer).await,
@@ -148,7 +152,11 @@ impl Store {
                 known: SCHEMA_VERSION,
             },
             other => StoreError::Migrate(other),
-        })
+        })?;
+        if (1..TICKET_SEARCH).contains(&from) {
+            tickets::fold_titles(self).await?;
+        }
+        Ok(())
     }
 }
 

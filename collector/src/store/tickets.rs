@@ -96,6 +96,9 @@ const PUT: &str = "INSERT INTO ticket (id, number, client_id, contract_id, host_
     first_response_at = excluded.first_response_at, resolved_at = excluded.resolved_at, \
     touched_by_human = excluded.touched_by_human, assignee = excluded.assignee, \
     hold_until = excluded.hold_until, tier = excluded.tier, escalate_at = excluded.escalate_at, updated_at = excluded.updated_at";
+const TITLES: &str =
+    "SELECT id, number, title FROM ticket WHERE number > $1 ORDER BY number LIMIT $2";
+const SET_SEARCH: &str = "UPDATE ticket SET search = $2 WHERE id = $1";
 const NAMES: &str = "SELECT c.name AS client, h.name AS host, s.name AS site, k.name AS contract \
     FROM client c LEFT JOIN host h ON h.id = $2 LEFT JOIN site s ON s.id = h.site_id \
     LEFT JOIN contract k ON k.id = $3 WHERE c.id = $1";
@@ -107,7 +110,7 @@ const PUT_EVIDENCE: &str = "INSERT INTO ticket_evidence (ticket_id, body) VALUES
 statements! {
     BY_ID, BY_ID_LOCKED, BY_KEY, BY_KEY_LOCKED, ESCALATION_DUE, RECHECK_DUE, HOLD_DUE, POSTPONE,
     OPEN, WITHOUT_EVIDENCE, SET_ASIDE, COUNT_OPEN_OF_HOST, NTH_NEWEST_OF_HOST, NEXT_NUMBER,
-    SET_FIRING, PUT, NAMES, INSERT_EVENT, PUT_EVIDENCE
+    SET_FIRING, PUT, TITLES, SET_SEARCH, NAMES, INSERT_EVENT, PUT_EVIDENCE
 }
 
 row! {
@@ -404,6 +407,33 @@ async fn search_text(tx: &mut Tx, ticket: &Ticket) -> Result<String, StoreError>
         text.push_str(&part);
     }
     Ok(search::fold(&text))
+}
+
+/// Tickets whose titles are read at once.
+const TITLES_AT_ONCE: i64 = 1_000;
+
+/// Folds the titles of tickets that earlier versions opened. SQL has folded their ASCII letters, since
+/// databases disagree on all others.
+pub(super) async fn fold_titles(store: &Store) -> Result<(), StoreError> {
+    let mut after = 0;
+    loop {
+        let rows: Vec<(Uuid, i64, String)> = on_read!(store, c => sqlx::query_as(TITLES)
+            .bind(after).bind(TITLES_AT_ONCE).fetch_all(c).await)?;
+        let Some((_, last, _)) = rows.last() else {
+            return Ok(());
+        };
+        after = *last;
+        let mut tx = store.begin().await?;
+        for (id, _, title) in rows.iter().filter(|(_, _, title)| !title.is_ascii()) {
+            set_search(&mut tx, *id, &search::fold(title)).await?;
+        }
+        tx.commit().await?;
+    }
+}
+
+async fn set_search(tx: &mut Tx, id: Uuid, text: &str) -> Result<(), StoreError> {
+    on_tx!(tx, c => sqlx::query(SET_SEARCH).bind(id).bind(text).execute(c).await.map(drop))?;
+    Ok(())
 }
 
 /// Adds to a ticket's timeline.

@@ -4,7 +4,10 @@ mod tickets;
 
 use sqlx::{query_as, query_scalar};
 use uuid::Uuid;
-use watchkeep_core::ids::{AlertId, ContractId, TicketId};
+use watchkeep_core::{
+    ids::{AlertId, ContractId, TicketId},
+    search::name_order,
+};
 use watchkeep_shared::{HostId, UnixMillis};
 
 use super::{Store, StoreError, row::row, statements::statements, tx::on_read};
@@ -24,7 +27,7 @@ const ALERTS_AT_ONCE: usize = 12;
 pub const PAGE_ROWS: usize = 50;
 
 const ANSWERS: &str = "SELECT COUNT(*) FROM counter";
-const CLIENTS: &str = "SELECT id, name FROM client ORDER BY name";
+const CLIENTS: &str = "SELECT id, name FROM client";
 const FIRING_BY_HOST: &str = "SELECT host_id AS id, COUNT(*) AS count FROM alert \
     WHERE cleared_at IS NULL GROUP BY host_id";
 const OPEN_BY_HOST: &str = "SELECT host_id AS id, COUNT(*) AS count FROM ticket \
@@ -44,7 +47,7 @@ macro_rules! hosts {
         )
     };
 }
-const HOSTS: &str = hosts!("WHERE h.retired_at IS NULL ORDER BY h.name, h.id");
+const HOSTS: &str = hosts!("WHERE h.retired_at IS NULL");
 const HOST: &str = hosts!("WHERE h.id = $1");
 
 macro_rules! alerts {
@@ -86,7 +89,7 @@ macro_rules! contracts {
         )
     };
 }
-const CONTRACTS: &str = contracts!("ORDER BY c.name, k.name");
+const CONTRACTS: &str = contracts!("");
 const CONTRACT: &str = contracts!("WHERE k.id = $1");
 
 statements! {
@@ -225,7 +228,7 @@ pub async fn answers(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// All hosts that are not retired, by name.
+/// All hosts that are not retired, in any order.
 pub async fn hosts(store: &Store) -> Result<Vec<HostView>, StoreError> {
     Ok(on_read!(store, c => query_as(HOSTS).fetch_all(c).await)?)
 }
@@ -237,7 +240,9 @@ pub async fn host(store: &Store, id: HostId) -> Result<Option<HostView>, StoreEr
 
 /// All clients, by name.
 pub async fn clients(store: &Store) -> Result<Vec<Named>, StoreError> {
-    Ok(on_read!(store, c => query_as(CLIENTS).fetch_all(c).await)?)
+    let mut rows: Vec<Named> = on_read!(store, c => query_as(CLIENTS).fetch_all(c).await)?;
+    rows.sort_by_cached_key(|row| name_order(&row.name));
+    Ok(rows)
 }
 
 /// How many open tickets each host has; hosts without any are left out.
@@ -319,7 +324,9 @@ pub async fn host_events(
 
 /// All contracts, by client and name.
 pub async fn contracts(store: &Store) -> Result<Vec<ContractView>, StoreError> {
-    Ok(on_read!(store, c => query_as(CONTRACTS).fetch_all(c).await)?)
+    let mut rows: Vec<ContractView> = on_read!(store, c => query_as(CONTRACTS).fetch_all(c).await)?;
+    rows.sort_by_cached_key(|row| (name_order(&row.client), name_order(&row.name)));
+    Ok(rows)
 }
 
 /// One contract.

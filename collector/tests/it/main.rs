@@ -15,6 +15,7 @@ mod isolation;
 mod leases;
 mod ledger;
 mod limits;
+mod order;
 mod outbox;
 mod pipeline;
 mod plans;

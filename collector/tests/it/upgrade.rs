@@ -10,13 +10,16 @@ use watchkeep_collector::{
     series,
     store::{
         BeforeMigration, IfMissing, SCHEMA_VERSION, Store, StoreError, StoreUrl,
-        fleet::partition_of, heartbeats, history,
+        fleet::partition_of,
+        heartbeats, history,
+        views::{self, TicketFilter},
     },
 };
 use watchkeep_core::{
     alerts::HostAlerts,
     host::HostState,
     ids::ClientId,
+    search::Words,
     series::{self as codec, row},
 };
 use watchkeep_shared::{DurationMs, HostId, UnixMillis, metric, wire::heartbeat::ServiceStatus};
@@ -210,6 +213,48 @@ fn on_sqlite_history_and_lists_of_names_outlive_the_migration() {
 fn on_postgres_history_and_lists_of_names_outlive_the_migration() {
     let story = history_and_lists_of_names_outlive_the_migration;
     run_upgraded(Kind::Postgres, "", fill, story);
+}
+
+/// A ticket opened by an earlier version, with letters beyond ASCII in its title.
+async fn fill_ticket(url: &str) {
+    fill(url).await;
+    let uuid = |id| uuid_literal(url, id);
+    let sql = format!(
+        "INSERT INTO ticket (id, number, client_id, title, priority, severity, state, tier, \
+         touched_by_human, opened_at, episode_at, updated_at) VALUES ({}, 1001, {}, \
+         'ÉCLAIR auf Łódź1 GESTÖRT', 'P2', 'warning', 'open', 1, FALSE, 0, 0, 0)",
+        uuid(Uuid::from_u128(0x71)),
+        uuid(CLIENT),
+    );
+    execute(url, &sql).await;
+}
+
+async fn titles_of_before_are_found_in_any_letters(bench: Bench) {
+    for (typed, found) in [
+        ("éclair", 1),
+        ("ECLAIR lodz", 1),
+        ("gestört", 1),
+        ("zürich", 0),
+    ] {
+        let filter = TicketFilter {
+            words: Words::new(typed),
+            ..TicketFilter::open()
+        };
+        let count = views::queue_count(&bench.app.store, &filter).await;
+        assert_eq!(count.unwrap(), found, "{typed}");
+    }
+}
+
+#[test]
+fn on_sqlite_titles_of_before_are_found_in_any_letters() {
+    let story = titles_of_before_are_found_in_any_letters;
+    run_upgraded(Kind::Sqlite, "", fill_ticket, story);
+}
+
+#[test]
+fn on_postgres_titles_of_before_are_found_in_any_letters() {
+    let story = titles_of_before_are_found_in_any_letters;
+    run_upgraded(Kind::Postgres, "", fill_ticket, story);
 }
 
 /// Whether the store has this program's version.
