@@ -30,8 +30,7 @@ CREATE INDEX host_by_contract ON host (contract_id) WHERE contract_id IS NOT NUL
 -- What a search looks at: title, check, host, site, client and contract, folded by
 -- `watchkeep_core::search`. Tickets of before have their title alone.
 ALTER TABLE ticket ADD COLUMN search TEXT NOT NULL DEFAULT '';
--- As SQLite does it: ASCII letters alone.
-UPDATE ticket SET search = LOWER(title COLLATE "C");
+UPDATE ticket SET search = LOWER(title);
 -- Grows when a client, contract, site or host changes, whoever changes it, so that what pages keep in
 -- memory of them is read again only then.
 INSERT INTO counter (name, value) VALUES ('fleet', 0);
@@ -138,10 +137,6 @@ ALTER TABLE host ADD COLUMN reported_name TEXT NOT NULL DEFAULT '';
 ALTER TABLE host ADD COLUMN address TEXT NOT NULL DEFAULT '';
 ALTER TABLE host ADD COLUMN notes TEXT NOT NULL DEFAULT '';
 UPDATE host SET reported_name = name;
--- What the agent said of its machine last, for searches: the operating system, and the addresses of its
--- network interfaces, separated by blanks. Empty until it does.
-ALTER TABLE host ADD COLUMN system TEXT NOT NULL DEFAULT '';
-ALTER TABLE host ADD COLUMN addresses TEXT NOT NULL DEFAULT '';
 -- Hosts that were renamed, retired, revoked or enrolled again and that the pipeline has not looked at since.
 CREATE TABLE host_change (
     host_id  UUID PRIMARY KEY REFERENCES host (id),
@@ -169,7 +164,7 @@ CREATE INDEX metric_schema_unused ON metric_schema (unused_at) WHERE unused_at I
 -- The host's partition: the sealer reads the tail by partitions.
 ALTER TABLE heartbeat ADD COLUMN part INTEGER NOT NULL DEFAULT 0;
 UPDATE heartbeat SET part = COALESCE((SELECT host.part FROM host WHERE host.id = heartbeat.host_id), 0);
--- What the sealer could not read, kept for support until its retention ends.
+-- What the sealer could not read, kept for a while for support.
 CREATE TABLE set_aside (
     id       BIGINT PRIMARY KEY,
     at       BIGINT NOT NULL,
@@ -179,7 +174,6 @@ CREATE TABLE set_aside (
     reason   TEXT NOT NULL,
     body     BYTEA NOT NULL
 );
-CREATE INDEX set_aside_by_kind ON set_aside (kind);
 
 -- The uptime record.
 

@@ -143,10 +143,6 @@ ALTER TABLE host ADD COLUMN reported_name TEXT NOT NULL DEFAULT '';
 ALTER TABLE host ADD COLUMN address TEXT NOT NULL DEFAULT '';
 ALTER TABLE host ADD COLUMN notes TEXT NOT NULL DEFAULT '';
 UPDATE host SET reported_name = name;
--- What the agent said of its machine last, for searches: the operating system, and the addresses of its
--- network interfaces, separated by blanks. Empty until it does.
-ALTER TABLE host ADD COLUMN system TEXT NOT NULL DEFAULT '';
-ALTER TABLE host ADD COLUMN addresses TEXT NOT NULL DEFAULT '';
 -- Hosts that were renamed, retired, revoked or enrolled again and that the pipeline has not looked at since.
 CREATE TABLE host_change (
     host_id  BLOB PRIMARY KEY REFERENCES host (id),
@@ -174,7 +170,7 @@ CREATE INDEX metric_schema_unused ON metric_schema (unused_at) WHERE unused_at I
 -- The host's partition: the sealer reads the tail by partitions.
 ALTER TABLE heartbeat ADD COLUMN part INTEGER NOT NULL DEFAULT 0;
 UPDATE heartbeat SET part = COALESCE((SELECT host.part FROM host WHERE host.id = heartbeat.host_id), 0);
--- What the sealer could not read, kept for support until its retention ends.
+-- What the sealer could not read, kept for a while for support.
 CREATE TABLE set_aside (
     id       BIGINT PRIMARY KEY,
     at       BIGINT NOT NULL,
@@ -184,7 +180,6 @@ CREATE TABLE set_aside (
     reason   TEXT NOT NULL,
     body     BLOB NOT NULL
 );
-CREATE INDEX set_aside_by_kind ON set_aside (kind);
 
 -- The uptime record.
 

@@ -35,8 +35,13 @@ const MIGRATIONS: [(&str, &str, &str); MIGRATIONS_LEN] = [
         include_str!("../../migrations/sqlite/0004_trust.sql"),
         include_str!("../../migrations/postgres/0004_trust.sql"),
     ),
+    (
+        "search",
+        include_str!("../../migrations/sqlite/0005_search.sql"),
+        include_str!("../../migrations/postgres/0005_search.sql"),
+    ),
 ];
-const MIGRATIONS_LEN: usize = 4;
+const MIGRATIONS_LEN: usize = 5;
 /// The migration with which tickets got a text to search in.
 const TICKET_SEARCH: i64 = 4;
 /// The newest migration this build knows.

@@ -412,7 +412,7 @@ async fn search_text(tx: &mut Tx, ticket: &Ticket) -> Result<String, StoreError>
 /// Tickets whose titles are read at once.
 const TITLES_AT_ONCE: i64 = 1_000;
 
-/// Folds the titles of tickets that earlier versions opened. SQL has folded their ASCII letters, since
+/// Folds the titles of tickets that earlier versions opened. SQL has folded their ASCII letters;
 /// databases disagree on all others.
 pub(super) async fn fold_titles(store: &Store) -> Result<(), StoreError> {
     let mut after = 0;
