@@ -24,7 +24,7 @@ const WTMP: &str = "/var/log/wtmp";
 const JOURNALCTL: &str = "journalctl";
 /// which has so long to answer: the agent waits for it before it starts.
 const JOURNAL_ANSWERS: Duration = Duration::from_secs(5);
-/// A hook for tests that play a reboot: a UUID that stands for the kernel's boot id.
+/// A hook for tests that play a reboot: a UUID in place of the kernel's boot id.
 const TEST_BOOT_ID: &str = "WATCHKEEP_TEST_BOOT_ID";
 
 /// Why the boot is not known.

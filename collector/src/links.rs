@@ -6,7 +6,7 @@ const SCHEMES: [&str; 2] = ["https://", "http://"];
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
-    /// As it stands in the text.
+    /// As written in the text.
     pub(crate) text: String,
     /// It is an address that can be followed.
     pub(crate) is_link: bool,

@@ -41,7 +41,7 @@ use crate::{
 pub struct PolicyScope {
     /// Whose it is.
     pub client: ClientId,
-    /// Where it stands.
+    /// Where it is.
     pub site: SiteId,
     /// What covers it.
     pub contract: Option<ContractId>,

@@ -84,8 +84,8 @@ async fn a_machine_that_stood_still_is_one(kind: DatabaseKind) -> Result<()> {
     site.clock.set(-held)?;
     site.agent.resume()?;
     // For the first five seconds a slow request would look the same.
-    let told = 7_000 / i64::from(Settings::default().interval_ms);
-    site.beats(told).await;
+    let beats = 7_000 / i64::from(Settings::default().interval_ms);
+    site.beats(beats).await;
     let host = site.report().await?;
     assert_eq!(
         views::outages(&host),

@@ -66,7 +66,7 @@ async fn kills_lose_and_double_nothing(kind: DatabaseKind) -> Result<()> {
     }
     more_heartbeats(&store).await?;
 
-    // Once more, and the agents are kept away: the gap is the collector's own until they are heard.
+    // Once more, and the agents are kept away: the gap is the collector's own until their frames arrive.
     proxy.set(Line::Close);
     collector.kill()?;
     // Longer than frames may lie apart without leaving a gap (the agents' `max_step_ms`).

@@ -1,4 +1,4 @@
-//! The collector or its PostgreSQL server stands still for longer than a host may be silent: nobody
+//! The collector or its PostgreSQL server does not run for longer than a host may be silent: nobody
 //! is called silent, the time is the collector's own, and heartbeats are taken again at once.
 //! `tests/held_up.sh` makes it a minute, with the product's own limits. What only root can do to a
 //! disk is in `tests/machine/disk.rs`.

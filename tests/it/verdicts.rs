@@ -1,4 +1,4 @@
-//! Why a host was not heard: the agent alone was gone, or the machine rebooted. Two verdicts, and
+//! Why no heartbeats arrived: the agent alone was gone, or the machine rebooted. Two verdicts, and
 //! the report says which.
 
 use std::time::Duration;

@@ -36,7 +36,7 @@ async fn a_clean_reboot_is_down_time_and_no_surprise() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_is_down_time_and_a_surprise() -> Result<()> {
     let mut site = Site::start(Vec::new()).await?;
-    let heard = heartbeats(&site.store, site.host, 0).await;
+    let before = heartbeats(&site.store, site.host, 0).await;
     let began = wall_now().0;
     site.machine.cut_power().await?;
     let off = wall_now().0;
@@ -44,7 +44,7 @@ async fn a_power_cut_is_down_time_and_a_surprise() -> Result<()> {
     let on = wall_now().0;
     site.machine.boot().await?;
     site.alert("unexpected-reboot").await;
-    heartbeats(&site.store, site.host, heard + 4).await;
+    heartbeats(&site.store, site.host, before + 4).await;
 
     assert_eq!(site.goodbyes().await?, [""; 0]);
     // Silence and the reboot are one ticket: both are about the host.

@@ -27,7 +27,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Everything runs, and the agent has been heard.
+    /// Everything runs, and heartbeats arrive.
     pub(crate) async fn start(services: Vec<ServiceCheck>) -> Result<Self> {
         let settings = Settings {
             services,

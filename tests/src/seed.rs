@@ -335,7 +335,7 @@ impl Database {
         .await
     }
 
-    /// What stands around each ticket: an alert, two lines, a message that was sent.
+    /// What belongs to each ticket: an alert, two lines, a message that was sent.
     async fn around_tickets(&mut self, amount: Amount, start: i64, now: UnixMillis) -> Result<()> {
         let numbers = self.numbers("g", amount.tickets);
         let at = opening(amount, start, now.0);

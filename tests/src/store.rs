@@ -108,7 +108,7 @@ impl Store {
         }
     }
 
-    /// An identifier as it stands in this database's SQL.
+    /// An identifier in this database's SQL.
     pub fn id(&self, id: Uuid) -> String {
         match self {
             Self::Sqlite { .. } => format!("X'{}'", id.simple()),

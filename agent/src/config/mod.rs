@@ -45,7 +45,7 @@ pub struct Config {
 pub struct Source {
     /// The file that was named; `None`: [`DEFAULT_PATH`], which may be absent.
     pub path: Option<PathBuf>,
-    /// A state directory that stands above file and environment.
+    /// A state directory that overrides file and environment.
     pub state_dir: Option<PathBuf>,
 }
 

@@ -264,7 +264,7 @@ impl Between {
             match known.take_up(file, age(file, window), reading) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // Renamed again just now, or not yet written: the next look tells.
+                    // Renamed again just now, or not yet written: the next pass shows which.
                     self.reported.remove(&file.id);
                 }
                 Err(error) => {

@@ -19,7 +19,7 @@ pub use self::feed::EventLauncher;
 use self::{feed::Item, record::Record};
 use super::{Reading, feed::Feed, framing::MAX_LINE_BYTES, rules::Rules};
 
-/// What stands before the channel's name in place of a file's path.
+/// The prefix of the channel's name, used in place of a file's path.
 const PREFIX: &str = "eventlog:";
 /// Longest name of a channel (`wevtutil`, `EvtOpenChannelConfig`), characters.
 const MAX_CHANNEL: usize = 255;

@@ -126,7 +126,7 @@ fn plainly(text: &[u8], start: Option<&bytes::Regex>) -> Cut {
 }
 
 /// Redacting again changes nothing; nothing but marks is ever added; and a secret that is named as
-/// one is gone, whatever stands around it. The secret is made of the first bytes.
+/// one is gone, whatever is around it. The secret is made of the first bytes.
 pub fn redaction(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let once = REDACTOR.redact(&text);

@@ -17,7 +17,7 @@ use self::feed::Item;
 pub use self::feed::{Launcher, machine_id};
 use super::{Reading, feed::Feed, framing::MAX_LINE_BYTES, rules::Rules};
 
-/// What stands in place of a file's path.
+/// The name used in place of a file's path.
 pub(super) const PATH: &str = "journal";
 
 /// Follows the journal for all checks that ask for it.

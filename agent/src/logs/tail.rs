@@ -24,7 +24,7 @@ const RECORD_QUIET_MS: i64 = 1_000;
 pub(super) const SETTLED: u64 = 0;
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A file's place in the file system, and when it was made where the file system tells: by that an
+/// A file's place in the file system, and when it was made where the file system reports it: by that an
 /// inode that was used again differs, even while the file is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct FileId {

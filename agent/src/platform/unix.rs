@@ -152,7 +152,7 @@ pub fn each_process(is_wanted: &mut dyn FnMut(u32) -> bool, with: &mut dyn FnMut
         if !is_wanted(pid) {
             continue;
         }
-        // With room for more than the name and its end of line, so one read tells all.
+        // With room for more than the name and its end of line, so one read is enough.
         let mut comm = [0; PROCESS_NAME_BYTES + 2];
         let read =
             File::open(format!("/proc/{pid}/comm")).and_then(|mut file| file.read(&mut comm));
@@ -175,7 +175,7 @@ pub fn program_of_process(pid: u32) -> Option<OsString> {
     link.file_name().map(ToOwned::to_owned)
 }
 
-/// A number that tells a process from a later one of the same number: field 22 of `/proc/PID/stat`
+/// A number that distinguishes a process from a later one with the same id: field 22 of `/proc/PID/stat`
 /// (`proc_pid_stat(5)`). `None` if there is no such process or it is dead and only waits to be
 /// collected.
 pub fn start_of_process(pid: u32) -> Option<u64> {
@@ -190,7 +190,7 @@ pub fn start_of_process(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// The end of a process, as the kernel tells it (`pidfd_open(2)`).
+/// The end of a process, reported by the kernel (`pidfd_open(2)`).
 #[derive(Debug)]
 pub struct ProcessEnd(AsyncFd<OwnedFd>);
 

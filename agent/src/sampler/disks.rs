@@ -4,7 +4,7 @@
 //!
 //! Read-only is what the *file system* says (the last field of `/proc/self/mountinfo`), not the
 //! mount: within a hardened unit every mount is read-only. A kernel that turns a file system
-//! read-only after an error tells nobody, so the table is read again every half minute.
+//! read-only after an error reports it to nobody, so the table is read again every half minute.
 
 use std::path::{Path, PathBuf};
 
@@ -224,7 +224,7 @@ fn select(list: &sysinfo::Disks) -> Vec<(String, PathBuf)> {
         let system = disk.file_system().to_string_lossy();
         let point = disk.mount_point();
         let known = PSEUDO.contains(&system.as_ref()) || system.starts_with("fuse");
-        // Of a container's file system only its own root tells more than the disk below it.
+        // Of a container's file system only its own root adds to the disk below it.
         let layer = system == "overlay" && point != Path::new("/");
         if known || layer || !is_reportable(point) {
             continue;

@@ -226,7 +226,7 @@ mod tests {
             .filter(|(_, value)| value.is_none())
             .map(|(name, _)| name)
             .collect();
-        // Within a second no tick may pass that tells one processor's share.
+        // Within a second no tick may pass from which one processor's share follows.
         assert!(
             missing.iter().all(|name| name.starts_with("cpu.")),
             "{missing:?}"
@@ -246,7 +246,7 @@ mod tests {
         let sample = Sampler::new(start).sample(later(start, 1_000), 0);
         for name in &sample.schema.names {
             let family = metric::split(name).0;
-            // Of the interfaces' counts one stands for all.
+            // One of the interfaces' counts represents all.
             let family =
                 ["packets", "errors", "drops"]
                     .iter()

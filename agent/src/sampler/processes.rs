@@ -27,7 +27,7 @@ pub(super) struct Process<'t> {
     pub(super) state: char,
     /// CPU time in user and kernel mode since it started, ticks.
     pub(super) cpu_ticks: u64,
-    /// When it started, ticks since boot: tells it from another with the same id.
+    /// When it started, ticks since boot: distinguishes it from another with the same id.
     pub(super) started_ticks: u64,
     pub(super) resident_pages: u64,
 }

@@ -1,5 +1,5 @@
 //! The state of the machine's upkeep: does it need a reboot, do updates wait. All from files that
-//! others leave behind: the agent runs no package manager, takes no locks and asks no server. A fact that no file tells is left out, not guessed.
+//! others leave behind: the agent runs no package manager, takes no locks and asks no server. A fact that no file has is left out, not guessed.
 
 use std::{os::unix::fs::MetadataExt, path::Path};
 

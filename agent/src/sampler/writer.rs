@@ -57,7 +57,7 @@ pub(super) fn share(part: f64, whole: f64) -> f64 {
     }
 }
 
-/// The first value that stands under `name` in a list of few.
+/// The first value with the name `name` in a list of few.
 pub(super) fn find<T: Copy>(list: &[(String, T)], name: &str) -> Option<T> {
     list.iter()
         .find(|(n, _)| n == name)

@@ -1,5 +1,5 @@
 //! Whether a process of a name runs. A look at all of `/proc` finds the processes; from then on the
-//! kernel tells when one of those ends (`pidfd_open(2)`), or, where it can't, those few are looked at
+//! kernel reports when one of those ends (`pidfd_open(2)`), or, where it can't, those few are looked at
 //! twice a second. When too few of them are left, `/proc` is looked at again, but only at processes
 //! that are new in it ([`Newcomers`]). Where the policy counts processes (`min`, `max`) all of
 //! `/proc` is looked at every half minute besides.
@@ -17,7 +17,7 @@ const KEPT: usize = 8;
 const KEPT_COUNTED: usize = 1_024;
 /// How often the number of processes is looked at while enough run, milliseconds.
 const RECOUNT_MS: i64 = 30_000;
-/// How often processes are looked at: while the kernel tells of each one's end,
+/// How often processes are listed: while the kernel reports each one's end,
 const CHECK_NOTICED: Duration = Duration::from_secs(5);
 /// while one is missing and may come back,
 const CHECK_MISSING: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ pub(super) struct ProcessWatch {
     enough_before: bool,
 }
 
-/// A process; the start time tells it from a later one with the same number.
+/// A process; the start time distinguishes it from a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KnownProcess {
     pid: u32,

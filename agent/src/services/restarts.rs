@@ -24,7 +24,7 @@ impl Restarts {
         }
     }
 
-    /// How many there were within the window; [`LOOP_AT`] stands for so many or more.
+    /// How many there were within the window; [`LOOP_AT`] means so many or more.
     pub(super) fn recent(&self, now_ms: i64) -> usize {
         let is_recent = |at: &&i64| now_ms - **at < WINDOW_MS;
         self.at_ms.iter().filter(is_recent).count()

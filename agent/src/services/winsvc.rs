@@ -1,4 +1,4 @@
-//! Services of Windows, asked of the service manager each second: it tells of changes only by a call
+//! Services of Windows, asked of the service manager each second: it reports changes only by a call
 //! into the asking thread, which takes unsafe code.
 //!
 //! A service is opened for each look and closed at once: one that someone holds open can't be deleted,

@@ -214,7 +214,7 @@ async fn timesyncd_is_asked_once_after_each_comparison() {
     std::fs::create_dir(&machine.place.timesyncd).unwrap();
     assert_eq!(asker.look().await, Some(reading(false, None)));
 
-    // The file tells even where the bus does not.
+    // The file answers even where the bus does not.
     machine.compared_ago(Duration::from_hours(1));
     assert_eq!(asker.look().await, Some(reading(true, None)));
     let daemon = Daemon::start(&machine.place.bus).await;

@@ -84,7 +84,7 @@ impl Raw {
     }
 }
 
-/// An agent that beats five times a second, and has been heard.
+/// An agent that beats five times a second, and is connected.
 fn settled(fake: &Fake) -> Agent {
     let mut agent = Agent::enrolled(fake);
     fake.answer(with_policy(policy(&agent, Vec::new())));

@@ -1,4 +1,4 @@
-//! What the agent tells of its machine when it is asked.
+//! What the agent reports of its machine on request.
 
 use std::{fs::OpenOptions, io::Write as _};
 

@@ -108,7 +108,7 @@ fn a_hangup_reads_the_configuration_that_no_notice_told_of() {
     let fake = Fake::start();
     let mut agent = Agent::enrolled(&fake);
     fake.answer(with_policy(policy(&agent, Vec::new())));
-    // The file itself is elsewhere: the kernel tells nothing about what a link leads to.
+    // The file itself is elsewhere: the kernel reports nothing about the target of a link.
     let real = agent.dir.path().join("elsewhere");
     fs::create_dir(&real).unwrap();
     let text = agent.config();

@@ -20,7 +20,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::{CaId, UnixMillis};
 
-/// Which CAs there are and what each is for; `C` is what stands for a CA.
+/// Which CAs there are and what each is for; `C` identifies a CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Rotation<C> {

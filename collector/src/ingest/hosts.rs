@@ -99,7 +99,7 @@ impl HostEntry {
             .is_not_here(service, self.policy.is_own(&service.key))
     }
 
-    /// When the host becomes silent unless it is heard before. See [`HostState::silence_deadline`].
+    /// When the host becomes silent unless a heartbeat arrives before. See [`HostState::silence_deadline`].
     pub(super) fn silence_deadline(&self, silence: Silence) -> Option<UnixMillis> {
         if self.revoked_at.is_some() {
             return None;
@@ -143,7 +143,7 @@ impl HostEntry {
         is_news
     }
 
-    /// The host was heard, though nothing of it was added to its state.
+    /// A heartbeat arrived, though nothing of it was added to the host's state.
     pub(super) fn note_heard(&mut self, at: UnixMillis) {
         self.heard_at = self.heard_at.max(Some(at));
     }

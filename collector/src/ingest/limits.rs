@@ -1,5 +1,5 @@
 //! What one host may add to the record in a given time, and what was left out because of it. A host
-//! at a limit loses part of its own record; it is still heard and judged.
+//! at a limit loses part of its own record; its heartbeats still count and are judged.
 
 use serde::Serialize;
 use watchkeep_shared::{DurationMs, HostId, UnixMillis};

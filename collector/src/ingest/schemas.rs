@@ -4,7 +4,7 @@
 //!
 //! A host's least recently used list is dropped when there are too many, and each one that it has not
 //! used for a while. A dropped list is asked for again when a frame uses it. A host that brings new
-//! lists faster than [`NEW_LISTS`] is heard without its values: its heartbeats, services and events
+//! lists faster than [`NEW_LISTS`] is taken without its values: its heartbeats, services and events
 //! count, and [`super::limits`] records the loss.
 
 use std::{

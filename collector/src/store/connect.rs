@@ -75,7 +75,7 @@ impl FromStr for StoreUrl {
     }
 }
 
-/// Refuses a URL whose password has characters that end the part it stands in: sqlx would connect to
+/// Refuses a URL whose password has characters that end the part it is in: sqlx would connect to
 /// some other host with what is before them.
 fn check_postgres(text: &str) -> Result<(), StoreUrlError> {
     let url: Url = text.parse().map_err(|_| StoreUrlError::Encoding)?;

@@ -91,7 +91,7 @@ statements! {
 #[derive(Debug)]
 pub struct NewHost {
     pub id: HostId,
-    /// Where it stands.
+    /// Where it is.
     pub site: SiteId,
     /// Its host name.
     pub name: String,
@@ -107,7 +107,7 @@ row! {
         pub id: Uuid,
         /// Whose it is.
         pub client_id: Uuid,
-        /// Where it stands.
+        /// Where it is.
         pub site_id: Uuid,
         /// What covers it.
         pub contract_id: Option<Uuid>,
@@ -126,7 +126,7 @@ row! {
         pub revoked_at: Option<i64>,
         /// Whose it is, by name.
         pub client_name: String,
-        /// Where it stands, by name.
+        /// Where it is, by name.
         pub site_name: String,
     }
 }

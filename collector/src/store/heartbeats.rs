@@ -70,7 +70,7 @@ pub struct NewHeartbeat {
     pub prev_id: i64,
     /// Whose it is.
     pub host: HostId,
-    /// Where it stands.
+    /// Its boot, process, number and times.
     pub mark: watchkeep_core::evidence::FrameMark,
     /// The interval it named.
     pub interval_ms: u32,

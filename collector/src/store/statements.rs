@@ -46,6 +46,7 @@ pub fn all() -> Vec<Statement> {
         ("tickets", tickets::statements()),
         ("views", views::statements()),
         ("views/tickets", views::ticket_statements()),
+        ("views/tickets/list", views::list_statements()),
     ];
     let named = modules.into_iter().flat_map(|(module, statements)| {
         let named = statements.into_iter();

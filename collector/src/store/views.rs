@@ -13,12 +13,12 @@ use watchkeep_shared::{HostId, UnixMillis};
 use super::{Store, StoreError, row::row, statements::statements, tx::on_read};
 use crate::health::Recorded;
 
-pub(in crate::store) use tickets::statements as ticket_statements;
 pub use tickets::{
     Alerts, Archive, Assignee, DeliveryView, OPEN_STATES, OutageTicket, TicketEventView,
     TicketFilter, TicketView, archive, deliveries, open_tickets, outage_tickets, queue,
     queue_count, ticket, ticket_events, ticket_evidence, ticket_number, ticket_of, tickets_of_host,
 };
+pub(in crate::store) use tickets::{list_statements, statements as ticket_statements};
 
 /// Alerts that [`ALERTS`] reads.
 const ALERTS_AT_ONCE: usize = 12;

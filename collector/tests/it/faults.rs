@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 use watchkeep_collector::{
     app::App,
-    ingest::{Arrival, Inbox, NotTaken, Pipeline, metrics::Metrics},
+    ingest::{Inbox, NotTaken, Pipeline, metrics::Metrics},
     policies::{self, Person},
     process::Process,
     store::{
@@ -17,7 +17,6 @@ use watchkeep_collector::{
     },
     tickets,
 };
-use watchkeep_core::authority::HostTrust;
 use watchkeep_shared::{
     DurationMs, HostId, UnixMillis,
     wire::heartbeat::{Ack, Batch, ServiceStatus},
@@ -25,7 +24,7 @@ use watchkeep_shared::{
 
 use crate::{
     pipeline::{batch, frame},
-    support::{Bench, NOW, both, place},
+    support::{Answer, Bench, NOW, arrival, both, place},
 };
 
 both!(
@@ -165,25 +164,8 @@ impl Rig {
         answers
     }
 
-    async fn queue(
-        &mut self,
-        host: HostId,
-        (at, batch): (UnixMillis, Batch),
-    ) -> oneshot::Receiver<Result<Ack, NotTaken>> {
-        let (reply, answer) = oneshot::channel();
-        let arrival = Arrival {
-            host,
-            at,
-            from: "192.0.2.1".to_owned(),
-            trust: HostTrust {
-                holds: None,
-                issued_at: NOW,
-                trusts: Vec::new(),
-            },
-            batch,
-            place: None,
-            reply,
-        };
+    async fn queue(&mut self, host: HostId, (at, batch): (UnixMillis, Batch)) -> Answer {
+        let (arrival, answer) = arrival(host, at, batch);
         self.inbox.send(arrival).await.unwrap();
         answer
     }

@@ -1,4 +1,4 @@
-//! The store and what stands directly on it, on both databases: each story is written once and run
+//! The store and what is built directly on it, on both databases: each story is written once and run
 //! on SQLite and on PostgreSQL.
 
 #![expect(

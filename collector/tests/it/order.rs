@@ -59,20 +59,15 @@ async fn names_are_in_the_order_of_their_letters(bench: Bench) {
     tx.commit().await.unwrap();
 
     let clients = views::clients(store).await.unwrap();
-    let client_names: Vec<String> = clients.into_iter().map(|row| row.name).collect();
-    assert_eq!(client_names, ORDER);
+    in_order(clients.into_iter().map(|row| row.name));
     let sites = fleet::sites(store).await.unwrap();
-    let site_names: Vec<String> = sites.into_iter().map(|row| row.name).collect();
-    assert_eq!(site_names, ORDER);
+    in_order(sites.into_iter().map(|row| row.name));
     let contracts = fleet::contracts(store).await.unwrap();
-    let contract_names: Vec<String> = contracts.into_iter().map(|row| row.name).collect();
-    assert_eq!(contract_names, ORDER);
+    in_order(contracts.into_iter().map(|row| row.name));
     let contracts = views::contracts(store).await.unwrap();
-    let contract_names: Vec<String> = contracts.into_iter().map(|row| row.client).collect();
-    assert_eq!(contract_names, ORDER);
+    in_order(contracts.into_iter().map(|row| row.client));
     let users = people::users(store).await.unwrap();
-    let logins: Vec<String> = users.into_iter().map(|row| row.login).collect();
-    assert_eq!(logins, ORDER);
+    in_order(users.into_iter().map(|row| row.login));
 
     let browser = signed_in(&bench).await;
     let answer = browser.get("/api/v1/fleet?sort=name").await.text;
@@ -83,4 +78,8 @@ async fn names_are_in_the_order_of_their_letters(bench: Bench) {
         .map(|host| host["name"].as_str().unwrap())
         .collect();
     assert_eq!(host_names, ORDER);
+}
+
+fn in_order(names: impl Iterator<Item = String>) {
+    assert_eq!(names.collect::<Vec<_>>(), ORDER);
 }

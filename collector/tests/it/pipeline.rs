@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 use watchkeep_collector::{
     app::App,
-    ingest::{Arrival, Inbox, Pipeline, metrics::Metrics},
+    ingest::{Inbox, Pipeline, metrics::Metrics},
     policies::{self, HostPolicy, Person},
     process::Process,
     store::{fleet, heartbeats, tickets as rows},
@@ -22,7 +22,7 @@ use watchkeep_shared::{
     },
 };
 
-use crate::support::{Bench, NOW, both, place};
+use crate::support::{Bench, NOW, arrival, both, place};
 
 both!(
     acknowledged_is_committed_and_a_repeat_is_a_no_op,
@@ -55,12 +55,9 @@ impl Rig {
     }
 
     pub(crate) async fn send(&self, host: HostId, at: UnixMillis, batch: Batch) -> Ack {
-        let trust = HostTrust {
-            holds: None,
-            issued_at: NOW,
-            trusts: Vec::new(),
-        };
-        self.send_as(host, trust, at, batch).await
+        let (arrival, answer) = arrival(host, at, batch);
+        self.inbox.send(arrival).await.unwrap();
+        answer.await.unwrap().unwrap()
     }
 
     /// The same with a certificate of some CA.
@@ -71,19 +68,9 @@ impl Rig {
         at: UnixMillis,
         batch: Batch,
     ) -> Ack {
-        let (reply, answer) = oneshot::channel();
-        self.inbox
-            .send(Arrival {
-                from: "192.0.2.1".to_owned(),
-                trust,
-                host,
-                at,
-                batch,
-                place: None,
-                reply,
-            })
-            .await
-            .unwrap();
+        let (mut arrival, answer) = arrival(host, at, batch);
+        arrival.trust = trust;
+        self.inbox.send(arrival).await.unwrap();
         answer.await.unwrap().unwrap()
     }
 

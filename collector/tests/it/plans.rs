@@ -1,5 +1,5 @@
 //! No statement reads a large table from end to end. Each one's plan is looked at on both databases;
-//! what may read a whole table stands below, with the reason.
+//! what may read a whole table is listed below, with the reason.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -78,8 +78,8 @@ async fn a_host_is_left_until_it_was_heard_with_what_it_was_given(bench: Bench) 
     let (at, first) = batch(vec![frame(1, ServiceStatus::Running)]);
     rig.send_as(place.host, holds(old, NOW, &[old]), at, first)
         .await;
-    let heard = only_host(&bench, &steady).await;
-    assert_eq!((heard.pending, heard.trust.holds), (None, Some(old)));
+    let reported = only_host(&bench, &steady).await;
+    assert_eq!((reported.pending, reported.trust.holds), (None, Some(old)));
 
     let both = step(&bench, RotateStep::Begin).await.unwrap();
     assert_eq!(

@@ -6,6 +6,7 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, sqlite::SqliteConnectOptions,
 };
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 use watchkeep_collector::{
     app::App,
@@ -13,6 +14,7 @@ use watchkeep_collector::{
     config::Config,
     identity::NewToken,
     ids::RowIds,
+    ingest::{Arrival, NotTaken},
     live::Live,
     notify::Delivery,
     policies::Policies,
@@ -20,10 +22,14 @@ use watchkeep_collector::{
     store::{Store, fleet},
 };
 use watchkeep_core::{
+    authority::HostTrust,
     evidence::FrameMark,
     ids::{ClientId, ContractId, SiteId},
 };
-use watchkeep_shared::{BootId, DurationMs, HostId, InstanceId, UnixMillis};
+use watchkeep_shared::{
+    BootId, DurationMs, HostId, InstanceId, UnixMillis,
+    wire::heartbeat::{Ack, Batch},
+};
 
 /// Names the server on which tests make their databases.
 const POSTGRES_ENV: &str = "WATCHKEEP_TEST_POSTGRES";
@@ -273,4 +279,26 @@ pub(crate) fn token_for(site: SiteId, valid_for: DurationMs) -> NewToken<'static
         valid_for,
         by: "ada",
     }
+}
+
+/// What became of a batch, when it is known.
+pub(crate) type Answer = oneshot::Receiver<Result<Ack, NotTaken>>;
+
+/// A batch as the agents' port hands it to the pipeline, and where its answer comes.
+pub(crate) fn arrival(host: HostId, at: UnixMillis, batch: Batch) -> (Arrival, Answer) {
+    let (reply, answer) = oneshot::channel();
+    let arrival = Arrival {
+        host,
+        at,
+        from: "192.0.2.1".to_owned(),
+        trust: HostTrust {
+            holds: None,
+            issued_at: NOW,
+            trusts: Vec::new(),
+        },
+        batch,
+        place: None,
+        reply,
+    };
+    (arrival, answer)
 }

@@ -52,7 +52,7 @@ static GOING_DOWN: LazyLock<CancellationToken> = LazyLock::new(CancellationToken
 
 /// The three clocks, read one right after the other.
 ///
-/// Monotonic is the unbiased interrupt time, which stands still while the machine sleeps; boot is
+/// Monotonic is the unbiased interrupt time, which stops while the machine sleeps; boot is
 /// the tick count, which does not, and moves in steps of 10 to 16 ms.
 pub fn clocks() -> Clocks {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -131,7 +131,7 @@ pub fn sync_dir(_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The time of creation stands for the number that a file has here too but that the standard library
+/// The time of creation takes the place of the number that a file has here too but that the standard library
 /// does not give. A file made within 15 s under the name of one that was moved away gets that one's
 /// time ("tunneling"): then the content's first bytes tell them apart.
 pub fn file_numbers(metadata: &Metadata) -> (u64, u64) {
@@ -218,7 +218,7 @@ pub fn program_of_process(_pid: u32) -> Option<OsString> {
     None
 }
 
-/// A number that tells a process from a later one of the same number: when it was made. `None` if
+/// A number that distinguishes a process from a later one with the same id: when it was made. `None` if
 /// there is no such process, it has ended, or it is not ours to see.
 pub fn start_of_process(pid: u32) -> Option<u64> {
     let access = co::PROCESS::QUERY_LIMITED_INFORMATION;

@@ -1,4 +1,4 @@
-//! What the registry tells: which Windows this is, and whether it waits for a reboot.
+//! Reads from the registry which Windows this is, and whether it waits for a reboot.
 
 use watchkeep_shared::wire::host::HostFacts;
 use winsafe::{GlobalMemoryStatusEx, HKEY, RegistryValue, co, guard::RegCloseKeyGuard};

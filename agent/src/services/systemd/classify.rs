@@ -1,7 +1,7 @@
 //! From what systemd says of a unit to how it is. Pure.
 //!
 //! The words are those of `org.freedesktop.systemd1(5)` and `systemd.exec(5)`. What passes within half a
-//! second (a quick restart) is not reported at all: the state before stands until it is over.
+//! second (a quick restart) is not reported at all: the previous state is reported until it is over.
 
 use watchkeep_shared::wire::heartbeat::ServiceStatus;
 
@@ -261,7 +261,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing that stands still is held back for ever.
+        /// No state is held back for ever.
         #[test]
         fn whatever_systemd_says_is_settled_after_the_grace(
             active in "active|inactive|failed|activating|deactivating|reloading|x",

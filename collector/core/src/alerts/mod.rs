@@ -236,7 +236,7 @@ pub fn next_deadline(host: &HostAlerts) -> Option<UnixMillis> {
 }
 
 /// Lets time pass: log windows run out, a machine has run on long enough after a reboot. A silent
-/// host's time stands still.
+/// host's time does not advance.
 pub fn tick(host: &mut HostAlerts, at: UnixMillis) -> Vec<AlertChange> {
     if next_deadline(host).is_none_or(|deadline| deadline > at) {
         return Vec::new();

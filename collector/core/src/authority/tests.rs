@@ -102,7 +102,7 @@ fn what_a_host_is_told_follows_from_what_it_says() {
 #[derive(Clone, Debug)]
 struct Machine {
     is: HostTrust,
-    /// It tells what it trusts, and learns from acknowledgements.
+    /// It reports what it trusts, and learns from acknowledgements.
     modern: bool,
     known: HostTrust,
     newest: UnixMillis,
@@ -146,7 +146,7 @@ fn beat(now: &Rotation<CaId>, one: &mut Machine, at: UnixMillis, turn: &Turn) {
     else {
         return;
     };
-    // An agent's real trust decides, whether it tells of it or not.
+    // An agent's real trust decides, whether it reports it or not.
     if !now.can_connect(&one.is) {
         return;
     }
@@ -207,7 +207,7 @@ proptest! {
         }
     }
 
-    /// Once every host has been heard of and has nothing left to do, every step is allowed that
+    /// Once every host has reported and has nothing left to do, every step is allowed that
     /// follows, and the whole way there and back can be walked.
     #[test]
     fn hosts_that_followed_hold_nothing_up(steps in proptest::collection::vec(0..4_usize, 0..40)) {

@@ -26,7 +26,7 @@ use crate::evidence::FrameMark;
 const CONFIRMED_AFTER: DurationMs = DurationMs(MAX_CLOCK_LAG_MS);
 /// For how long a host is asked again for frames whose place is not known yet.
 const ASK_FOR: DurationMs = DurationMs::from_mins(2);
-/// A host that was not heard for so long is asked anew.
+/// After so long without a batch the time for asking begins again.
 const ASK_ANEW: DurationMs = DurationMs::from_mins(1);
 
 /// How a batch arrived.
@@ -183,7 +183,7 @@ impl HostState {
     }
 }
 
-/// Whether a batch holds only the next frames of the process that was heard last. Those are at most a
+/// Whether a batch holds only the next frames of the process that sent the newest live frame. Those are at most a
 /// step away from its newest one, on whichever side of a pause they were made.
 fn follows(last: &FrameMark, batch: &Batch) -> bool {
     batch.frames.iter().all(|frame| {

@@ -85,8 +85,8 @@ pub(super) fn remember_skew(state: &mut HostState, boot: BootId) {
     state.earlier_skews.push(BootSkew { boot, skew_ms });
 }
 
-/// The skew of an earlier boot: its own; of a boot that was never heard live, that of the boots on
-/// both sides if they agree. `None` if nothing tells. `running` is the boot that sends now.
+/// The skew of an earlier boot: its own; of a boot without live frames, that of the boots on
+/// both sides if they agree. `None` if it is unknown. `running` is the boot that sends now.
 pub(super) fn skew_of(state: &HostState, boot: BootId, running: BootSkew) -> Option<i64> {
     let last = state.last.map(|last| BootSkew {
         boot: last.boot,
@@ -192,10 +192,10 @@ pub(super) fn may_have_stood_ms(state: &HostState, now: ClockOffset) -> i64 {
         .unwrap_or(0)
 }
 
-/// Where a frame of the running boot stands that by its age was made at `by_age`, and whether that
-/// is sure.
+/// Places a frame of the running boot that by its age was made at `by_age`; returns whether that is
+/// sure.
 ///
-/// The age is the difference of two readings of the boot clock, which stands still while a
+/// The age is the difference of two readings of the boot clock, which stops while a
 /// hypervisor pauses the machine. If it stood between the last known frame and the arrival, the
 /// frame was made before that or after it. After a pause the wall clock is put right, so the frame
 /// belongs to the side whose wall clock it has; if that does not tell, it proves nothing.

@@ -90,7 +90,7 @@ pub struct HostState {
     /// Which CAs it holds a certificate of and trusts.
     #[serde(default)]
     pub trust: HostTrust,
-    /// How the running boot's wall clock stands to its boot clock.
+    /// The running boot's wall clock minus its boot clock.
     #[serde(default)]
     pub clock: Option<ClockOffset>,
     /// How the wall clock stood to the boot clock at the newest live frame.
@@ -124,7 +124,7 @@ pub struct Chain {
 /// A stored frame, read back from the tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredFrame {
-    /// Where it stands.
+    /// Its boot, process, number and times.
     pub mark: FrameMark,
     /// It was taken as late.
     pub late: bool,

@@ -1,4 +1,4 @@
-//! Where a frame stands on the collector's time line, and whether it may be taken at all.
+//! Places a frame on the collector's time line, or rejects it.
 
 use watchkeep_shared::{
     UnixMillis,
@@ -51,7 +51,7 @@ pub(super) fn place(
             .is_none_or(|instance| instance == arrival.instance);
         let (at, sure) = place_by_age(state, (boot, frame.clocks, arrival.sent), by_age);
         let sure = sure && arrival.certainty != Certainty::Doubtful;
-        // One that is not old is live whatever the wall clock did: the host was heard.
+        // One that is not old is live whatever the wall clock did: the host runs.
         let sure = sure || age <= unbroken_ms(frame.interval_ms);
         (at, is_live_process, sure)
     } else {

@@ -103,7 +103,7 @@ impl Seen {
         false
     }
 
-    /// Where a frame of an earlier boot stands in time, from a known frame of the same boot, and
+    /// The time of a frame of an earlier boot, from a known frame of the same boot, and
     /// whether that one's place is sure.
     pub(super) fn place_by_boot(&self, boot: BootId, boot_ms: i64) -> Option<(UnixMillis, bool)> {
         let mut runs = self.runs.iter().rev().filter(|run| run.boot == boot);

@@ -447,7 +447,7 @@ mod tests {
                 // It was copied running, and its agent started anew.
                 1 => two.instance += 500,
                 // It was copied running; its clock stood still until it was resumed.
-                // By the millisecond in step they could not be told apart by numbers and clocks.
+                // By the millisecond in step numbers and clocks could not distinguish them.
                 _ => two.booted += resumed_after_ms + i64::from(resumed_after_ms == phase_ms),
             }
             let mut found = None;

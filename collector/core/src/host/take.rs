@@ -58,7 +58,7 @@ pub enum Outcome {
     Rejected(RejectReason),
 }
 
-/// Where a taken frame stands.
+/// The place of a taken frame in the record.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Placed {
     /// Its mark.

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// An incident begins. `existing` is the open ticket of its check, or the one opened last; `raised`
-/// is an alert that stands for all hosts of the incident: its summary is the title. Calls people.
+/// is one alert for all hosts of the incident: its summary is the title. Calls people.
 pub fn begin(
     existing: Option<&Ticket>,
     new: NewTicket,
@@ -33,7 +33,7 @@ pub fn begin(
     applied
 }
 
-/// All hosts are back. `cleared` stands for all of them.
+/// All hosts are back. `cleared` is that of the incident's alert.
 pub fn end(ticket: &Ticket, cleared: &Cleared, context: TicketContext<'_>) -> Applied {
     clear(ticket, cleared, Firing::NONE, context)
 }

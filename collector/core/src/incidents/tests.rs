@@ -23,8 +23,8 @@ fn ago(secs: i64) -> UnixMillis {
     NOW - DurationMs::from_secs(secs)
 }
 
-/// A host of a site that was last heard so many seconds ago, at the default interval.
-fn heard(n: u128, at_site: u128, secs_ago: i64) -> HostSignal {
+/// A host of a site whose last heartbeat arrived so many seconds ago, at the default interval.
+fn live_host(n: u128, at_site: u128, secs_ago: i64) -> HostSignal {
     let heard_at = ago(secs_ago);
     let deadline = heard_at + AFTER;
     HostSignal {
@@ -45,7 +45,7 @@ fn silent(n: u128, at_site: u128, secs_ago: i64) -> HostSignal {
     HostSignal {
         heard_at: ago(secs_ago + 25),
         status: Status::Silent(ago(secs_ago)),
-        ..heard(n, at_site, 0)
+        ..live_host(n, at_site, 0)
     }
 }
 
@@ -63,28 +63,28 @@ const fn join(at_site: u128) -> Verdict {
 
 #[test]
 fn a_single_dead_host_is_decided_on_at_its_deadline() {
-    let mut hosts: Vec<_> = (0..12).map(|n| heard(n, 1, n as i64 % 10)).collect();
-    hosts[3] = heard(3, 1, 25);
+    let mut hosts: Vec<_> = (0..12).map(|n| live_host(n, 1, n as i64 % 10)).collect();
+    hosts[3] = live_host(3, 1, 25);
     assert_eq!(judged(&hosts), [Verdict::Alone]);
     // Some others are late too, but not enough for an incident.
     for late in &mut hosts[4..8] {
         late.heard_at = ago(18);
     }
     assert_eq!(judged(&hosts), [Verdict::Alone]);
-    assert_eq!(judged(&[heard(1, 1, 25)]), [Verdict::Alone]);
+    assert_eq!(judged(&[live_host(1, 1, 25)]), [Verdict::Alone]);
 }
 
 #[test]
 fn hosts_behind_a_dead_line_wait_for_each_other_and_then_join() {
     // The line died 15 s ago; the first is due, the others are late.
     let hosts: Vec<_> = (0..11)
-        .map(|n| heard(n, 1, 25 - n as i64))
-        .chain([heard(90, 2, 3), heard(91, 2, 8)])
+        .map(|n| live_host(n, 1, 25 - n as i64))
+        .chain([live_host(90, 2, 3), live_host(91, 2, 8)])
         .collect();
     assert_eq!(judged(&hosts), [Verdict::Wait]);
     let later: Vec<_> = (0..11)
-        .map(|n| heard(n, 1, 35 - n as i64))
-        .chain([heard(90, 2, 3), heard(91, 2, 8)])
+        .map(|n| live_host(n, 1, 35 - n as i64))
+        .chain([live_host(90, 2, 3), live_host(91, 2, 8)])
         .collect();
     let judgement = judge(&later, &Open::default(), NOW);
     assert_eq!(verdicts(&judgement), [join(1); 11]);
@@ -99,17 +99,21 @@ fn hosts_behind_a_dead_line_wait_for_each_other_and_then_join() {
 #[test]
 fn nobody_waits_longer_than_one_interval() {
     // Due for ten seconds; two others are still only late.
-    let mut hosts = vec![heard(0, 1, 35), heard(1, 1, 24), heard(2, 1, 24)];
+    let mut hosts = vec![
+        live_host(0, 1, 35),
+        live_host(1, 1, 24),
+        live_host(2, 1, 24),
+    ];
     assert_eq!(judged(&hosts), [Verdict::Alone]);
-    hosts[0] = heard(0, 1, 34);
+    hosts[0] = live_host(0, 1, 34);
     assert_eq!(judged(&hosts), [Verdict::Wait]);
 }
 
 #[test]
 fn half_of_a_site_is_an_incident_and_fewer_are_not() {
-    let mut hosts: Vec<_> = (0..3).map(|n| heard(n, 1, 30)).collect();
-    hosts.extend((3..6).map(|n| heard(n, 1, 4)));
-    hosts.extend((20..40).map(|n| heard(n, 2, 4)));
+    let mut hosts: Vec<_> = (0..3).map(|n| live_host(n, 1, 30)).collect();
+    hosts.extend((3..6).map(|n| live_host(n, 1, 4)));
+    hosts.extend((20..40).map(|n| live_host(n, 2, 4)));
     let judgement = judge(&hosts, &Open::default(), NOW);
     assert_eq!(verdicts(&judgement), [join(1); 3]);
     let tally = judgement.tallies[&IncidentScope::Site(site(1))];
@@ -117,14 +121,17 @@ fn half_of_a_site_is_an_incident_and_fewer_are_not() {
         text::silent(IncidentScope::Site(site(1)), "Bergen", tally),
         "Site Bergen: 3 of 6 hosts silent - probably something they share"
     );
-    hosts.push(heard(7, 1, 4));
+    hosts.push(live_host(7, 1, 4));
     assert_eq!(judged(&hosts), [Verdict::Alone; 3]);
     // Both of a site with two hosts, and one of two.
     assert_eq!(
-        judged(&[heard(1, 1, 30), heard(2, 1, 30), heard(3, 2, 1)]),
+        judged(&[live_host(1, 1, 30), live_host(2, 1, 30), live_host(3, 2, 1)]),
         [join(1); 2]
     );
-    assert_eq!(judged(&[heard(1, 1, 30), heard(2, 1, 5)]), [Verdict::Alone]);
+    assert_eq!(
+        judged(&[live_host(1, 1, 30), live_host(2, 1, 5)]),
+        [Verdict::Alone]
+    );
 }
 
 #[test]
@@ -132,15 +139,15 @@ fn what_was_silent_before_counts_only_for_a_while() {
     let recent = [
         silent(1, 1, 100),
         silent(2, 1, 50),
-        heard(3, 1, 30),
-        heard(4, 1, 2),
+        live_host(3, 1, 30),
+        live_host(4, 1, 2),
     ];
     assert_eq!(judged(&recent), [join(1)]);
     let old = [
         silent(1, 1, 10_000),
         silent(2, 1, 10_000),
-        heard(3, 1, 30),
-        heard(4, 1, 2),
+        live_host(3, 1, 30),
+        live_host(4, 1, 2),
     ];
     assert_eq!(judged(&old), [Verdict::Alone]);
 }
@@ -150,34 +157,38 @@ fn a_slow_host_says_nothing_about_this_moment() {
     let slow = |n| HostSignal {
         interval_ms: 600_000,
         status: Status::Heard,
-        ..heard(n, 1, 120)
+        ..live_host(n, 1, 120)
     };
     let hosts: Vec<_> = (0..3)
-        .map(|n| heard(n, 1, 30))
+        .map(|n| live_host(n, 1, 30))
         .chain((3..9).map(slow))
-        .chain([heard(20, 2, 1)])
+        .chain([live_host(20, 2, 1)])
         .collect();
     assert_eq!(judged(&hosts), [join(1); 3]);
 }
 
 #[test]
 fn most_of_the_fleet_is_one_incident_and_one_large_site_is_not() {
-    let everywhere: Vec<_> = (0..30).map(|n| heard(n, n % 5, 30)).collect();
+    let everywhere: Vec<_> = (0..30).map(|n| live_host(n, n % 5, 30)).collect();
     assert_eq!(
         judged(&everywhere),
         [Verdict::Join(IncidentScope::Fleet); 30]
     );
     let many_small: Vec<_> = (0..10)
-        .map(|n| heard(n, n, if n < 7 { 30 } else { 3 }))
+        .map(|n| live_host(n, n, if n < 7 { 30 } else { 3 }))
         .collect();
     assert_eq!(
         judged(&many_small),
         [Verdict::Join(IncidentScope::Fleet); 7]
     );
     let one_large: Vec<_> = (0..30)
-        .map(|n| heard(n, 1, 30))
-        .chain([heard(50, 2, 30), heard(51, 2, 1), heard(52, 2, 2)])
-        .chain((60..70).map(|n| heard(n, n, 3)))
+        .map(|n| live_host(n, 1, 30))
+        .chain([
+            live_host(50, 2, 30),
+            live_host(51, 2, 1),
+            live_host(52, 2, 2),
+        ])
+        .chain((60..70).map(|n| live_host(n, n, 3)))
         .collect();
     let judgement = judge(&one_large, &Open::default(), NOW);
     assert_eq!(judgement.verdicts[&host(0)], join(1));
@@ -187,10 +198,10 @@ fn most_of_the_fleet_is_one_incident_and_one_large_site_is_not() {
 #[test]
 fn an_open_incident_takes_in_what_falls_silent_at_its_site() {
     let hosts = [
-        heard(1, 1, 25),
-        heard(2, 2, 25),
-        heard(3, 1, 2),
-        heard(4, 2, 2),
+        live_host(1, 1, 25),
+        live_host(2, 2, 25),
+        live_host(3, 1, 2),
+        live_host(4, 2, 2),
     ];
     let open = Open {
         sites: [site(1)].into(),
@@ -281,7 +292,7 @@ fn signals() -> impl Strategy<Value = Vec<HostSignal>> {
                 let base = if is_silent {
                     silent(n as u128, at_site, secs * 20)
                 } else {
-                    heard(n as u128, at_site, secs)
+                    live_host(n as u128, at_site, secs)
                 };
                 HostSignal {
                     interval_ms,

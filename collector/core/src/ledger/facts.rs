@@ -184,15 +184,15 @@ impl Facts {
                 previous_boot_last_seen,
                 goodbye,
             } => {
-                let told = Break {
+                let resumption = Break {
                     before: FrameMark { at: from, ..before },
                     after: FrameMark { at: to, ..after },
                     kernel_boot_at: clamp(kernel_boot_at),
                     goodbye,
                     recorded_at: row.recorded_at,
                 };
-                self.recorded_with(&told, previous_boot_last_seen);
-                self.breaks.push(told);
+                self.recorded_with(&resumption, previous_boot_last_seen);
+                self.breaks.push(resumption);
             }
             EvidenceKind::PreviousBoot {
                 boot,
@@ -215,17 +215,20 @@ impl Facts {
     }
 
     /// Rows of older versions held the operating system's record with the break.
-    fn recorded_with(&mut self, told: &Break, last_seen: Option<UnixMillis>) {
-        let Some(seen) = last_seen.map(clamp).filter(|_| !told.contradicts_itself()) else {
+    fn recorded_with(&mut self, resumption: &Break, last_seen: Option<UnixMillis>) {
+        let Some(seen) = last_seen
+            .map(clamp)
+            .filter(|_| !resumption.contradicts_itself())
+        else {
             return;
         };
-        if told.before.boot != told.after.boot && seen < told.kernel_boot() {
+        if resumption.before.boot != resumption.after.boot && seen < resumption.kernel_boot() {
             self.os_records.push(OsRecord {
-                boot: told.before.boot,
-                next: told.after.boot,
+                boot: resumption.before.boot,
+                next: resumption.after.boot,
                 seen,
-                reaches: told.kernel_boot(),
-                next_start: told.kernel_boot(),
+                reaches: resumption.kernel_boot(),
+                next_start: resumption.kernel_boot(),
             });
         }
     }
@@ -294,8 +297,8 @@ impl Facts {
         let frozen: BTreeSet<_> = self
             .breaks
             .iter()
-            .filter(|told| told.stood_still_ms().is_some())
-            .map(|told| (told.after.instance, told.after.seq))
+            .filter(|resumption| resumption.stood_still_ms().is_some())
+            .map(|resumption| (resumption.after.instance, resumption.after.seq))
             .collect();
         let mut bridges = Vec::new();
         for chain in &self.by_from {
@@ -374,7 +377,7 @@ impl Facts {
             .map(|&(_, reason)| reason)
     }
 
-    /// Instants at which the host was heard, at which a break can begin or end.
+    /// Instants of frames: a break can begin or end there.
     pub(super) fn marks(&self) -> Vec<UnixMillis> {
         let chains = self.by_from.iter().flat_map(|chain| [chain.from, chain.to]);
         let breaks = self

@@ -1,4 +1,4 @@
-//! Link incidents: times in which the server ran and could not be heard. Derived from frames that
+//! Link incidents: times in which the server ran and its frames did not arrive. Derived from frames that
 //! came late; a break of which nothing came later is no link incident but a gap with a verdict.
 
 use std::collections::BTreeMap;

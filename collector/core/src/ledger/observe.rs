@@ -10,7 +10,7 @@ use super::{
     Cause, Interval, ObservedState, Span,
     facts::{Facts, clamp},
     interval::Cover,
-    verdict::{Gap, Heard, judge},
+    verdict::{FrameTimes, Gap, judge},
 };
 use crate::evidence::Evidence;
 
@@ -68,13 +68,13 @@ fn lay_out(facts: &Facts, window: Interval, now: UnixMillis) -> Vec<Span> {
     }
 
     let marks = facts.marks();
-    let heard = Heard::of(&marks, now);
+    let frames = FrameTimes::of(&marks, now);
     for open in record.minus(&up).iter() {
         for part in split(open, &marks) {
             let gap = Gap {
                 part,
                 up: &up,
-                heard,
+                frames,
                 now,
             };
             spans.extend(judge(facts, &gap));

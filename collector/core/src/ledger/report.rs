@@ -90,7 +90,7 @@ pub struct HostReport {
     pub availability: Availability,
     /// Counted time that was not proven up, oldest first.
     pub outages: Vec<Outage>,
-    /// Times in which it ran and could not be heard.
+    /// Times in which it ran and its frames did not arrive.
     pub link_incidents: Vec<LinkIncident>,
     /// Its uptime calendar.
     pub days: Vec<DayCell>,

@@ -25,7 +25,7 @@ pub enum ObservedState {
     Stalled,
     /// The collector itself was not there to receive.
     CollectorDown,
-    /// Overdue and no verdict yet; amended when the host is heard again.
+    /// Overdue and no verdict yet; amended when the host sends heartbeats again.
     Silent,
     /// No proof either way.
     Unknown,
@@ -133,11 +133,11 @@ pub enum Cause {
     /// The operating system kept a sign of life of the previous boot, too long after the last frame
     /// to say what was in between.
     PreviousBootSeen,
-    /// Another boot, and nothing tells when it began.
+    /// Another boot whose start is unknown.
     BootTimeUnknown,
     /// Another boot, and nothing proves how long the machine was off.
     RebootedSometime,
-    /// Nothing tells.
+    /// There is no evidence.
     NoProof,
     /// The host's record had not begun.
     BeforeEnrolment,

@@ -1,6 +1,6 @@
 //! The verdict on one gap in what is proven up. In the order of the design: the collector was down;
 //! another boot; same boot and process with a clock that stood still or ran on; same boot, new
-//! process; else unknown. A gap after which nothing was heard is silent. A verdict of down is given
+//! process; else unknown. A gap without later frames is silent. A verdict of down is given
 //! only on proof; where the collector's own absence would explain a gap as well, it is unknown.
 
 use watchkeep_shared::UnixMillis;
@@ -12,7 +12,7 @@ use super::{
     observe::span,
 };
 
-/// How long after its start the collector's absence still explains that a host is not heard:
+/// How long after its start the collector's absence still explains that no frames arrive:
 /// agents back off before they try again.
 pub(super) const RECONNECT_GRACE_MS: i64 = 120_000;
 
@@ -20,14 +20,14 @@ pub(super) const RECONNECT_GRACE_MS: i64 = 120_000;
 /// arrival, so the same frame can be placed twice a little apart.
 const PLACEMENT_SLACK_MS: i64 = 5_000;
 
-/// When the host was first and last heard, if ever, up to now.
+/// Times of the first and the last frame up to now, if there are any.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
+pub(super) struct FrameTimes {
     first: Option<UnixMillis>,
     last: Option<UnixMillis>,
 }
 
-impl Heard {
+impl FrameTimes {
     /// From sorted instants.
     pub(super) fn of(marks: &[UnixMillis], now: UnixMillis) -> Self {
         let known = &marks[..marks.partition_point(|&mark| mark <= now)];
@@ -39,19 +39,19 @@ impl Heard {
 }
 
 /// A stretch of the record that nothing proves up, between two instants at which something was
-/// heard, or at the record's or the known time's edge.
+/// received, or at the record's or the known time's edge.
 #[derive(Debug)]
 pub(super) struct Gap<'a> {
     pub(super) part: Interval,
     pub(super) up: &'a Cover,
-    pub(super) heard: Heard,
+    pub(super) frames: FrameTimes,
     pub(super) now: UnixMillis,
 }
 
 /// The spans of a gap, in no particular order.
 pub(super) fn judge(facts: &Facts, gap: &Gap<'_>) -> Vec<Span> {
     let mut canvas = Canvas::of(gap.part);
-    match (gap.heard.first, gap.heard.last) {
+    match (gap.frames.first, gap.frames.last) {
         (Some(first), _) if gap.part.to <= first => {
             canvas.paint_rest(ObservedState::Unknown, Cause::NoFrameYet);
         }
@@ -65,28 +65,28 @@ pub(super) fn judge(facts: &Facts, gap: &Gap<'_>) -> Vec<Span> {
     canvas.done
 }
 
-/// A gap with something heard after it.
+/// A gap with frames after it.
 fn between(facts: &Facts, gap: &Gap<'_>, canvas: &mut Canvas) {
     for off in &facts.off {
         let (clean, since) = (off.clean, off.since);
         let cause = Cause::BootChanged { clean, since };
         canvas.paint(off.span, ObservedState::DownReboot, cause);
     }
-    for told in facts.breaks_in(widen(gap.part)) {
-        let area = snap(told.span(), gap.part).intersect(gap.part);
+    for resumption in facts.breaks_in(widen(gap.part)) {
+        let area = snap(resumption.span(), gap.part).intersect(gap.part);
         if area.is_empty() {
             continue;
         }
-        if told.before.boot != told.after.boot {
-            rebooted(facts, told, area, canvas);
-        } else if told.before.instance == told.after.instance {
-            same_process(facts, told, gap, (area, canvas));
+        if resumption.before.boot != resumption.after.boot {
+            rebooted(facts, resumption, area, canvas);
+        } else if resumption.before.instance == resumption.after.instance {
+            same_process(facts, resumption, gap, (area, canvas));
         } else {
-            let absent = absence(facts, facts.step_ms(told.before.instance), 0, area);
+            let absent = absence(facts, facts.step_ms(resumption.before.instance), 0, area);
             canvas.paint_within(&absent, area);
-            let goodbye = told
+            let goodbye = resumption
                 .goodbye
-                .or_else(|| facts.goodbye_in(told.before.at, told.after.at));
+                .or_else(|| facts.goodbye_in(resumption.before.at, resumption.after.at));
             let cause = Cause::AgentRestarted { goodbye };
             canvas.paint(area, ObservedState::AgentStopped, cause);
         }
@@ -127,16 +127,16 @@ fn untold(facts: &Facts, part: Interval, canvas: &mut Canvas) {
 }
 
 /// Another boot after the break.
-fn rebooted(facts: &Facts, told: &Break, area: Interval, canvas: &mut Canvas) {
-    let new_boot = told.after.boot;
+fn rebooted(facts: &Facts, resumption: &Break, area: Interval, canvas: &mut Canvas) {
+    let new_boot = resumption.after.boot;
     // Frames of a boot in between end the area: when that boot began is not known.
     let other_boot_follows = facts
         .beginning_at(area.to)
         .iter()
         .any(|chain| chain.boot != new_boot);
-    let absent = absence(facts, facts.step_ms(told.before.instance), 0, area);
+    let absent = absence(facts, facts.step_ms(resumption.before.instance), 0, area);
     canvas.paint_within(&absent, area);
-    if told.contradicts_itself() || other_boot_follows {
+    if resumption.contradicts_itself() || other_boot_follows {
         canvas.paint(area, ObservedState::Unknown, Cause::BootTimeUnknown);
         return;
     }
@@ -145,7 +145,7 @@ fn rebooted(facts: &Facts, told: &Break, area: Interval, canvas: &mut Canvas) {
         let untold = Interval::new(area.from, seen).intersect(area);
         canvas.paint(untold, ObservedState::Unknown, Cause::PreviousBootSeen);
     }
-    let before_kernel = Interval::new(area.from, told.kernel_boot()).intersect(area);
+    let before_kernel = Interval::new(area.from, resumption.kernel_boot()).intersect(area);
     canvas.paint(
         before_kernel,
         ObservedState::Unknown,
@@ -156,18 +156,21 @@ fn rebooted(facts: &Facts, told: &Break, area: Interval, canvas: &mut Canvas) {
 /// The same boot and agent process after the break.
 fn same_process(
     facts: &Facts,
-    told: &Break,
+    resumption: &Break,
     gap: &Gap<'_>,
     (area, canvas): (Interval, &mut Canvas),
 ) {
-    let step_ms = facts.step_ms(told.before.instance);
+    let step_ms = facts.step_ms(resumption.before.instance);
     let absent = absence(facts, step_ms, RECONNECT_GRACE_MS, area);
-    let ran = told.after.mono_ms.saturating_sub(told.before.mono_ms);
+    let ran = resumption
+        .after
+        .mono_ms
+        .saturating_sub(resumption.before.mono_ms);
     // What frames inside the break account for is running time that is not part of the gap; of the
     // rest, one ordinary step passes before the next frame is due.
-    let unaccounted = ran.saturating_sub(gap.up.len_within_ms(told.span()));
-    if let Some(still_ms) = told.stood_still_ms()
-        && unaccounted <= step_ms.saturating_add(told.clock_tolerance_ms())
+    let unaccounted = ran.saturating_sub(gap.up.len_within_ms(resumption.span()));
+    if let Some(still_ms) = resumption.stood_still_ms()
+        && unaccounted <= step_ms.saturating_add(resumption.clock_tolerance_ms())
     {
         // Both clocks prove it: that the collector was away meanwhile changes nothing. The machine
         // ran for as long as its clock says, at the latest until the next frame was due; on which
@@ -193,7 +196,7 @@ fn same_process(
     }
 }
 
-/// A gap after which nothing was heard.
+/// A gap without frames after it.
 fn tail(facts: &Facts, gap: &Gap<'_>, last: UnixMillis, canvas: &mut Canvas) {
     let step_ms = facts
         .ending_at(last)
@@ -274,18 +277,18 @@ fn widen(part: Interval) -> Interval {
     )
 }
 
-/// `told` with those of its ends moved to the ends of `part` that lie close to them.
-fn snap(told: Interval, part: Interval) -> Interval {
+/// `resumption` with those of its ends moved to the ends of `part` that lie close to them.
+fn snap(resumption: Interval, part: Interval) -> Interval {
     let near = |a: UnixMillis, b: UnixMillis| (a.0 - b.0).abs() <= PLACEMENT_SLACK_MS;
-    let from = if near(told.from, part.from) {
+    let from = if near(resumption.from, part.from) {
         part.from
     } else {
-        told.from
+        resumption.from
     };
-    let to = if near(told.to, part.to) {
+    let to = if near(resumption.to, part.to) {
         part.to
     } else {
-        told.to
+        resumption.to
     };
     Interval::new(from, to)
 }

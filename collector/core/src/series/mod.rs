@@ -5,7 +5,7 @@
 //!
 //! Values are whole hundredths, the resolution that agents send: exact below 10^13, for whole
 //! numbers up to 360 * 10^12 (bytes: 360 TB), above that as near as an `f64` is. In a row a schema's id
-//! stands for the names; a chunk holds the names itself, so it can be read for as long as it is kept.
+//! refers to the names; a chunk holds the names itself, so it can be read for as long as it is kept.
 //! Decoding is bounded and refuses what it cannot read ([`ChunkError`]); it never panics on foreign
 //! bytes. What exceeds the limits of a chunk is thinned out before it is encoded ([`bound()`]).
 

@@ -47,7 +47,7 @@ pub(in crate::ingest) fn admit(
     };
     tracing::warn!(host.id = %entry.id, "{} is quarantined: {detail}", entry.name);
     decision.quarantined = Some(at);
-    // It is heard, twice.
+    // Both machines send heartbeats.
     entry.state.overdue = false;
     let changes = alerts::clear_silent(&mut entry.alerts, at);
     decision.changes.extend(changes);

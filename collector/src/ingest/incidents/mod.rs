@@ -224,7 +224,7 @@ impl Incidents {
     }
 
     /// What this round writes about incidents.
-    /// Nobody is reported missing unless hosts could be heard (`is_listening`).
+    /// Nobody is reported missing unless heartbeats could arrive (`is_listening`).
     pub(super) fn writes(
         &mut self,
         now: UnixMillis,

@@ -52,7 +52,7 @@ impl Pipeline {
 
     /// Notes whether the process itself stood still since the round before. Requests were waiting in
     /// sockets meanwhile, nobody knows for how long: until the agents have sent them again, a batch
-    /// of which nothing else tells when it was sent is not taken.
+    /// whose time of sending is unknown is not taken.
     pub(super) fn notice_stall(&mut self, now: UnixMillis) {
         let stall = self.pulse.beat(now);
         let is_new = |stall: &Stall| stall.until > self.stalled_until;

@@ -18,7 +18,7 @@ const KIND: &str = "state_lost";
 const REASON: &str = "the collector lost this host's state; what still breaches fires again";
 
 impl Pipeline {
-    /// Ends what the lost state of a host knew, once the host has been heard.
+    /// Ends what the lost state of a host knew, once the host sends heartbeats again.
     pub(super) async fn settle_lost_state(&mut self, host: HostId, round: &mut Round) {
         let is_lost = |entry: &super::HostEntry| entry.is_state_lost;
         if !self.hosts.get(&host).is_some_and(is_lost) {

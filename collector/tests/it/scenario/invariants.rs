@@ -18,7 +18,7 @@ const SILENT_AFTER: DurationMs = DurationMs::from_secs(25);
 /// What the scenario knows beside its machines.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
-    /// Times in which nobody could have been heard: the collector did not run, was held up, or
+    /// Times in which no heartbeat could arrive: the collector did not run, was held up, or
     /// could not commit.
     deaf: Vec<(UnixMillis, UnixMillis)>,
     /// The newest line of a timeline that was looked at.
@@ -71,7 +71,7 @@ async fn one_open_ticket_a_key(world: &mut World) -> Broken {
     none(&doubled, "more than one open ticket of a key")
 }
 
-/// No host is called silent that was heard within its limit, or that could not have been heard.
+/// No host is called silent whose heartbeats arrived within its limit, or could not have arrived.
 async fn silent_only_after_silence(world: &mut World) -> Broken {
     let alerts: Vec<(Uuid, i64)> = world
         .probe
@@ -88,7 +88,7 @@ async fn silent_only_after_silence(world: &mut World) -> Broken {
         let window = (at - SILENT_AFTER, at);
         if machine.was_heard(window.0, window.1) {
             return Err(format!(
-                "{} was called silent at {at:?} though it was heard less than 25 s before",
+                "{} was called silent at {at:?} though its last heartbeat arrived less than 25 s before",
                 machine.name
             ));
         }

@@ -1,4 +1,4 @@
-//! How the page of a host is laid out: what it is opened for stands first.
+//! How the page of a host is laid out: what it is opened for comes first.
 
 use std::sync::Arc;
 

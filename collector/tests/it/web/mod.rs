@@ -7,6 +7,7 @@ mod health;
 mod host_page;
 mod hosts;
 mod pages;
+mod queue;
 mod sessions;
 mod tickets;
 

@@ -22,7 +22,7 @@ fn a_sign_of_life_long_after_the_last_frame_proves_nothing_about_the_time_betwee
         rebooted.frames(5_000, 6_000, 6_000),
     ];
     assert_eq!(
-        tell(&evidence, &[], 6_000).states(),
+        account(&evidence, &[], 6_000).states(),
         [
             (0, 1_200, UpLive),
             (1_200, 4_000, Unknown),
@@ -44,7 +44,7 @@ fn a_clock_that_stood_still_for_part_of_a_break_proves_no_downtime() {
         FIRST.frames(1_600, 3_600, 3_600),
     ];
     assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1],
+        account(&evidence, &[], 3_600).states()[1],
         (1_000, 1_600, Stalled)
     );
 }
@@ -64,7 +64,7 @@ fn two_reboots_in_one_cut_claim_no_more_than_is_known() {
         REBOOTED.frames(1_300, 3_600, 3_600),
     ];
     assert_eq!(
-        tell(&evidence, &[], 3_600).states(),
+        account(&evidence, &[], 3_600).states(),
         [
             (0, 1_000, UpLive),
             (1_000, 1_100, Unknown),
@@ -84,7 +84,7 @@ fn neighbouring_chains_decide_a_gap_without_a_row_of_its_break() {
         RESTARTED.frames(1_300, 1_400, 1_400),
         REBOOTED.frames(1_500, 1_600, 1_600),
     ];
-    let ledger = tell(&evidence, &[], 1_600);
+    let ledger = account(&evidence, &[], 1_600);
     assert_eq!(
         ledger.states()[1..4],
         [
@@ -99,9 +99,9 @@ fn neighbouring_chains_decide_a_gap_without_a_row_of_its_break() {
 #[test]
 fn a_missing_sequence_number_breaks_a_chain() {
     let evidence = |next| [enrolled(), FIRST.frames(0, 600, 600), next];
-    let joined = tell(&evidence(FIRST.frames(610, 700, 700)), &[], 700);
+    let joined = account(&evidence(FIRST.frames(610, 700, 700)), &[], 700);
     assert_eq!(joined.states(), [(0, 700, UpLive)]);
-    let broken = tell(&evidence(FIRST.frames(620, 700, 700)), &[], 700);
+    let broken = account(&evidence(FIRST.frames(620, 700, 700)), &[], 700);
     assert_eq!(broken.states()[1], (600, 620, Unknown));
 }
 
@@ -114,7 +114,7 @@ fn a_break_hardly_longer_than_a_step_is_no_freeze() {
         FIRST.frames(1_028, 3_600, 3_600),
     ];
     assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1],
+        account(&evidence, &[], 3_600).states()[1],
         (1_000, 1_028, Stalled)
     );
 }
@@ -127,7 +127,7 @@ fn a_new_boot_from_before_the_old_ones_last_frame_proves_nothing() {
         resumed(FIRST.mark(1_200), REBOOTED.mark(1_300), 600),
         REBOOTED.frames(1_300, 3_600, 3_600),
     ];
-    let ledger = tell(&evidence, &[], 3_600);
+    let ledger = account(&evidence, &[], 3_600);
     assert_eq!(ledger.states()[1], (1_200, 1_300, Unknown));
     assert_eq!(ledger.cause_of(Unknown), Cause::BootTimeUnknown);
 }
@@ -144,7 +144,7 @@ fn the_shorter_account_of_a_break_goes_before_the_longer() {
         RESTARTED.frames(1_300, 3_600, 3_600),
     ];
     assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1..5],
+        account(&evidence, &[], 3_600).states()[1..5],
         [
             (1_000, 1_100, AgentStopped),
             (1_100, 1_101, UpProven),
@@ -163,7 +163,7 @@ fn a_break_whose_ends_were_placed_a_little_apart_from_its_chains_has_one_verdict
         RESTARTED.frames(1_300, 3_600, 3_600),
     ];
     assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1],
+        account(&evidence, &[], 3_600).states()[1],
         (1_000, 1_300, AgentStopped)
     );
     let mut thawed = FIRST.mark(1_598);
@@ -175,7 +175,7 @@ fn a_break_whose_ends_were_placed_a_little_apart_from_its_chains_has_one_verdict
         FIRST.frames(1_600, 3_600, 3_600),
     ];
     assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1],
+        account(&evidence, &[], 3_600).states()[1],
         (1_000, 1_600, HostFrozen)
     );
 }
@@ -190,6 +190,6 @@ fn frames_that_came_a_little_late_are_no_link_incident() {
             FIRST.frames(to + 10, 3_600, 3_600),
         ]
     };
-    assert_eq!(tell(&evidence(620), &[], 3_600).links, []);
-    assert_eq!(tell(&evidence(630), &[], 3_600).links.len(), 1);
+    assert_eq!(account(&evidence(620), &[], 3_600).links, []);
+    assert_eq!(account(&evidence(630), &[], 3_600).links.len(), 1);
 }

@@ -142,7 +142,7 @@ pub(super) fn collector_down(from: i64, to: i64) -> Evidence {
 
 /// What the ledger says of a history up to `now`.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Account {
     pub(super) spans: Vec<Span>,
     pub(super) links: Vec<LinkIncident>,
     pub(super) availability: Availability,
@@ -156,19 +156,19 @@ pub(super) fn record(evidence: &[Evidence]) -> HostRecord {
     }
 }
 
-pub(super) fn tell(evidence: &[Evidence], collector: &[Evidence], now: i64) -> Told {
+pub(super) fn account(evidence: &[Evidence], collector: &[Evidence], now: i64) -> Account {
     let record = record(evidence);
     let window = secs(0, now);
     let spans = observe(&record, collector, window, at(now), at(now));
     let classed = classify(&spans, &Terms::default());
-    Told {
+    Account {
         links: link_incidents(&record, collector, window, at(now), at(now)),
         availability: availability(&classed, UnknownRule::CountAsDown),
         spans,
     }
 }
 
-impl Told {
+impl Account {
     /// The spans as seconds and states.
     pub(super) fn states(&self) -> Vec<(i64, i64, ObservedState)> {
         let secs = |at: UnixMillis| (at.0 - START) / 1_000;

@@ -5,5 +5,6 @@ mod edges;
 mod kit;
 mod months;
 mod properties;
+mod reboots;
 mod stories;
 mod truth;

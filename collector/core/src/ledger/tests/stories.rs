@@ -1,16 +1,15 @@
 //! One story for each thing that happens to a host, with the whole answer.
 
-use uuid::Uuid;
-use watchkeep_shared::{BootId, wire::heartbeat::GoodbyeReason};
+use watchkeep_shared::wire::heartbeat::GoodbyeReason;
 
 use super::kit::*;
 use crate::{
-    evidence::{Evidence, EvidenceKind},
+    evidence::EvidenceKind,
     ledger::{
-        Cause, DownSince, Interval,
+        Cause, Interval,
         ObservedState::{
-            AgentStopped, CollectorDown, DownReboot, HostFrozen, NotEnrolled, Retired, Silent,
-            Stalled, Unknown, UpLive, UpProven,
+            AgentStopped, CollectorDown, HostFrozen, NotEnrolled, Retired, Silent, Stalled,
+            Unknown, UpLive, UpProven,
         },
         observe,
     },
@@ -18,7 +17,7 @@ use crate::{
 
 #[test]
 fn a_quiet_host_is_up_to_the_last_second() {
-    let ledger = tell(&[enrolled(), FIRST.frames(0, 3_590, 3_590)], &[], 3_600);
+    let ledger = account(&[enrolled(), FIRST.frames(0, 3_590, 3_590)], &[], 3_600);
     assert_eq!(
         ledger.states(),
         [(0, 3_590, UpLive), (3_590, 3_600, UpLive)]
@@ -38,7 +37,7 @@ fn a_network_cut_that_was_spooled_is_up_with_one_link_incident() {
         FIRST.frames(910, 1_190, 1_215),
         FIRST.frames(1_200, 3_600, 3_600),
     ];
-    let ledger = tell(&evidence, &[], 3_600);
+    let ledger = account(&evidence, &[], 3_600);
     assert_eq!(
         ledger.states(),
         [
@@ -79,166 +78,6 @@ fn before_its_backfill_the_same_cut_was_not_known_to_be_up() {
 }
 
 #[test]
-fn a_reboot_is_down_only_where_a_goodbye_or_a_record_proves_it() {
-    let reboot = resumed(FIRST.mark(1_200), REBOOTED.mark(1_300), 1_270);
-    let evidence = |reboot| {
-        [
-            REBOOTED.frames(1_300, 3_600, 3_600),
-            enrolled(),
-            FIRST.frames(0, 1_200, 1_200),
-            reboot,
-        ]
-    };
-    let states = |off| {
-        [
-            (0, 1_200, UpLive),
-            (1_200, 1_270, off),
-            (1_270, 1_300, UpProven),
-            (1_300, 3_600, UpLive),
-        ]
-    };
-    // The agent may have been dead long before the machine was.
-    let unclean = tell(&evidence(reboot.clone()), &[], 3_600);
-    assert_eq!(unclean.states(), states(Unknown));
-    assert_eq!(unclean.cause_of(Unknown), Cause::RebootedSometime);
-
-    let stopped = with_goodbye(reboot.clone(), GoodbyeReason::Stop);
-    let stopped = tell(&evidence(stopped), &[], 3_600);
-    assert_eq!(stopped.states(), states(Unknown));
-
-    let shutdown = with_goodbye(reboot, GoodbyeReason::Shutdown);
-    let clean = tell(&evidence(shutdown), &[], 3_600);
-    assert_eq!(clean.states(), states(DownReboot));
-    assert_eq!(
-        clean.cause_of(DownReboot),
-        Cause::BootChanged {
-            clean: true,
-            since: DownSince::LastFrame
-        }
-    );
-    assert_eq!(clean.availability.totals.down_ms, 70_000);
-    assert_eq!(clean.availability.coverage, Some(1.0));
-}
-
-/// The operating system's record of `FIRST`, reported by `REBOOTED` and recorded whenever.
-fn os_record(seen: i64, reaches: i64, started: i64, recorded: i64) -> Evidence {
-    let kind = EvidenceKind::PreviousBoot {
-        boot: FIRST.mark(0).boot,
-        next: REBOOTED.mark(1_300).boot,
-        reaches: at(reaches),
-    };
-    row(kind, seen, started, recorded)
-}
-
-#[test]
-fn an_os_record_counts_whenever_it_comes() {
-    // The agent was stopped at 20 s; the machine ran until 1,240 s.
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 20, 20),
-        resumed(FIRST.mark(20), REBOOTED.mark(1_300), 1_270),
-        REBOOTED.frames(1_300, 3_600, 3_600),
-        os_record(1_240, 1_270, 1_270, 2_000),
-    ];
-    assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1..4],
-        [
-            (20, 1_240, Unknown),
-            (1_240, 1_270, DownReboot),
-            (1_270, 1_300, UpProven)
-        ]
-    );
-}
-
-#[test]
-fn a_clock_that_went_back_makes_a_record_prove_less() {
-    let evidence = |seen, reaches| {
-        let record = os_record(seen, reaches, 1_270, 1_300);
-        let back = resumed(FIRST.mark(1_200), REBOOTED.mark(1_300), 1_270);
-        let frames = [FIRST.frames(0, 1_200, 1_200), back, record];
-        let rest = [enrolled(), REBOOTED.frames(1_300, 3_600, 3_600)];
-        tell(&[&frames[..], &rest[..]].concat(), &[], 3_600).states()[1]
-    };
-    // The clock stood still while the machine was off: the record ends with the frames.
-    assert_eq!(evidence(1_200, 1_204), (1_200, 1_270, DownReboot));
-    // Entries after 600 s were passed over.
-    assert_eq!(evidence(1_200, 600), (1_200, 1_270, Unknown));
-}
-
-#[test]
-fn an_older_boots_frames_prove_nothing_of_a_later_boot() {
-    let middle = BootId(Uuid::from_u128(12));
-    let last = Process {
-        started: 1_380,
-        ..REBOOTED
-    };
-    let record = |boot, next, seen, started| {
-        let kind = EvidenceKind::PreviousBoot {
-            boot,
-            next,
-            reaches: at(started),
-        };
-        row(kind, seen, started, 1_400)
-    };
-    let first = FIRST.mark(0).boot;
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 1_276, 1_276),
-        resumed(FIRST.mark(1_276), last.mark(1_380), 1_373),
-        record(middle, last.mark(1_380).boot, 1_361, 1_373),
-        last.frames(1_380, 3_600, 3_600),
-    ];
-    assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1..3],
-        [(1_276, 1_361, Unknown), (1_361, 1_373, DownReboot)]
-    );
-    // The boot in between was reported, late.
-    let late = [
-        row(EvidenceKind::Booted { boot: middle }, 1_323, 1_331, 1_400),
-        record(first, middle, 1_276, 1_323),
-    ];
-    let evidence = [&evidence[..], &late[..]].concat();
-    assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1..5],
-        [
-            (1_276, 1_323, DownReboot),
-            (1_323, 1_331, UpProven),
-            (1_331, 1_361, Unknown),
-            (1_361, 1_373, DownReboot)
-        ]
-    );
-}
-
-#[test]
-fn the_old_boots_own_record_shortens_a_reboot() {
-    let reboot = resumed(FIRST.mark(1_200), REBOOTED.mark(1_300), 1_270);
-    let evidence = [
-        enrolled(),
-        FIRST.frames(0, 1_200, 1_200),
-        with_last_seen(reboot, 1_230),
-        REBOOTED.frames(1_300, 3_600, 3_600),
-    ];
-    let ledger = tell(&evidence, &[], 3_600);
-    assert_eq!(
-        ledger.states(),
-        [
-            (0, 1_200, UpLive),
-            (1_200, 1_230, UpProven),
-            (1_230, 1_270, DownReboot),
-            (1_270, 1_300, UpProven),
-            (1_300, 3_600, UpLive)
-        ]
-    );
-    assert_eq!(
-        ledger.cause_of(DownReboot),
-        Cause::BootChanged {
-            clean: false,
-            since: DownSince::OsRecord
-        }
-    );
-}
-
-#[test]
 fn a_killed_agent_says_nothing_about_its_machine() {
     let back = resumed(FIRST.mark(1_000), RESTARTED.mark(1_300), -5_000);
     let evidence = |back| {
@@ -249,7 +88,7 @@ fn a_killed_agent_says_nothing_about_its_machine() {
             RESTARTED.frames(1_300, 3_600, 3_600),
         ]
     };
-    let killed = tell(&evidence(back.clone()), &[], 3_600);
+    let killed = account(&evidence(back.clone()), &[], 3_600);
     assert_eq!(
         killed.states(),
         [
@@ -266,7 +105,7 @@ fn a_killed_agent_says_nothing_about_its_machine() {
     assert_eq!(killed.availability.totals.unknown_ms, 300_000);
     assert_eq!(killed.availability.a_max, Some(1.0));
 
-    let stopped = tell(
+    let stopped = account(
         &evidence(with_goodbye(back, GoodbyeReason::Stop)),
         &[],
         3_600,
@@ -287,7 +126,7 @@ fn the_collectors_own_absence_is_unknown_until_the_backfill_proves_it_up() {
         resumed(FIRST.mark(600), FIRST.mark(930), -5_000),
         FIRST.frames(930, 3_600, 3_600),
     ];
-    let before = tell(&evidence, &down, 3_600);
+    let before = account(&evidence, &down, 3_600);
     assert_eq!(
         before.states(),
         [
@@ -299,7 +138,7 @@ fn the_collectors_own_absence_is_unknown_until_the_backfill_proves_it_up() {
     assert_eq!(before.availability.a_max, Some(1.0));
 
     evidence.push(FIRST.frames(610, 920, 935));
-    let after = tell(&evidence, &down, 3_600);
+    let after = account(&evidence, &down, 3_600);
     assert_eq!(
         after.states(),
         [(0, 600, UpLive), (600, 920, UpProven), (920, 3_600, UpLive)]
@@ -321,7 +160,7 @@ fn what_two_clocks_prove_is_not_hidden_by_an_absence_of_the_collector() {
         ]
     };
     assert_eq!(
-        tell(&evidence(after), &down, 3_600).states(),
+        account(&evidence(after), &down, 3_600).states(),
         [
             (0, 1_000, UpLive),
             (1_000, 1_008, UpProven),
@@ -331,7 +170,7 @@ fn what_two_clocks_prove_is_not_hidden_by_an_absence_of_the_collector() {
     );
     // An absence that began long after the silence explains no more than itself.
     assert_eq!(
-        tell(&evidence(FIRST.mark(3_000)), &down, 3_600).states()[1..4],
+        account(&evidence(FIRST.mark(3_000)), &down, 3_600).states()[1..4],
         [
             (1_000, 1_500, Stalled),
             (1_500, 1_510, CollectorDown),
@@ -357,45 +196,8 @@ fn a_freeze_shorter_than_a_step_is_found() {
         next.frames(1_012, 3_612, 3_612),
     ];
     assert_eq!(
-        tell(&evidence, &[], 3_612).states()[1..3],
+        account(&evidence, &[], 3_612).states()[1..3],
         [(1_000, 1_002, UpProven), (1_002, 1_012, HostFrozen)]
-    );
-}
-
-#[test]
-fn a_reboot_while_the_collector_was_away_is_down_only_where_the_old_boot_proves_its_end() {
-    let down = [collector_down(1_205, 1_290)];
-    let reboot = resumed(FIRST.mark(1_200), REBOOTED.mark(1_300), 1_270);
-    let mut evidence = vec![
-        enrolled(),
-        FIRST.frames(0, 1_200, 1_200),
-        reboot,
-        REBOOTED.frames(1_300, 3_600, 3_600),
-    ];
-    assert_eq!(
-        tell(&evidence, &down, 3_600).states(),
-        [
-            (0, 1_200, UpLive),
-            (1_200, 1_270, CollectorDown),
-            (1_270, 1_300, UpProven),
-            (1_300, 3_600, UpLive)
-        ]
-    );
-    evidence.push(FIRST.frames(1_210, 1_240, 1_305));
-    assert_eq!(
-        tell(&evidence, &down, 3_600).states(),
-        [
-            (0, 1_200, UpLive),
-            (1_200, 1_240, UpProven),
-            (1_240, 1_270, CollectorDown),
-            (1_270, 1_300, UpProven),
-            (1_300, 3_600, UpLive)
-        ]
-    );
-    evidence.push(os_record(1_240, 1_270, 1_270, 1_305));
-    assert_eq!(
-        tell(&evidence, &down, 3_600).states()[2],
-        (1_240, 1_270, DownReboot)
     );
 }
 
@@ -411,7 +213,7 @@ fn a_suspended_machine_is_frozen_and_a_stopped_process_is_stalled() {
             FIRST.frames(1_600, 3_600, 3_600),
         ]
     };
-    let frozen = tell(&evidence(thawed), &[], 3_600);
+    let frozen = account(&evidence(thawed), &[], 3_600);
     assert_eq!(
         frozen.states(),
         [
@@ -427,7 +229,7 @@ fn a_suspended_machine_is_frozen_and_a_stopped_process_is_stalled() {
     );
     assert_eq!(frozen.availability.totals.down_ms, 591_000);
 
-    let stalled = tell(&evidence(FIRST.mark(1_600)), &[], 3_600);
+    let stalled = account(&evidence(FIRST.mark(1_600)), &[], 3_600);
     assert_eq!(
         stalled.states(),
         [
@@ -443,23 +245,23 @@ fn a_suspended_machine_is_frozen_and_a_stopped_process_is_stalled() {
 fn silence_begins_at_the_last_frame_and_says_what_the_agent_said() {
     let mut evidence = vec![enrolled(), FIRST.frames(0, 1_000, 1_000)];
     assert_eq!(
-        tell(&evidence, &[], 1_020).states()[1],
+        account(&evidence, &[], 1_020).states()[1],
         (1_000, 1_020, UpLive)
     );
     assert_eq!(
-        tell(&evidence, &[], 1_030).states()[1],
+        account(&evidence, &[], 1_030).states()[1],
         (1_000, 1_030, Silent)
     );
     evidence.push(row(EvidenceKind::Overdue, 1_000, 1_015, 1_015));
     assert_eq!(
-        tell(&evidence, &[], 1_020).states()[1],
+        account(&evidence, &[], 1_020).states()[1],
         (1_000, 1_020, Silent)
     );
     let reason = GoodbyeReason::Shutdown;
     evidence.push(row(EvidenceKind::Goodbye { reason }, 1_000, 1_000, 1_000));
     let goodbye = Some(reason);
     assert_eq!(
-        tell(&evidence, &[], 2_000).cause_of(Silent),
+        account(&evidence, &[], 2_000).cause_of(Silent),
         Cause::NoFrameSince { goodbye }
     );
 }
@@ -469,17 +271,17 @@ fn after_a_restart_of_the_collector_hosts_get_time_to_come_back() {
     let evidence = [enrolled(), FIRST.frames(0, 1_000, 1_000)];
     let down = [collector_down(1_005, 1_300)];
     assert_eq!(
-        tell(&evidence, &down, 1_310).states()[1],
+        account(&evidence, &down, 1_310).states()[1],
         (1_000, 1_310, CollectorDown)
     );
     assert_eq!(
-        tell(&evidence, &down, 1_500).states()[1..],
+        account(&evidence, &down, 1_500).states()[1..],
         [(1_000, 1_420, CollectorDown), (1_420, 1_500, Silent)]
     );
     let noticed = row(EvidenceKind::Overdue, 1_000, 1_360, 1_360);
     let evidence = [&evidence[..], &[noticed]].concat();
     assert_eq!(
-        tell(&evidence, &down, 1_500).states()[1..],
+        account(&evidence, &down, 1_500).states()[1..],
         [(1_000, 1_300, CollectorDown), (1_300, 1_500, Silent)]
     );
 }
@@ -491,7 +293,7 @@ fn a_record_has_a_beginning_and_an_end() {
         FIRST.frames(130, 900, 900),
         row(EvidenceKind::Retired, 800, 800, 800),
     ];
-    let ledger = tell(&evidence, &[], 1_000);
+    let ledger = account(&evidence, &[], 1_000);
     assert_eq!(
         ledger.states(),
         [
@@ -503,8 +305,11 @@ fn a_record_has_a_beginning_and_an_end() {
     );
     assert_eq!(ledger.availability.totals.counted_ms(), 700_000);
     assert_eq!(ledger.availability.totals.not_counted_ms, 300_000);
-    assert_eq!(tell(&[enrolled()], &[], 500).states(), [(0, 500, Silent)]);
-    assert_eq!(tell(&[], &[], 500).states(), [(0, 500, NotEnrolled)]);
+    assert_eq!(
+        account(&[enrolled()], &[], 500).states(),
+        [(0, 500, Silent)]
+    );
+    assert_eq!(account(&[], &[], 500).states(), [(0, 500, NotEnrolled)]);
 }
 
 #[test]
@@ -519,7 +324,7 @@ fn frames_spooled_before_a_suspension_are_not_taken_for_a_running_clock() {
         FIRST.frames(1_800, 3_600, 3_600),
     ];
     assert_eq!(
-        tell(&evidence, &[], 3_600).states()[1..4],
+        account(&evidence, &[], 3_600).states()[1..4],
         [
             (1_000, 1_200, UpProven),
             (1_200, 1_209, UpProven),

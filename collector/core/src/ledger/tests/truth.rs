@@ -1,4 +1,4 @@
-//! A simulated machine whose true state is known, heard through the real frame handling
+//! A simulated machine whose true state is known, its frames taken by the real frame handling
 //! ([`crate::host`]), and the ledger's account of it against the truth: nothing is said to be up or
 //! down for longer than it was.
 
@@ -38,7 +38,7 @@ enum Machine {
     Off {
         announced: bool,
     },
-    /// Suspended: its monotonic clock stands, its boot-time clock runs on.
+    /// Suspended: its monotonic clock stops, its boot-time clock runs on.
     Suspended,
     /// Halted by its hypervisor: both clocks stand.
     Paused,
@@ -101,7 +101,7 @@ struct World {
     slow_every: i64,
     /// Whether the machine ran, second by second.
     ran: Vec<bool>,
-    /// The last sign of life of the boot before, until it is told.
+    /// The last sign of life of the boot before, until it is reported.
     os_record: Option<(u128, i64)>,
     /// The collector closes and reopens the open chain this often, seconds; never if zero.
     cut_every: i64,
@@ -131,7 +131,7 @@ impl World {
     }
 
     fn live(&mut self, mut phase: Phase) {
-        // Between a boot and its first frame no clock of the machine tells a pause from a later
+        // Between a boot and its first frame no clock of the machine distinguishes a pause from a later
         // start of the kernel.
         if phase.machine == Machine::Paused && !self.beat_in_boot {
             phase.machine = Machine::Suspended;
@@ -272,7 +272,7 @@ impl World {
             frames,
         };
         self.sent += 1;
-        // The first of a boot is quick: nothing else tells how long it was under way.
+        // The first of a boot is quick: nothing else shows how long it was under way.
         let running = boot_id(self.boots);
         let is_known = self.state.last.is_some_and(|last| last.boot == running);
         let is_slow = is_known && self.slow_every > 0 && self.sent % self.slow_every == 0;
@@ -323,7 +323,7 @@ impl World {
     /// Seconds that are said to be up while the machine did not run, and down while it ran.
     fn false_claims(&self) -> (i64, i64) {
         let (mut false_up, mut false_down) = (0, 0);
-        for span in self.tell().spans {
+        for span in self.account().spans {
             let second = |at: UnixMillis| ((at.0 - at_start().0) / 1_000).max(0) as usize;
             let end = second(span.to).min(self.ran.len());
             let ran = &self.ran[second(span.from).min(end)..end];
@@ -334,11 +334,11 @@ impl World {
         (false_up, false_down)
     }
 
-    fn tell(&self) -> Told {
+    fn account(&self) -> Account {
         let mut evidence = self.evidence.clone();
         evidence.extend(self.state.open_evidence(HOST));
         // By then the last batch has arrived.
-        tell(&evidence, &self.collector_down, self.now + 2)
+        account(&evidence, &self.collector_down, self.now + 2)
     }
 }
 
@@ -367,21 +367,21 @@ const fn quiet(secs: i64) -> Phase {
     phase(Machine::Runs, true, Collector::Runs, secs)
 }
 
-/// What a history is heard with.
+/// What varies beside the history.
 #[derive(Clone, Copy, Debug, Default)]
-struct Hearing {
+struct Options {
     cut_every: i64,
     slow_every: i64,
 }
 
 fn after(phases: &[Phase]) -> World {
-    heard(phases, Hearing::default())
+    simulate(phases, Options::default())
 }
 
-fn heard(phases: &[Phase], hearing: Hearing) -> World {
+fn simulate(phases: &[Phase], options: Options) -> World {
     let mut world = World::new();
-    world.cut_every = hearing.cut_every;
-    world.slow_every = hearing.slow_every;
+    world.cut_every = options.cut_every;
+    world.slow_every = options.slow_every;
     for &one in phases {
         world.live(one);
     }
@@ -390,8 +390,9 @@ fn heard(phases: &[Phase], hearing: Hearing) -> World {
 
 /// Milliseconds in one state, among 400 quiet seconds on both sides of one phase.
 fn one_phase(between: Phase, state: ObservedState) -> i64 {
-    let told = after(&[quiet(400), between, quiet(400)]).tell();
-    told.spans
+    let account = after(&[quiet(400), between, quiet(400)]).account();
+    account
+        .spans
         .iter()
         .filter(|span| span.state == state)
         .map(|span| span.to.0 - span.from.0)
@@ -455,8 +456,8 @@ proptest! {
     #[test]
     fn no_more_is_claimed_than_was_true(mut phases in happenings(), slow_every in prop_oneof![Just(0), 3..9_i64]) {
         phases.push(quiet(300));
-        let world = heard(&phases, Hearing { slow_every, cut_every: 0 });
-        // At each edge of a phase up to an interval and a delivery are not told apart.
+        let world = simulate(&phases, Options { slow_every, cut_every: 0 });
+        // At each edge of a phase up to an interval and a delivery can not be distinguished.
         let slack = phases.len() as i64 * (INTERVAL_SECS + 2);
         let (false_up, false_down) = world.false_claims();
         prop_assert!(false_up <= slack, "{false_up} s of {slack} said to be up");
@@ -469,8 +470,8 @@ proptest! {
         cut_every in 1..400_i64,
     ) {
         phases.push(quiet(300));
-        let whole = after(&phases).tell();
-        let cut = heard(&phases, Hearing { cut_every, slow_every: 0 }).tell();
+        let whole = after(&phases).account();
+        let cut = simulate(&phases, Options { cut_every, slow_every: 0 }).account();
         prop_assert_eq!(cut.spans, whole.spans);
         prop_assert_eq!(cut.availability, whole.availability);
     }
@@ -484,7 +485,7 @@ proptest! {
         }
         phases.push(quiet(300));
         let world = after(&phases);
-        let totals = world.tell().availability.totals;
+        let totals = world.account().availability.totals;
         let up_secs = world.ran.iter().filter(|&&ran| ran).count() as i64;
         // Of a boot that never made a frame in time nobody learns how long the kernel ran alone.
         let slack_ms = phases.len() as i64 * ((INTERVAL_SECS + BOOT_SECS) * 1_000 + 2_000);

@@ -1,6 +1,9 @@
 //! The fold of frames: each frame once, whatever order and repetition the network makes of them;
 //! replaying the tail gives what was in memory; breaks give their facts.
 
+mod arrival;
+mod text;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 use watchkeep_shared::{
@@ -144,27 +147,6 @@ fn a_frame_of_the_future_is_refused_and_spoils_nothing() {
 }
 
 #[test]
-fn limits_are_named() {
-    let mut state = HostState::default();
-    let mut wide = frame(2, 10_000);
-    wide.values = vec![None; 2];
-    let mut fast = frame(3, 10_000);
-    fast.interval_ms = 1;
-    let old = frame(4, 10_000 - 9 * 24 * 3_600_000);
-    let frames = vec![frame(0, 10_000), wide, fast, old];
-    let taken = take(&mut state, &batch(10_000, frames), 0);
-    let reasons: Vec<Outcome> = taken.frames.iter().map(|frame| frame.outcome).collect();
-    let expected = [
-        RejectReason::BadSequence,
-        RejectReason::ValueCount,
-        RejectReason::OverLimit,
-        RejectReason::TooOld,
-    ];
-    assert_eq!(reasons, expected.map(Outcome::Rejected));
-    assert_eq!(state, HostState::default());
-}
-
-#[test]
 fn a_cut_line_gives_a_break_and_then_its_late_frames() {
     let mut state = HostState::default();
     for n in 1..=3 {
@@ -191,93 +173,6 @@ fn a_cut_line_gives_a_break_and_then_its_late_frames() {
     let row = &late.evidence[0];
     assert_eq!((row.valid_from, row.valid_to), (at(40_000), at(90_000)));
     assert_eq!(state.last.unwrap().seq, 10);
-}
-
-#[test]
-fn a_pause_of_the_whole_machine_breaks_the_chain_although_its_clocks_stood_still() {
-    let mut state = HostState::default();
-    take(&mut state, &batch(10_000, vec![frame(1, 10_000)]), 0);
-    // Ten seconds later by its own clocks, four minutes later by ours: a pause or a slow request.
-    let taken = take(&mut state, &batch(20_000, vec![frame(2, 20_000)]), 230_000);
-    assert_eq!(taken.evidence, []);
-    assert_eq!(state.last.unwrap().at, at(20_000));
-    // The next one tells.
-    let taken = take(&mut state, &batch(30_000, vec![frame(3, 30_000)]), 230_000);
-    assert_eq!(kinds(&taken.evidence), ["live", "resumed"]);
-    assert_eq!(state.last.unwrap().at, at(260_000));
-    // A slow network is not a pause.
-    let slow = take(&mut state, &batch(40_000, vec![frame(4, 40_000)]), 234_000);
-    assert_eq!(slow.evidence, []);
-}
-
-#[test]
-fn a_pause_after_which_the_wall_clock_is_put_right_is_told_at_once() {
-    let mut state = HostState::default();
-    take(&mut state, &batch(10_000, vec![frame(1, 10_000)]), 0);
-    let mut after = batch(20_000, vec![frame(2, 20_000)]);
-    after.sent.wall_ms += 230_400;
-    after.frames[0].clocks.wall_ms += 230_400;
-    let taken = take(&mut state, &after, 230_000);
-    assert_eq!(kinds(&taken.evidence), ["live", "resumed"]);
-    assert_eq!(state.last.unwrap().at, at(250_000));
-}
-
-#[test]
-fn a_request_that_is_slow_to_arrive_moves_no_frame() {
-    let mut state = HostState::default();
-    for n in 1..=9_i64 {
-        let boot_ms = n * 10_000;
-        let delay_ms = if n % 3 == 0 { 18_000 } else { 100 };
-        let batch = batch(boot_ms, vec![frame(n as u64, boot_ms)]);
-        let taken = take(&mut state, &batch, delay_ms);
-        assert_eq!(taken.evidence, [], "frame {n}");
-        let off_ms = state.last.unwrap().at.since(at(boot_ms)).0;
-        assert!((0..=200).contains(&off_ms), "frame {n} is {off_ms} ms off");
-    }
-}
-
-#[test]
-fn frames_that_were_placed_by_a_slow_first_request_are_put_right_by_a_faster_one() {
-    let mut state = HostState::default();
-    take(&mut state, &batch(10_000, vec![frame(1, 10_000)]), 18_000);
-    let taken = take(&mut state, &batch(20_000, vec![frame(2, 20_000)]), 0);
-    let booted = taken.evidence.iter().find_map(|row| match row.kind {
-        EvidenceKind::Booted { boot } => Some((boot, row.valid_from, row.valid_to)),
-        _ => None,
-    });
-    assert_eq!(booted, Some((boot(1), at(0), at(10_000))));
-    let open = state.open_evidence(host()).unwrap();
-    assert_eq!((open.valid_from, open.valid_to), (at(10_000), at(20_000)));
-}
-
-#[test]
-fn a_batch_whose_place_is_not_known_is_asked_for_again() {
-    let mut state = HostState::default();
-    let first = batch(10_000, vec![frame(1, 10_000)]);
-    // Nothing was heard of this boot before: it may have waited for any time.
-    assert!(state.asks_again(&first, at(10_000), true));
-    assert!(!state.asks_again(&first, at(10_000), false));
-    take(&mut state, &first, 0);
-    let next = batch(20_000, vec![frame(2, 20_000)]);
-    assert!(!state.asks_again(&next, at(20_000), true));
-    assert!(state.asks_again(&next, at(38_000), true));
-    // A live frame alone is taken; its place matters little.
-    assert!(!state.asks_again(&next, at(38_000), false));
-    // Others may be of before a pause or after it, until the lag is confirmed.
-    let backlog = |sent_ms| batch(sent_ms, vec![frame(6, 60_000), frame(3, 30_000)]);
-    assert!(state.asks_again(&backlog(60_000), at(90_000), false));
-    assert!(state.asks_again(&backlog(62_000), at(92_000), false));
-    assert!(!state.asks_again(&backlog(66_000), at(96_000), false));
-    // Nobody is asked for ever.
-    let mut state = HostState::default();
-    take(&mut state, &first, 0);
-    let answers: Vec<bool> = (0..20)
-        .map(|n| {
-            let delay_ms = n * n * 10_000;
-            state.asks_again(&backlog(60_000 + n * 10_000), at(100_000 + delay_ms), false)
-        })
-        .collect();
-    assert!(answers[0] && answers.contains(&false), "{answers:?}");
 }
 
 #[test]
@@ -475,169 +370,9 @@ fn an_announced_shutdown_is_given_time_and_a_stopped_agent_is_not() {
         take(&mut state, &batch(10_000, vec![last]), 0);
         let due = state.silence_deadline(usual, announced).unwrap();
         assert_eq!(due, at(10_000) + patience, "{reason:?}");
-        // Once it is heard again everything is as usual.
+        // After its next frame everything is as usual.
         take(&mut state, &batch(20_000, vec![frame(2, 20_000)]), 0);
         let due = state.silence_deadline(usual, announced).unwrap();
         assert_eq!(due, at(20_000) + usual);
     }
-}
-
-#[test]
-fn a_clock_that_is_set_is_told_once_and_a_sleep_is_no_step() {
-    let mut state = HostState::default();
-    let send = |state: &mut HostState, n: u64, wall_off: i64, slept: i64| {
-        let boot_ms = n as i64 * 10_000 + slept;
-        let mut frame = frame(n, boot_ms);
-        frame.clocks.mono_ms -= slept;
-        let mut batch = batch(boot_ms, vec![frame]);
-        batch.sent.wall_ms += wall_off;
-        batch.sent.mono_ms -= slept;
-        let taken = take(state, &batch, 40);
-        (
-            taken.clock_step.map(|step| step.0),
-            taken.pause.map(|pause| pause.slept.0),
-        )
-    };
-    assert_eq!(send(&mut state, 1, 0, 0), (None, None));
-    assert_eq!(send(&mut state, 2, 900, 0), (None, None), "a slow reading");
-    assert_eq!(send(&mut state, 3, -7_200_000, 0), (Some(-7_200_000), None));
-    assert_eq!(
-        send(&mut state, 4, -7_200_000, 0),
-        (None, None),
-        "told once"
-    );
-    let asleep = 3_600_000;
-    assert_eq!(
-        send(&mut state, 5, -7_200_000, asleep),
-        (None, Some(asleep))
-    );
-    assert_eq!(send(&mut state, 6, -7_200_000, asleep), (None, None));
-    assert_eq!(send(&mut state, 7, 0, asleep), (Some(7_200_000), None));
-}
-
-#[test]
-fn troubles_stay_until_the_agent_takes_them_back() {
-    let mut state = HostState::default();
-    let send = |state: &mut HostState, n: u64, troubles: Option<Vec<Trouble>>| {
-        let mut batch = batch(n as i64 * 10_000, vec![frame(n, n as i64 * 10_000)]);
-        batch.troubles = troubles;
-        take(state, &batch, 0).durable
-    };
-    let one = Trouble {
-        item: "spool".to_owned(),
-        detail: "the disk refuses".to_owned(),
-    };
-    send(&mut state, 1, Some(Vec::new()));
-    assert!(send(&mut state, 2, Some(vec![one.clone(); 40])));
-    assert_eq!(state.troubles, vec![one; MAX_TROUBLES], "bounded");
-    assert!(!send(&mut state, 3, None));
-    assert!(!state.troubles.is_empty());
-    assert!(send(&mut state, 4, Some(Vec::new())));
-    assert!(state.troubles.is_empty());
-}
-
-#[test]
-fn an_unsafe_name_costs_its_frame_and_nothing_else() {
-    let service = |key: &str| Service {
-        key: key.to_owned(),
-        status: ServiceStatus::Running,
-        detail: None,
-    };
-    let mut state = HostState::default();
-    let mut bad_key = frame(1, 10_000);
-    bad_key.services = Some(vec![service("process:a"), service("process:\0")]);
-    let mut bad_rule = frame(2, 20_000);
-    bad_rule.events = vec![Event::LogMatch {
-        rule: "a\u{202e}".to_owned(),
-        path: String::new(),
-        count: 1,
-        lines: Vec::new(),
-    }];
-    let mut far = frame(3, 30_000);
-    far.clocks.mono_ms = i64::MIN;
-    let mut high = frame(1 << 63, 30_000);
-    high.services = None;
-    let frames = vec![bad_key, bad_rule, far, high, frame(4, 40_000)];
-    let taken = take(&mut state, &batch(40_000, frames), 0);
-    let outcomes: Vec<Outcome> = taken.frames.iter().map(|frame| frame.outcome).collect();
-    let expected = [
-        RejectReason::BadText,
-        RejectReason::BadText,
-        RejectReason::OverLimit,
-        RejectReason::BadSequence,
-    ];
-    assert_eq!(outcomes[..4], expected.map(Outcome::Rejected));
-    assert!(matches!(outcomes[4], Outcome::Taken(_)), "{outcomes:?}");
-}
-
-#[test]
-fn free_text_is_cleaned_and_bounded_and_no_alarm_is_lost() {
-    let long = "x\0".repeat(3_000);
-    let mut noisy = frame(1, 10_000);
-    noisy.services = Some(
-        (0..MAX_SERVICES_PER_FRAME)
-            .map(|n| Service {
-                key: format!("process:{n}"),
-                status: ServiceStatus::Failed,
-                detail: Some(long.clone()),
-            })
-            .collect(),
-    );
-    let proposal = |check: ServiceCheck| Proposal {
-        check: check.into(),
-        detail: Some(long.clone()),
-    };
-    noisy.events = vec![
-        Event::LogMatch {
-            rule: "errors".to_owned(),
-            path: "/var/log/\n".to_owned(),
-            count: 30,
-            lines: vec![format!("a\tb\r\nc\0{long}"); 30],
-        },
-        Event::Discovered {
-            proposals: vec![
-                proposal(ServiceCheck::process("nginx")),
-                proposal(ServiceCheck::process("a\nb")),
-            ],
-            left_out: 3,
-        },
-    ];
-    let mut batch = batch(10_000, vec![noisy]);
-    batch.agent_version = long.clone();
-    batch.refused = Some(vec![
-        Refusal {
-            item: long.clone(),
-            reason: long.clone(),
-        };
-        1_000
-    ]);
-    batch.troubles = Some(vec![
-        Trouble {
-            item: "spool".to_owned(),
-            detail: long.clone(),
-        };
-        100
-    ]);
-    super::clean(&mut batch);
-    let mut state = HostState::default();
-    let taken = take(&mut state, &batch, 0);
-    assert!(matches!(taken.frames[0].outcome, Outcome::Taken(_)));
-    assert_eq!(state.services.len(), MAX_SERVICES_PER_FRAME);
-    assert_eq!(state.troubles.len(), MAX_TROUBLES);
-    let stored = serde_json::to_string(&state).unwrap();
-    assert!(!stored.contains("\\u0000"));
-    assert!(stored.len() < 256 * 1024, "{} bytes", stored.len());
-    let Event::LogMatch { path, lines, .. } = &batch.frames[0].events[0] else {
-        panic!("{:?}", batch.frames[0].events[0]);
-    };
-    assert_eq!((path.as_str(), lines.len()), ("/var/log/ ", 10));
-    assert!(lines[0].starts_with("a\tb\nc\u{fffd}x") && lines[0].ends_with('…'));
-    let Event::Discovered {
-        proposals,
-        left_out,
-    } = &batch.frames[0].events[1]
-    else {
-        panic!("{:?}", batch.frames[0].events[1]);
-    };
-    assert_eq!((proposals.len(), *left_out), (1, 4));
 }
