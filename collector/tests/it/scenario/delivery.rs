@@ -6,7 +6,7 @@ use watchkeep_shared::{DurationMs, wire::heartbeat::ServiceStatus};
 use super::{World, scenarios};
 
 /// Two people of tier 1 by mail, one of tier 2, and a webhook.
-const SETTINGS: &str = r#"
+pub(super) const SETTINGS: &str = r#"
 [mail]
 host = "127.0.0.1"
 port = 9

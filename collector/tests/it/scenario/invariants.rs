@@ -21,6 +21,10 @@ pub(super) struct Witness {
     /// Times in which no heartbeat could arrive: the collector did not run, was held up, or
     /// could not commit.
     deaf: Vec<(UnixMillis, UnixMillis)>,
+    /// Alerts about silence that were looked at.
+    silences: HashSet<Uuid>,
+    /// How many of them were about a machine that ran: its line let nothing through for 25 s.
+    pub(super) lines_silent: u32,
     /// The newest line of a timeline that was looked at.
     last_event: i64,
     /// Tickets, by number, that a person answered or that are over.
@@ -35,7 +39,17 @@ impl Witness {
         }
     }
 
-    fn was_deaf(&self, from: UnixMillis, to: UnixMillis) -> bool {
+    /// A collector starts, and its time jumps to `now`.
+    pub(super) fn time_jumped(&mut self, by: DurationMs, now: UnixMillis) {
+        match self.deaf.last_mut() {
+            Some(last) if by.0 != 0 || last.1 >= now - DurationMs::from_secs(1) => {
+                *last = (last.0.min(now), now);
+            }
+            _ => self.deaf.push((now, now)),
+        }
+    }
+
+    pub(super) fn was_deaf(&self, from: UnixMillis, to: UnixMillis) -> bool {
         self.deaf
             .iter()
             .any(|(start, end)| *start < to && from <= *end)
@@ -73,13 +87,18 @@ async fn one_open_ticket_a_key(world: &mut World) -> Broken {
 
 /// No host is called silent whose heartbeats arrived within its limit, or could not have arrived.
 async fn silent_only_after_silence(world: &mut World) -> Broken {
-    let alerts: Vec<(Uuid, i64)> = world
+    let alerts: Vec<(Uuid, Uuid, i64)> = world
         .probe
         .rows(
-            "SELECT host_id, raised_at FROM alert WHERE rule_id = 'host-silent' ORDER BY raised_at",
+            "SELECT id, host_id, raised_at FROM alert WHERE rule_id = 'host-silent' \
+             ORDER BY raised_at",
         )
         .await;
-    for (host, at) in alerts {
+    for (alert, host, at) in alerts {
+        // Each once: the collector's time may have jumped since.
+        if !world.witness.silences.insert(alert) {
+            continue;
+        }
         let at = UnixMillis(at);
         let index = host.as_u128().checked_sub(FIRST_ID);
         let Some(machine) = index.and_then(|index| world.machines.get(index as usize)) else {
@@ -92,6 +111,7 @@ async fn silent_only_after_silence(world: &mut World) -> Broken {
                 machine.name
             ));
         }
+        world.witness.lines_silent += u32::from(!machine.was_off(window.0, window.1));
         if world.witness.was_deaf(window.0, window.1) {
             return Err(format!(
                 "{} was called silent at {at:?} though the collector could not hear in the 25 s before",

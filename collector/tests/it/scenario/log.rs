@@ -47,9 +47,11 @@ impl Log {
         });
     }
 
-    /// Adds what happened to tickets since the last call.
-    pub(super) async fn collect(&mut self, probe: &mut Probe, now: UnixMillis) {
-        for mut event in events_after(probe, self.last_event).await {
+    /// Adds what happened to tickets since the last call. Returns whether anything did.
+    pub(super) async fn collect(&mut self, probe: &mut Probe, now: UnixMillis) -> bool {
+        let events = events_after(probe, self.last_event).await;
+        let has_news = !events.is_empty();
+        for mut event in events {
             self.last_event = event.id;
             if let Some(apart) = &mut self.apart {
                 if event.host == Some(apart.host) {
@@ -60,6 +62,7 @@ impl Log {
             }
             self.line(now, &event.words());
         }
+        has_news
     }
 
     /// A message that a channel was given.

@@ -12,6 +12,8 @@ use watchkeep_shared::{
     },
 };
 
+use super::network::{Heard, Line};
+
 /// What every machine measures.
 pub(super) const METRICS: [&str; 2] = ["cpu.busy_pct", "disk.used_pct:/"];
 /// The one service that every machine watches.
@@ -38,6 +40,14 @@ pub(crate) struct Machine {
     pub(super) is_retired: bool,
     /// When its agent beats next.
     pub(super) next_beat: UnixMillis,
+    /// Its line, if requests take their time or get lost.
+    pub(super) line: Option<Line>,
+    /// Nothing on it runs before this instant.
+    stalled_until: UnixMillis,
+    /// Its wall clock minus the true time.
+    wall_ahead: DurationMs,
+    /// When it was off, the last time perhaps still.
+    off: Vec<(UnixMillis, Option<UnixMillis>)>,
     /// When the collector took something from it, oldest first.
     heard: Vec<UnixMillis>,
     /// Frames that were acknowledged as taken, by instance and number.
@@ -65,6 +75,10 @@ impl Machine {
             is_connected: true,
             is_retired: false,
             next_beat: now,
+            line: None,
+            stalled_until: now,
+            wall_ahead: DurationMs(0),
+            off: Vec::new(),
             heard: Vec::new(),
             acknowledged: Vec::new(),
             cpu_pct: 5.0,
@@ -87,6 +101,9 @@ impl Machine {
     /// Starts the machine with a new boot.
     pub(super) fn boot_up(&mut self, now: UnixMillis) {
         self.is_on = true;
+        if let Some((_, end)) = self.off.last_mut() {
+            end.get_or_insert(now);
+        }
         self.boot = Uuid::new_v4();
         self.booted_at = now;
         self.restart_agent(now);
@@ -105,8 +122,63 @@ impl Machine {
     }
 
     /// Ends the machine without a word.
-    pub(super) fn cut_power(&mut self) {
-        self.is_on = false;
+    pub(super) fn cut_power(&mut self, now: UnixMillis) {
+        self.turn_off(now);
+        if let Some(line) = &mut self.line {
+            line.fail(now);
+        }
+    }
+
+    fn turn_off(&mut self, now: UnixMillis) {
+        if self.is_on {
+            self.is_on = false;
+            self.off.push((now, None));
+        }
+    }
+
+    /// Whether it was off at any time between two instants.
+    pub(super) fn was_off(&self, from: UnixMillis, to: UnixMillis) -> bool {
+        let mut off = self.off.iter();
+        off.any(|(start, end)| *start < to && end.is_none_or(|end| from < end))
+    }
+
+    /// Since when it is off.
+    pub(super) fn off_since(&self) -> Option<UnixMillis> {
+        let last = self.off.last();
+        last.filter(|(_, end)| end.is_none())
+            .map(|(start, _)| *start)
+    }
+
+    /// Nothing on it runs for a while (it was stopped, or its disk hangs).
+    pub(super) fn stall(&mut self, until: UnixMillis) {
+        self.stalled_until = until;
+    }
+
+    /// Someone sets its wall clock.
+    pub(super) fn set_wall(&mut self, by: DurationMs) {
+        self.wall_ahead = DurationMs(self.wall_ahead.0 + by.0);
+    }
+
+    /// The collector's time jumped by so much, as it does when it starts after its clock was set.
+    /// Nothing happened to the machine.
+    pub(super) fn shift(&mut self, by: DurationMs) {
+        let own = [
+            &mut self.next_beat,
+            &mut self.stalled_until,
+            &mut self.booted_at,
+        ];
+        for at in own.into_iter().chain(&mut self.heard) {
+            *at = *at + by;
+        }
+        for (start, end) in &mut self.off {
+            *start = *start + by;
+            *end = end.map(|end| end + by);
+        }
+        // Its own wall clock does not jump with the collector's.
+        self.wall_ahead = DurationMs(self.wall_ahead.0 - by.0);
+        if let Some(line) = &mut self.line {
+            line.shift(by);
+        }
     }
 
     /// Says goodbye with the next beat, which comes at once; then the machine is off.
@@ -115,7 +187,7 @@ impl Machine {
             reason: GoodbyeReason::Shutdown,
         });
         self.beat(now);
-        self.is_on = false;
+        self.turn_off(now);
     }
 
     pub(super) fn set_disk(&mut self, pct: f64) {
@@ -140,6 +212,13 @@ impl Machine {
 
     /// Makes a frame of this instant, if one is due.
     pub(super) fn beat_if_due(&mut self, now: UnixMillis) {
+        if now < self.stalled_until {
+            return;
+        }
+        // What was due meanwhile is not made afterwards.
+        if self.next_beat < self.stalled_until {
+            self.next_beat = now;
+        }
         while self.is_on && self.next_beat <= now {
             let at = self.next_beat;
             self.beat(at);
@@ -181,7 +260,7 @@ impl Machine {
     fn clocks(&self, at: UnixMillis) -> Clocks {
         let up_ms = at.since(self.booted_at).0;
         Clocks {
-            wall_ms: at.0,
+            wall_ms: at.0 + self.wall_ahead.0,
             mono_ms: up_ms,
             boot_ms: up_ms,
         }
@@ -217,8 +296,40 @@ impl Machine {
         })
     }
 
+    /// What reaches the collector now.
+    pub(super) fn arriving(&mut self, now: UnixMillis) -> Option<Batch> {
+        let Some(mut line) = self.line.take() else {
+            return self.batch(now);
+        };
+        if line.is_free(now)
+            && now >= self.stalled_until
+            && let Some(batch) = self.batch(now)
+        {
+            line.send(batch, now);
+        }
+        let arriving = line.arriving(now);
+        self.line = Some(line);
+        arriving
+    }
+
+    /// The collector took a batch and answers.
+    pub(super) fn taken(&mut self, batch: &Batch, ack: &Ack, now: UnixMillis) {
+        let learned = self.line.as_mut().map_or(Heard::Answer, Line::answered);
+        match learned {
+            Heard::Answer => self.answered(batch, ack, now),
+            Heard::Nothing => self.heard.push(now),
+        }
+    }
+
+    /// The collector is busy, or can't be reached.
+    pub(super) fn not_taken(&mut self, now: UnixMillis) {
+        if let Some(line) = &mut self.line {
+            line.fail(now);
+        }
+    }
+
     /// Drops what an answer says is taken or refused.
-    pub(super) fn answered(&mut self, batch: &Batch, ack: &Ack, now: UnixMillis) {
+    fn answered(&mut self, batch: &Batch, ack: &Ack, now: UnixMillis) {
         self.heard.push(now);
         if !ack.unknown_schemas.is_empty() {
             return;

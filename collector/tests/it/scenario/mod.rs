@@ -9,7 +9,7 @@
 //!
 //! - [`world`]: the clock, the pipeline, the workers.
 //! - [`operations`]: the verbs that scenarios use.
-//! - [`machine`]: a simulated server with its agent.
+//! - [`machine`]: a simulated server with its agent; [`network`]: its line, if that is a bad one.
 //! - [`log`]: reads the log from the store.
 //! - [`invariants`]: what must hold after each step of any scenario.
 //! - [`stories`]: written scenarios.
@@ -17,6 +17,7 @@
 //! - [`limits`]: a host at its limit of tickets.
 //! - [`counts`]: all pages count alike, whatever happened.
 //! - [`hostile`], [`beside`]: a host that could hurt others, and what they notice of it.
+//! - [`day`]: a day of bad lines, stalls, clock steps, failing commits and restarts.
 //! - [`storm`]: the whole fleet at once.
 //! - [`random`]: drawn ones, shrunk when they break an invariant; each sequence that ever did is
 //!   kept there as a plain test.
@@ -24,12 +25,14 @@
 mod beside;
 mod channels;
 mod counts;
+mod day;
 mod delivery;
 mod hostile;
 mod invariants;
 mod limits;
 mod log;
 mod machine;
+mod network;
 mod operations;
 mod probe;
 mod random;

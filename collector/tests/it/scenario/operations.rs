@@ -2,11 +2,15 @@
 
 use uuid::Uuid;
 use watchkeep_collector::{
-    store::{Tx, fleet, identity, tickets as rows},
+    store::{
+        Tx,
+        faults::{Failure, Point},
+        fleet, identity, tickets as rows,
+    },
     tickets,
 };
 use watchkeep_core::{
-    delivery::Failure,
+    delivery,
     ids::{SiteId, UserId},
     rules::CheckKey,
     tickets::{Action, Actor},
@@ -17,6 +21,7 @@ use super::{
     hostile::Hostile,
     log::FIRST_NUMBER,
     machine::Machine,
+    network::Line,
     world::{Host, World},
 };
 
@@ -31,7 +36,7 @@ pub(super) const FIRST_ID: u128 = 0x1000;
 const SPREAD_S: i64 = 10;
 
 /// People are known by their names.
-fn user_id(name: &str) -> UserId {
+pub(super) fn user_id(name: &str) -> UserId {
     let number = name.bytes().fold(0, |n, byte| n * 256 + u128::from(byte));
     UserId(Uuid::from_u128(number))
 }
@@ -130,7 +135,7 @@ impl World {
 
     pub(crate) fn cut_power(&mut self, host: Host) {
         self.say(&format!("power of {} is cut", self.machines[host.0].name));
-        self.machines[host.0].cut_power();
+        self.machines[host.0].cut_power(self.now);
     }
 
     pub(crate) fn boot(&mut self, host: Host) {
@@ -146,6 +151,32 @@ impl World {
     pub(crate) fn restart_agent(&mut self, host: Host) {
         self.say(&format!("agent of {} restarts", self.machines[host.0].name));
         self.machines[host.0].restart_agent(self.now);
+    }
+
+    /// Gives a machine a bad line.
+    pub(crate) fn bad_line(&mut self, host: Host, seed: u64) {
+        self.machines[host.0].line = Some(Line::new(seed, self.now));
+    }
+
+    /// Nothing on a machine runs for a while.
+    pub(crate) fn stall(&mut self, host: Host, length: DurationMs) {
+        let until = self.now + length;
+        let machine = &mut self.machines[host.0];
+        machine.stall(until);
+        let text = format!("{} stalls for {} s", machine.name, length.0 / 1_000);
+        self.say(&text);
+    }
+
+    /// Someone sets the wall clock of a machine.
+    pub(crate) fn set_wall(&mut self, host: Host, by: DurationMs) {
+        let machine = &mut self.machines[host.0];
+        machine.set_wall(by);
+        let text = format!(
+            "wall clock of {} is set by {} s",
+            machine.name,
+            by.0 / 1_000
+        );
+        self.say(&text);
     }
 
     /// Cuts or restores the lines of some machines.
@@ -232,6 +263,21 @@ impl World {
         self.bench.clock.step_wall(by);
     }
 
+    /// The store fails at some point of each transaction for a while. Nothing is delivered meanwhile:
+    /// what becomes of a message whose outcome can't be recorded is not decided by the clock that
+    /// scenarios move.
+    pub(crate) async fn fail_store(&mut self, point: Point, failure: Failure, length: DurationMs) {
+        self.say(&format!(
+            "the store fails for {} s: {failure:?} at {point:?}",
+            length.0 / 1_000
+        ));
+        self.app.store.faults().arm_always(point, failure);
+        self.is_store_failing = true;
+        self.pass_unchecked(length).await;
+        self.is_store_failing = false;
+        self.app.store.faults().disarm();
+    }
+
     /// The collector does nothing for a while (it was stopped, its disk was frozen), then goes on.
     /// Its first round finds nothing in the queue; the agents' tries come after it.
     pub(crate) async fn hold_up(&mut self, length: DurationMs) {
@@ -265,10 +311,10 @@ impl World {
     // --- People ---
 
     /// From now on messages to a recipient fail in this way, or are delivered again.
-    pub(crate) fn refuse(&mut self, recipient: &str, failure: Option<Failure>) {
+    pub(crate) fn refuse(&mut self, recipient: &str, failure: Option<delivery::Failure>) {
         let what = match failure {
             None => "receives messages again",
-            Some(Failure::Final) => "is refused for good",
+            Some(delivery::Failure::Final) => "is refused for good",
             Some(_) => "can't be reached",
         };
         self.say(&format!("{recipient} {what}"));
@@ -328,10 +374,25 @@ impl World {
         tickets::act(&self.app, id.into(), action, actor).await
     }
 
-    /// Numbers of the open tickets, `#1` as 1.
+    /// Numbers of all tickets but those of a hostile host, `#1` as 1.
+    pub(super) async fn all_tickets(&mut self) -> Vec<i64> {
+        let rows: Vec<(i64, Option<Uuid>)> = self
+            .probe
+            .rows("SELECT number, host_id FROM ticket ORDER BY number")
+            .await;
+        let apart = self.hostile.as_ref().map(|host| host.host.uuid());
+        let others = rows
+            .into_iter()
+            .filter(|(_, host)| host.is_none() || *host != apart);
+        others.map(|(number, _)| number - FIRST_NUMBER).collect()
+    }
+
+    /// Numbers of the open tickets but those of a hostile host, `#1` as 1.
     pub(super) async fn open_tickets(&mut self) -> Vec<i64> {
         let open = rows::open(&self.app.store).await.unwrap();
+        let apart = self.hostile.as_ref().map(|host| host.host);
         open.iter()
+            .filter(|ticket| ticket.host.is_none() || ticket.host != apart)
             .map(|ticket| ticket.number - FIRST_NUMBER)
             .collect()
     }

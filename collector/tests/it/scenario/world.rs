@@ -11,10 +11,12 @@ use tokio::{
 use uuid::Uuid;
 use watchkeep_collector::{
     app::App,
+    clock::Clock,
     ingest::{Inbox, NotTaken, Pipeline, metrics::Metrics},
     notify::{self, Channels},
     own,
     process::Process,
+    store::StoreError,
     tickets,
 };
 use watchkeep_shared::{DurationMs, HostId, UnixMillis, wire::heartbeat::Batch};
@@ -54,6 +56,9 @@ pub(crate) struct World {
     /// Of all pipelines that this scenario starts.
     pub(super) metrics: Arc<Metrics>,
     is_checked: bool,
+    pub(super) is_store_failing: bool,
+    /// Before this instant the workers find nothing to do, unless something is written.
+    idle_until: UnixMillis,
 }
 
 impl World {
@@ -78,6 +83,8 @@ impl World {
             largest_round: 0,
             metrics: Arc::default(),
             is_checked: true,
+            is_store_failing: false,
+            idle_until: NOW,
             bench,
         };
         world.begin().await;
@@ -97,7 +104,14 @@ impl World {
         self.log.into_text()
     }
 
+    /// Starts the collector. Its time begins at the wall clock, as in any new process, but not
+    /// before what is stored.
     pub(super) async fn begin(&mut self) {
+        if self.bench.clock.problem().is_some() {
+            let wall = self.now - self.bench.clock.ahead_of_wall();
+            self.bench.clock = Clock::manual(wall);
+            self.bench.app.clock = self.bench.clock.clone();
+        }
         let app = App {
             process: Process::new(),
             ..self.bench.app.clone()
@@ -110,21 +124,33 @@ impl World {
         self.app = app;
         self.inbox = Some(inbox);
         self.pipeline = Some(pipeline);
-        self.witness.collector_could_not_hear(self.now, self.now);
+        let now = self.app.clock.now();
+        let jump = now.since(self.now);
+        self.now = now;
+        self.witness.time_jumped(jump, now);
+        for machine in &mut self.machines {
+            machine.shift(jump);
+        }
     }
 
     // --- Time ---
 
     /// Lets time pass, one second after the other.
     pub(crate) async fn pass(&mut self, length: DurationMs) {
+        self.pass_unchecked(length).await;
+        if self.is_checked {
+            self.check().await;
+        }
+    }
+
+    pub(super) async fn pass_unchecked(&mut self, length: DurationMs) {
         let end = self.now + length;
+        // Whatever was done before it may have given the workers something to do.
+        self.idle_until = self.now;
         while self.now < end {
             self.now = (self.now + STEP).min(end);
             self.bench.clock.set(self.now);
             self.second().await;
-        }
-        if self.is_checked {
-            self.check().await;
         }
     }
 
@@ -136,6 +162,11 @@ impl World {
         if self.pipeline.is_none() {
             self.witness
                 .collector_could_not_hear(self.now - STEP, self.now);
+            for machine in &mut self.machines {
+                if machine.arriving(self.now).is_some() {
+                    machine.not_taken(self.now);
+                }
+            }
             return;
         }
         let hostile = match &mut self.hostile {
@@ -156,13 +187,17 @@ impl World {
         }
         for (i, batch, mut answer) in sent {
             match answer.try_recv() {
-                Ok(Ok(ack)) => self.machines[i].answered(&batch, &ack, self.now),
+                Ok(Ok(ack)) => self.machines[i].taken(&batch, &ack, self.now),
                 Ok(Err(NotTaken::Busy)) | Err(_) => {
-                    self.witness
-                        .collector_could_not_hear(self.now - STEP, self.now);
+                    self.machines[i].not_taken(self.now);
+                    // It was heard before, and is again later; not at this instant.
+                    self.witness.collector_could_not_hear(self.now, self.now);
                 }
-                Ok(Err(_)) => {}
+                Ok(Err(_)) => self.machines[i].not_taken(self.now),
             }
+        }
+        if self.is_store_failing {
+            self.witness.collector_could_not_hear(self.now, self.now);
         }
         self.work().await;
     }
@@ -181,9 +216,10 @@ impl World {
     async fn send(&mut self) -> Vec<(usize, Batch, Answer)> {
         let mut sent = Vec::new();
         for i in 0..self.machines.len() {
-            let machine = &self.machines[i];
-            if let Some(batch) = machine.batch(self.now) {
-                let answer = self.submit(machine.host, batch.clone()).await;
+            let machine = &mut self.machines[i];
+            if let Some(batch) = machine.arriving(self.now) {
+                let host = machine.host;
+                let answer = self.submit(host, batch.clone()).await;
                 sent.push((i, batch, answer));
             }
         }
@@ -215,22 +251,58 @@ impl World {
         let has_more = Box::pin(pipeline.turn()).await.unwrap();
         self.largest_round = self.largest_round.max(self.metrics.frames_total() - frames);
         // Most rounds have nothing to write.
-        if self.metrics.rounds.get() > rounds {
-            self.log.collect(&mut self.probe, self.now).await;
+        if self.metrics.rounds.get() > rounds && self.log.collect(&mut self.probe, self.now).await {
+            self.idle_until = self.now;
         }
         has_more
     }
 
-    /// The workers' ticks: escalation, evidence, delivery.
+    /// The workers' ticks: escalation, evidence, delivery. They fail only if the store does. In most
+    /// seconds they would only find that nothing is due; those are left out, but every tenth.
     async fn work(&mut self) {
-        if self.now.since(NOW).0 % 10_000 == 0 {
-            own::tend(&self.app, self.now).await.unwrap();
+        let (app, now) = (self.app.clone(), self.now);
+        let is_tenth = now.since(NOW).0 % 10_000 == 0;
+        if now < self.idle_until && !is_tenth && !self.is_store_failing {
+            return;
         }
-        tickets::carry_out_due(&self.app, self.now).await.unwrap();
-        tickets::keep_evidence(&self.app, self.now).await.unwrap();
-        notify::watch(&self.app, self.now).await.unwrap();
-        self.log.collect(&mut self.probe, self.now).await;
-        self.deliver().await;
+        if is_tenth {
+            self.is_done(own::tend(&app, now).await);
+        }
+        self.is_done(tickets::carry_out_due(&app, now).await);
+        self.is_done(tickets::keep_evidence(&app, now).await);
+        self.is_done(notify::watch(&app, now).await);
+        let has_news = self.log.collect(&mut self.probe, now).await;
+        if !self.is_store_failing {
+            self.deliver().await;
+        }
+        self.idle_until = if has_news {
+            now
+        } else {
+            self.next_work().await
+        };
+    }
+
+    /// When something will be due at the earliest. While a message waits or has failed that is at
+    /// once: when it is handed over or reported is not this test's to know.
+    async fn next_work(&mut self) -> UnixMillis {
+        let due: Vec<(Option<i64>,)> = self
+            .probe
+            .rows(
+                "SELECT MIN(escalate_at) FROM ticket WHERE escalate_at IS NOT NULL \
+                 UNION ALL SELECT MIN(recheck_at) FROM ticket WHERE recheck_at IS NOT NULL \
+                 UNION ALL SELECT MIN(hold_until) FROM ticket WHERE hold_until IS NOT NULL \
+                 UNION ALL SELECT MIN(created_at) FROM outbox WHERE state IN ('pending', 'dead') \
+                 UNION ALL SELECT MIN(reported_at) FROM recipient WHERE reported_at IS NOT NULL",
+            )
+            .await;
+        let earliest = due.into_iter().filter_map(|(at,)| at).min();
+        earliest.map_or(UnixMillis(i64::MAX), UnixMillis)
+    }
+
+    fn is_done<T>(&self, outcome: Result<T, StoreError>) {
+        if let Err(error) = outcome {
+            assert!(self.is_store_failing, "a worker failed: {error}");
+        }
     }
 
     /// Delivers what is due; channels take everything and record it, unless they refuse.
