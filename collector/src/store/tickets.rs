@@ -46,12 +46,13 @@ const BY_KEY_LOCKED: &str = concat!(
     " FROM ticket WHERE dedup_key = $1 ORDER BY \
      CASE WHEN state IN ('resolved', 'closed') THEN 1 ELSE 0 END, opened_at DESC LIMIT 1 FOR UPDATE"
 );
-const ESCALATION_DUE: &str = "SELECT id FROM ticket \
-    WHERE escalate_at IS NOT NULL AND escalate_at <= $1 ORDER BY escalate_at, number LIMIT 100";
-const RECHECK_DUE: &str = "SELECT id FROM ticket \
-    WHERE recheck_at IS NOT NULL AND recheck_at <= $1 ORDER BY recheck_at, number LIMIT 100";
-const HOLD_DUE: &str = "SELECT id FROM ticket \
-    WHERE hold_until IS NOT NULL AND hold_until <= $1 ORDER BY hold_until, number LIMIT 100";
+// What is due, of each kind the longest due first. Each part has an index of its own.
+const DUE: &str = "SELECT id FROM (SELECT id FROM ticket \
+    WHERE escalate_at IS NOT NULL AND escalate_at <= $1 ORDER BY escalate_at, number LIMIT 100) AS a \
+    UNION ALL SELECT id FROM (SELECT id FROM ticket \
+    WHERE recheck_at IS NOT NULL AND recheck_at <= $1 ORDER BY recheck_at, number LIMIT 100) AS b \
+    UNION ALL SELECT id FROM (SELECT id FROM ticket \
+    WHERE hold_until IS NOT NULL AND hold_until <= $1 ORDER BY hold_until, number LIMIT 100) AS c";
 const POSTPONE: &str = "UPDATE ticket SET \
     hold_until = CASE WHEN hold_until IS NULL THEN NULL ELSE CAST($2 AS BIGINT) END, \
     escalate_at = CASE WHEN escalate_at IS NULL THEN NULL ELSE CAST($2 AS BIGINT) END, \
@@ -108,7 +109,7 @@ const PUT_EVIDENCE: &str = "INSERT INTO ticket_evidence (ticket_id, body) VALUES
     ON CONFLICT (ticket_id) DO NOTHING";
 
 statements! {
-    BY_ID, BY_ID_LOCKED, BY_KEY, BY_KEY_LOCKED, ESCALATION_DUE, RECHECK_DUE, HOLD_DUE, POSTPONE,
+    BY_ID, BY_ID_LOCKED, BY_KEY, BY_KEY_LOCKED, DUE, POSTPONE,
     OPEN, WITHOUT_EVIDENCE, SET_ASIDE, COUNT_OPEN_OF_HOST, NTH_NEWEST_OF_HOST, NEXT_NUMBER,
     SET_FIRING, PUT, TITLES, SET_SEARCH, NAMES, INSERT_EVENT, PUT_EVIDENCE
 }
@@ -262,13 +263,9 @@ pub async fn set_aside(tx: &mut Tx, key: &str) -> Result<(), StoreError> {
 /// Up to 100 tickets whose escalation is due, up to 100 that are to be checked again, and up to 100
 /// whose time on hold is over.
 pub async fn due(store: &Store, now: UnixMillis) -> Result<Vec<TicketId>, StoreError> {
-    let mut ids = Vec::new();
-    for sql in [ESCALATION_DUE, RECHECK_DUE, HOLD_DUE] {
-        let rows: Vec<(Uuid,)> =
-            on_read!(store, c => sqlx::query_as(sql).bind(now.0).fetch_all(c).await)?;
-        ids.extend(rows.into_iter().map(|(id,)| TicketId(id)));
-    }
-    Ok(ids)
+    let rows: Vec<(Uuid,)> =
+        on_read!(store, c => sqlx::query_as(DUE).bind(now.0).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|(id,)| TicketId(id)).collect())
 }
 
 /// Puts off what is due on a ticket, for one that can't be dealt with now.
