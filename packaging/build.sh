@@ -149,7 +149,10 @@ package() {
 }
 
 say "Building the programs"
-if [ "$agent_profile" = "$collector_profile" ]; then
+if [ "$agent_profile $collector_profile" = "dev dev" ]; then
+    # As the test suite builds them, with the features that all members want: nothing is built again.
+    cargo build --locked --workspace --all-targets
+elif [ "$agent_profile" = "$collector_profile" ]; then
     cargo build --profile "$agent_profile" --locked -p watchkeep-agent -p watchkeep-collector
 else
     cargo build --profile "$agent_profile" --locked -p watchkeep-agent

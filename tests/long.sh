@@ -4,11 +4,11 @@
 
 programs=$(mktemp -d)
 trap 'rm -rf "$programs"' EXIT
-cargo build --locked --workspace --bins
-cargo test --locked -p watchkeep-tests --test it --test machine --no-run 2>&1 |
+cargo build --locked --workspace --all-targets
+cargo test --locked --workspace --test it --test machine --no-run 2>&1 |
     tee "$programs/build"
 for test in it machine; do
-    built=$(sed -n "s/.*Executable $test.*(\(.*\))\$/\1/p" "$programs/build")
+    built=$(sed -n "s/.*Executable $test\/.*(\(.*\))\$/\1/p" "$programs/build")
     cp "$built" "$programs/$test"
 done
 cp "$(dirname "$built")"/../watchkeep-{collector,agent} "$programs"

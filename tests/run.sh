@@ -116,11 +116,11 @@ stage_tests() {
     run_nextest -E 'not binary_id(watchkeep-tests::machine)'
 }
 
-# What reads the bytes of strangers, each for a minute, with other inputs in each run. Without the
+# What reads the bytes of strangers, each for 20 s, with other inputs in each run. Without the
 # instruments of tests/fuzz/run.sh, which need another compiler.
 stage_fuzz() {
     stage_build || return 1
-    WATCHKEEP_FUZZ_SECONDS=60 \
+    WATCHKEEP_FUZZ_SECONDS=20 \
         run_nextest --success-output final \
         -E 'package(watchkeep-agent) and test(/^(logs|policy|spool)::fuzz::tests::/)'
 }

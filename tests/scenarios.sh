@@ -6,15 +6,21 @@
 #
 #   storm      10,000 hosts fall silent at once and return at once
 #   beside     200 hosts, and for an hour a hostile one beside them
+#   day        12 hosts on bad lines for 24 hours, with three seeds: hold-ups, failing commits, restarts,
+#              clocks that are set, and now and then a machine that really is off
+#   random     100 drawn sequences of what can happen
 #
-# Needs WATCHKEEP_TEST_POSTGRES, the URL of a server where databases may be created. Takes about half
-# an hour.
+# Needs WATCHKEEP_TEST_POSTGRES, the URL of a server where databases may be created. Takes about two
+# hours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export WATCHKEEP_STORM=10000
 export WATCHKEEP_HOSTILE_MINUTES=60
-all=(storm beside)
+export WATCHKEEP_DAY_HOURS=24
+export WATCHKEEP_DAY_SEEDS=1,2,3
+export WATCHKEEP_SCENARIOS=100
+all=(storm beside day random)
 [ "$#" -gt 0 ] || set -- "${all[@]}"
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
