@@ -175,9 +175,9 @@ pub struct DayCell {
     pub class: DayClass,
 }
 
-/// The days of a month with what spans of one host, or of many hosts together in any order, say of
-/// each.
-pub fn day_cells(spans: &[ClassedSpan], month: &Month) -> Vec<DayCell> {
+/// The days of a month up to `now` with what spans of one host, or of many hosts together in any order,
+/// say of each. A day of which they say nothing does not count, and one that has not begun is to come.
+pub fn day_cells(spans: &[ClassedSpan], month: &Month, now: UnixMillis) -> Vec<DayCell> {
     let mut cells: Vec<DayCell> = month
         .days
         .iter()
@@ -201,7 +201,11 @@ pub fn day_cells(spans: &[ClassedSpan], month: &Month) -> Vec<DayCell> {
         }
     }
     for cell in &mut cells {
-        cell.class = day_class(cell.totals);
+        cell.class = if cell.from < now {
+            day_class(cell.totals)
+        } else {
+            DayClass::Future
+        };
     }
     cells
 }
@@ -215,9 +219,7 @@ const fn day_class(totals: ClassTotals) -> DayClass {
         DayClass::Up
     } else if totals.excluded_ms > 0 {
         DayClass::Excluded
-    } else if totals.not_counted_ms > 0 {
-        DayClass::NotCounted
     } else {
-        DayClass::Future
+        DayClass::NotCounted
     }
 }

@@ -157,7 +157,7 @@ pub fn report(input: &ReportInput<'_>, now: UnixMillis) -> Result<MonthReport, M
         service_hours: contract.terms.service_hours,
         unknown_rule: rule,
         availability: Availability::of(totals, rule),
-        days: day_cells(&all, &month),
+        days: day_cells(&all, &month, now),
         hosts,
     })
 }
@@ -183,7 +183,7 @@ fn host_report(
         availability: super::availability(&classed, terms.unknown_rule),
         outages,
         link_incidents: link_incidents(record, input.collector, window, input.cutoff, now),
-        days: day_cells(&classed, month),
+        days: day_cells(&classed, month, now),
     };
     (host, classed)
 }

@@ -7,7 +7,7 @@ use watchkeep_shared::UnixMillis;
 
 use super::{
     Cause, Interval, ObservedState, Span,
-    facts::{Break, DEFAULT_STEP_MS, Facts},
+    facts::{Break, Chain, DEFAULT_STEP_MS, Facts},
     interval::Cover,
     observe::span,
 };
@@ -74,7 +74,10 @@ fn between(facts: &Facts, gap: &Gap<'_>, canvas: &mut Canvas) {
     }
     for resumption in facts.breaks_in(widen(gap.part)) {
         let area = snap(resumption.span(), gap.part).intersect(gap.part);
-        if area.is_empty() {
+        // One process before and after it: frames came late that the break did not know of, and what
+        // is missing between them is not where that process ended.
+        let is_other = resumption.before.instance != resumption.after.instance;
+        if area.is_empty() || (is_other && process_around(facts, gap.part).is_some()) {
             continue;
         }
         if resumption.before.boot != resumption.after.boot {
@@ -94,18 +97,23 @@ fn between(facts: &Facts, gap: &Gap<'_>, canvas: &mut Canvas) {
     untold(facts, gap.part, canvas);
 }
 
-/// What can be said of a gap from the chains on both sides alone.
-fn untold(facts: &Facts, part: Interval, canvas: &mut Canvas) {
-    let (before, after) = (facts.ending_at(part.from), facts.beginning_at(part.to));
-    let same_process = before.iter().find(|a| {
+/// The chain before a stretch, if the same process has one after it.
+fn process_around(facts: &Facts, part: Interval) -> Option<&Chain> {
+    let after = facts.beginning_at(part.to);
+    facts.ending_at(part.from).iter().find(|a| {
         after
             .iter()
             .any(|b| (a.boot, a.instance) == (b.boot, b.instance))
-    });
+    })
+}
+
+/// What can be said of a gap from the chains on both sides alone.
+fn untold(facts: &Facts, part: Interval, canvas: &mut Canvas) {
+    let (before, after) = (facts.ending_at(part.from), facts.beginning_at(part.to));
     let same_boot = before
         .iter()
         .any(|a| after.iter().any(|b| a.boot == b.boot));
-    if let Some(chain) = same_process {
+    if let Some(chain) = process_around(facts, part) {
         let absent = absence(
             facts,
             facts.step_ms(chain.instance),
@@ -207,7 +215,9 @@ fn tail(facts: &Facts, gap: &Gap<'_>, last: UnixMillis, canvas: &mut Canvas) {
     let overdue = facts.overdue.iter().filter(|&&(from, _)| from >= last);
     let noticed = overdue.map(|&(_, at)| at).max();
     let goodbye = facts.goodbye_in(last, gap.now);
-    let recent = Interval::new(last, gap.now).len_ms() <= step_ms;
+    // A record that ended before the next frame was due says nothing of silence.
+    let known_until = gap.now.min(gap.part.to);
+    let recent = Interval::new(last, known_until).len_ms() <= step_ms;
     if recent && noticed.is_none() && goodbye.is_none() {
         canvas.paint_rest(ObservedState::UpLive, Cause::NextNotDue);
         return;

@@ -1,9 +1,15 @@
 //! Evidence that is scarce, odd or contradicts itself: what may then be claimed, and what not.
 
 use super::kit::*;
-use crate::ledger::{
-    Cause,
-    ObservedState::{AgentStopped, DownReboot, HostFrozen, Stalled, Unknown, UpLive, UpProven},
+use crate::{
+    evidence::EvidenceKind,
+    ledger::{
+        Cause,
+        ObservedState::{
+            AgentStopped, DownReboot, HostFrozen, Retired, Silent, Stalled, Unknown, UpLive,
+            UpProven,
+        },
+    },
 };
 
 #[test]
@@ -192,4 +198,57 @@ fn frames_that_came_a_little_late_are_no_link_incident() {
     };
     assert_eq!(account(&evidence(620), &[], 3_600).links, []);
     assert_eq!(account(&evidence(630), &[], 3_600).links.len(), 1);
+}
+
+#[test]
+fn frames_that_are_missing_inside_one_process_are_not_its_end() {
+    // Frames up to 1,000 in time; those of 1,010 to 1,030 were lost, the next came late, after a new
+    // process had been received.
+    let evidence = [
+        enrolled(),
+        FIRST.frames(0, 1_000, 1_000),
+        resumed(FIRST.mark(1_000), RESTARTED.mark(1_300), -5_000),
+        RESTARTED.frames(1_300, 3_600, 3_600),
+        FIRST.frames(1_040, 1_060, 1_310),
+    ];
+    let account = account(&evidence, &[], 3_600);
+    assert_eq!(
+        account.states(),
+        [
+            (0, 1_000, UpLive),
+            (1_000, 1_040, Unknown),
+            (1_040, 1_060, UpProven),
+            (1_060, 1_300, AgentStopped),
+            (1_300, 3_600, UpLive)
+        ]
+    );
+    assert_eq!(account.cause_of(Unknown), Cause::NoProof);
+}
+
+#[test]
+fn a_record_that_ends_before_the_next_frame_was_due_does_not_end_in_silence() {
+    let retired = |at| {
+        let evidence = [
+            enrolled(),
+            FIRST.frames(0, 1_000, 1_000),
+            row(EvidenceKind::Retired, at, at, at),
+        ];
+        account(&evidence, &[], 3_600).states()
+    };
+    assert_eq!(
+        retired(1_007),
+        [
+            (0, 1_000, UpLive),
+            (1_000, 1_007, UpLive),
+            (1_007, 3_600, Retired)
+        ]
+    );
+    assert_eq!(
+        retired(1_300),
+        [
+            (0, 1_000, UpLive),
+            (1_000, 1_300, Silent),
+            (1_300, 3_600, Retired)
+        ]
+    );
 }

@@ -6,5 +6,6 @@ mod kit;
 mod months;
 mod properties;
 mod reboots;
+mod simulation;
 mod stories;
 mod truth;

@@ -124,7 +124,7 @@ fn the_calendar_shows_the_worst_of_each_day() {
         excluded: vec![secs(0, DAY_SECS)],
         ..Terms::default()
     };
-    let cells = day_cells(&classify(&spans, &terms), &month);
+    let cells = day_cells(&classify(&spans, &terms), &month, now);
     let classes: Vec<_> = cells.iter().map(|cell| cell.class).collect();
     assert_eq!(
         classes[..6],
@@ -142,6 +142,15 @@ fn the_calendar_shows_the_worst_of_each_day() {
     assert_eq!(cells[1].totals.down_ms, 100_000);
     assert_eq!(cells[1].totals.up_ms, DAY_SECS * 1_000 - 100_000);
     assert_eq!(cells[4].totals.sum_ms(), HOUR_MS);
+}
+
+#[test]
+fn past_days_of_a_contract_without_hosts_do_not_count() {
+    let month = Month::new("2026-03", "UTC").unwrap();
+    let cells = day_cells(&[], &month, at(4 * DAY_SECS + 3_600));
+    let classes: Vec<_> = cells.iter().map(|cell| cell.class).collect();
+    assert_eq!(classes[..5], [DayClass::NotCounted; 5]);
+    assert_eq!(classes[5..], [DayClass::Future; 26]);
 }
 
 fn contract() -> Contract {
