@@ -26,6 +26,7 @@ mod rotation;
 mod scenario;
 mod schema;
 mod support;
+mod swallowed;
 mod tickets;
 mod upgrade;
 mod web;
