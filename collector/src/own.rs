@@ -21,8 +21,9 @@ use crate::{
     store::{StoreError, Tx, fleet, record, tickets as rows},
 };
 
-/// A hold-up at least this long gets a ticket; every one of ten seconds is in the uptime record.
-pub const LONG_HOLD_UP: DurationMs = DurationMs::from_secs(30);
+/// A hold-up at least this long gets a ticket; every one of ten seconds is in the uptime record. A
+/// snapshot of the machine or a database that fails over takes less, and there is nothing to do then.
+pub const LONG_HOLD_UP: DurationMs = DurationMs::from_mins(2);
 /// A hold-up is over when there was none for so long.
 const QUIET: DurationMs = DurationMs::from_hours(1);
 /// The rule that these alerts name; no pack has it.

@@ -71,8 +71,10 @@ async fn the_collectors_own_problems_are_notices(mut world: World) -> World {
     world.hold_up(secs(20)).await;
     world.pass(mins(2)).await;
     world.hold_up(secs(65)).await;
+    world.pass(mins(2)).await;
+    world.hold_up(secs(125)).await;
     world.pass(mins(30)).await;
-    world.hold_up(secs(40)).await;
+    world.hold_up(secs(150)).await;
     world.pass(mins(61)).await;
     world.set_clock(mins(10));
     world.pass(mins(5)).await;
