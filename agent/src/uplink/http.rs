@@ -14,8 +14,16 @@ use crate::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the first byte out to the last byte in.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// From the first byte out to the last byte in, at most. The collector ends a body after as long.
+pub const LONGEST_REQUEST: Duration = Duration::from_secs(20);
+/// The same for a small body: where an answer is lost without a word, a host of the default interval
+/// is heard again before it is called silent (25 s after it was heard).
+const SMALL_REQUEST: Duration = Duration::from_secs(8);
+/// What a slow line carries in a second (32 kbit/s).
+const SLOW_LINE_BYTES: usize = 4_096;
+/// After so many failures in a row a collector or a line may need longer: giving up early would only
+/// make more connections.
+const EARLY_FAILURES: u32 = 3;
 /// Longer than any heartbeat interval worth keeping a connection for.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Largest answer that is read; a policy is the largest thing that comes down.
@@ -90,7 +98,7 @@ pub fn client(
         .no_proxy()
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(REQUEST_TIMEOUT)
+        .timeout(LONGEST_REQUEST)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(1)
         .tcp_nodelay(true)
@@ -112,15 +120,26 @@ pub enum ClientError {
     Http(#[from] reqwest::Error),
 }
 
-/// Sends a body and gives the body of a 200 answer.
+/// How long a request may take whose body has so many bytes, after so many failures in a row.
+pub fn limit(body_bytes: usize, failures: u32) -> Duration {
+    if failures >= EARLY_FAILURES {
+        return LONGEST_REQUEST;
+    }
+    let sending = Duration::from_secs((body_bytes / SLOW_LINE_BYTES) as u64);
+    (SMALL_REQUEST + sending).min(LONGEST_REQUEST)
+}
+
+/// Sends a body and gives the body of a 200 answer, which takes no longer than `limit`.
 pub async fn post(
     client: Client,
     url: String,
     body: Vec<u8>,
     compressed: bool,
+    limit: Duration,
 ) -> Result<Vec<u8>, Failure> {
     let mut request = client
         .post(url)
+        .timeout(limit)
         .header(header::CONTENT_TYPE, CONTENT_TYPE_JSON)
         .body(body);
     if compressed {
@@ -194,5 +213,17 @@ fn wrong_server_advice(cause: &rustls::Error) -> &'static str {
             "either something intercepts the connection, or the provider has replaced its certificate authority while this machine was away: then ask for a token for a new key and run `watchkeep-agent enroll --force TOKEN`"
         }
         _ => "check for an intercepting proxy",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_request_is_given_up_early_and_a_large_one_has_time() {
+        let secs = |bytes, failures| limit(bytes, failures).as_secs();
+        assert_eq!([secs(800, 0), secs(800, 2), secs(800, 3)], [8, 8, 20]);
+        assert_eq!([secs(20_000, 0), secs(1 << 20, 0)], [12, 20]);
     }
 }

@@ -384,7 +384,9 @@ impl Uplink {
             at: Instant::now(),
         }));
         let url = format!("{}{}", self.identity.url, paths::HEARTBEATS);
-        Some(Box::pin(http::post(self.client.clone(), url, body, true)))
+        let limit = http::limit(body.len(), self.backoff.failures());
+        let request = http::post(self.client.clone(), url, body, true, limit);
+        Some(Box::pin(request))
     }
 
     fn acknowledged(&mut self, sent: Sent, ack: Ack, spool: &mut Spool, now: Moment) -> Effects {

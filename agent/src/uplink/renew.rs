@@ -32,7 +32,14 @@ impl Uplink {
         let body = serde_json::to_vec(&key.renewal()).ok()?;
         let url = format!("{}{}", self.identity.url, paths::RENEW);
         self.in_flight = Some(InFlight::Renewal(Box::new(key)));
-        Some(Box::pin(http::post(self.client.clone(), url, body, false)))
+        let limit = http::LONGEST_REQUEST;
+        Some(Box::pin(http::post(
+            self.client.clone(),
+            url,
+            body,
+            false,
+            limit,
+        )))
     }
 
     pub(super) fn renewal_answered(
