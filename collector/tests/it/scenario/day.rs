@@ -108,7 +108,18 @@ impl Day {
         self.look().await;
         self.figures.heartbeats = self.world.metrics.frames_total();
         self.figures.lines_silent = self.world.witness.lines_silent;
-        let Figures { outages, found, .. } = self.figures;
+        let Figures {
+            outages,
+            found,
+            lines_silent,
+            ..
+        } = self.figures;
+        assert_eq!(
+            lines_silent,
+            0,
+            "machines that ran and were called silent: {}",
+            self.world.log.text()
+        );
         assert_eq!(
             found,
             outages,
@@ -240,8 +251,8 @@ impl fmt::Display for Figures {
         write!(
             f,
             "{} heartbeats, {} hold-ups, {} restarts, {} steps of the collector's clock, {} failures \
-             of the store, {} stalls of agents; {} of {} undisturbed outages found, {} silences \
-             of machines whose line let nothing through for 25 s, 0 false",
+             of the store, {} stalls of agents; {} of {} undisturbed outages found, 0 machines \
+             that ran were called silent",
             self.heartbeats,
             self.hold_ups,
             self.restarts,
@@ -249,8 +260,7 @@ impl fmt::Display for Figures {
             self.failures,
             self.stalls,
             self.found,
-            self.outages,
-            self.lines_silent
+            self.outages
         )
     }
 }

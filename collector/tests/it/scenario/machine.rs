@@ -34,6 +34,8 @@ pub(crate) struct Machine {
     pub(crate) name: String,
     /// Whether it runs.
     pub(super) is_on: bool,
+    /// Whether it lost its power: it sends not even what it was about to.
+    has_no_power: bool,
     /// Whether its agent reaches the collector.
     pub(super) is_connected: bool,
     /// Whether it was retired: the collector refuses its certificate.
@@ -72,6 +74,7 @@ impl Machine {
             host,
             name: name.to_owned(),
             is_on: true,
+            has_no_power: false,
             is_connected: true,
             is_retired: false,
             next_beat: now,
@@ -101,6 +104,7 @@ impl Machine {
     /// Starts the machine with a new boot.
     pub(super) fn boot_up(&mut self, now: UnixMillis) {
         self.is_on = true;
+        self.has_no_power = false;
         if let Some((_, end)) = self.off.last_mut() {
             end.get_or_insert(now);
         }
@@ -124,6 +128,7 @@ impl Machine {
     /// Ends the machine without a word.
     pub(super) fn cut_power(&mut self, now: UnixMillis) {
         self.turn_off(now);
+        self.has_no_power = true;
         if let Some(line) = &mut self.line {
             line.fail(now);
         }
@@ -274,7 +279,7 @@ impl Machine {
 
     /// What it would send now: all that was not acknowledged, oldest first.
     pub(super) fn batch(&self, now: UnixMillis) -> Option<Batch> {
-        if !self.is_connected || self.is_retired || self.spool.is_empty() {
+        if self.has_no_power || !self.is_connected || self.is_retired || self.spool.is_empty() {
             return None;
         }
         let frames = &self.spool[..self.spool.len().min(MAX_FRAMES_PER_BATCH)];
@@ -321,7 +326,13 @@ impl Machine {
         }
     }
 
-    /// The collector is busy, or can't be reached.
+    /// The collector wants to have it again: it knows that the machine is there.
+    pub(super) fn asked_again(&mut self, now: UnixMillis) {
+        self.heard.push(now);
+        self.not_taken(now);
+    }
+
+    /// The collector can't be reached, or does not answer.
     pub(super) fn not_taken(&mut self, now: UnixMillis) {
         if let Some(line) = &mut self.line {
             line.fail(now);

@@ -1,13 +1,16 @@
 //! How an agent's requests fare on a bad line: some are slow, some break off, and of some only the
 //! answer is lost. Times are those of the real agent (`agent/src/uplink`): a request that is not
-//! answered is given up after 20 s, and each failure in a row doubles the longest wait.
+//! answered is given up after 8 s, from the third failure in a row on after 20 s, and each failure in a row
+//! doubles the longest wait.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use watchkeep_shared::{DurationMs, UnixMillis, wire::heartbeat::Batch};
 
 /// As of the real agent.
-const REQUEST_TIMEOUT: DurationMs = DurationMs::from_secs(20);
-const LONGEST_WAIT_S: i64 = 60;
+const REQUEST_LIMIT: DurationMs = DurationMs::from_secs(8);
+const LONGEST_REQUEST: DurationMs = DurationMs::from_secs(20);
+const EARLY_FAILURES: u32 = 3;
+const LONGEST_WAIT_S: i64 = 30;
 /// Shares of requests, in a thousand.
 const SLOW: u32 = 150;
 const BROKEN: u32 = 20;
@@ -75,11 +78,16 @@ impl Line {
         } else {
             0
         };
+        let limit = if self.failures < EARLY_FAILURES {
+            REQUEST_LIMIT
+        } else {
+            LONGEST_REQUEST
+        };
         self.flight = Some(Flight {
             batch,
             arrives_at: Some(now + DurationMs::from_secs(slow_s)),
             is_answer_lost: fate >= 1_000 - ANSWER_LOST,
-            given_up_at: now + REQUEST_TIMEOUT,
+            given_up_at: now + limit,
         });
     }
 

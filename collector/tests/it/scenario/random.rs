@@ -213,7 +213,7 @@ fn draw(kind: Kind, count: u32) {
         ..Config::default()
     });
     let drawn = (
-        prop::collection::vec(operation(), 1..25),
+        prop::collection::vec(operation(), 1..20),
         prop::bool::weighted(0.25),
     );
     let outcome = runner.run(&drawn, |(operations, is_beside_hostile)| {
@@ -271,12 +271,12 @@ fn log_of(kind: Kind, operations: &[Operation], hostile: Option<bool>) -> Result
 
 #[test]
 fn sqlite_drawn_scenarios_keep_the_invariants() {
-    draw(Kind::Sqlite, 8);
+    draw(Kind::Sqlite, 6);
 }
 
 #[test]
 fn postgres_drawn_scenarios_keep_the_invariants() {
-    draw(Kind::Postgres, 3);
+    draw(Kind::Postgres, 2);
 }
 
 /// Plays a kept sequence on both databases.

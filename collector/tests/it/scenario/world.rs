@@ -188,7 +188,11 @@ impl World {
         for (i, batch, mut answer) in sent {
             match answer.try_recv() {
                 Ok(Ok(ack)) => self.machines[i].taken(&batch, &ack, self.now),
-                Ok(Err(NotTaken::Busy)) | Err(_) => {
+                // It is there, and will be asked again; the others are heard.
+                Ok(Err(NotTaken::Busy)) => {
+                    self.machines[i].asked_again(self.now);
+                }
+                Err(_) => {
                     self.machines[i].not_taken(self.now);
                     // It was heard before, and is again later; not at this instant.
                     self.witness.collector_could_not_hear(self.now, self.now);
