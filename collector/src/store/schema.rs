@@ -40,8 +40,13 @@ const MIGRATIONS: [(&str, &str, &str); MIGRATIONS_LEN] = [
         include_str!("../../migrations/sqlite/0005_search.sql"),
         include_str!("../../migrations/postgres/0005_search.sql"),
     ),
+    (
+        "reports",
+        include_str!("../../migrations/sqlite/0006_reports.sql"),
+        include_str!("../../migrations/postgres/0006_reports.sql"),
+    ),
 ];
-const MIGRATIONS_LEN: usize = 5;
+const MIGRATIONS_LEN: usize = 6;
 /// The migration with which tickets got a text to search in.
 const TICKET_SEARCH: i64 = 4;
 /// The newest migration this build knows.

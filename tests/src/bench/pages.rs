@@ -74,10 +74,10 @@ pub(super) async fn pages(
     let target = Target::parse(&collector.web_url())?;
     let mut web = Connection::open(&target, Trust::new(&ca)?.anonymous()?).await?;
     for (name, path) in addresses(amount) {
-        tell(&format!("{name} on {kind}"));
         let (median, p99) = time(&mut web, &target.authority, &path)
             .await
             .with_context(|| path.clone())?;
+        tell(&format!("{name} on {kind}: p99 {p99:.1} ms"));
         rows.push(
             Row::new(format!("{name}, {kind}, p99"), p99, "ms")
                 .at_most(TARGET_MS)
