@@ -21,10 +21,11 @@ use crate::{
     store::{StoreError, Tx, fleet, record, tickets as rows},
 };
 
-/// A hold-up at least this long gets a ticket; every one of ten seconds is in the uptime record. A
-/// snapshot of the machine or a database that fails over takes less, and there is nothing to do then.
-pub const LONG_HOLD_UP: DurationMs = DurationMs::from_mins(2);
-/// A hold-up is over when there was none for so long.
+/// Hold-ups that last so long together within [`QUIET`] get a ticket; every one of ten seconds is in
+/// the uptime record. A snapshot of the machine or a database that fails over takes less, and there is
+/// nothing to do then. But each postpones that silent hosts are found, so many short ones are as bad.
+const TOO_LONG: DurationMs = DurationMs::from_mins(2);
+/// Hold-ups are over when there was none for so long.
 const QUIET: DurationMs = DurationMs::from_hours(1);
 /// The rule that these alerts name; no pack has it.
 const RULE: &str = "collector";
@@ -62,18 +63,60 @@ pub struct HoldUp {
     pub to: UnixMillis,
 }
 
+impl HoldUp {
+    fn length(self) -> DurationMs {
+        self.to.since(self.from)
+    }
+}
+
+/// The hold-ups of the last hour, oldest first.
+#[derive(Debug, Default)]
+pub struct RecentHoldUps(Vec<HoldUp>);
+
+impl RecentHoldUps {
+    /// Adds the newest. Returns what to report, if it is too much by now.
+    pub fn add(&mut self, newest: HoldUp) -> Option<HoldUpReport> {
+        // One whose commit failed is longer now.
+        self.0
+            .retain(|one| one.from != newest.from && newest.to.since(one.to) < QUIET);
+        self.0.push(newest);
+        let together = self.0.iter().map(|one| one.length().0).sum();
+        (together >= TOO_LONG.0).then_some(HoldUpReport {
+            count: self.0.len(),
+            together: DurationMs(together),
+        })
+    }
+}
+
+/// That the collector was held up for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldUpReport {
+    /// How many there were in the last hour.
+    count: usize,
+    /// How long they lasted in all.
+    together: DurationMs,
+}
+
 /// Writes that the collector was held up. Returns the ticket.
 pub async fn held_up(
     app: &App,
     tx: &mut Tx,
-    hold_up: HoldUp,
+    report: HoldUpReport,
     now: UnixMillis,
 ) -> Result<TicketId, StoreError> {
-    let length = duration(hold_up.to.since(hold_up.from));
-    let summary = format!("The collector was held up for {length}");
-    let detail = "No heartbeats were taken in. Hosts are not judged by this time, and the uptime \
-         record says that the collector was down.";
-    raise(app, tx, Problem::HeldUp, (summary, detail.to_owned()), now).await
+    let mut detail =
+        "No heartbeats were taken in. Hosts are not judged by this time, and the uptime \
+         record says that the collector was down."
+            .to_owned();
+    let together = duration(report.together);
+    let summary = match report.count {
+        1 => format!("The collector was held up for {together}"),
+        count => {
+            detail.push_str(" After each time no host is called silent for a while.");
+            format!("The collector was held up {count} times within an hour, for {together} in all")
+        }
+    };
+    raise(app, tx, Problem::HeldUp, (summary, detail), now).await
 }
 
 /// Opens the ticket about the wall clock if that was set, and ends what is over.
@@ -102,10 +145,9 @@ async fn was_held_up_since(
     now: UnixMillis,
 ) -> Result<bool, StoreError> {
     let rows = record::evidence_of_collector(&app.store, from, now + DurationMs(1)).await?;
-    Ok(rows.iter().any(|row| {
-        row.kind == EvidenceKind::CollectorDown
-            && row.valid_to.since(row.valid_from) >= LONG_HOLD_UP
-    }))
+    Ok(rows
+        .iter()
+        .any(|row| row.kind == EvidenceKind::CollectorDown))
 }
 
 async fn raise(

@@ -18,7 +18,7 @@ use watchkeep_shared::{HostId, UnixMillis};
 use super::incidents::{self, IncidentWrites};
 use crate::{
     app::App,
-    own::{self, HoldUp},
+    own::{self, HoldUpReport},
     paging::PagingTables,
     store::{
         StoreError, Tx, fleet, heartbeats,
@@ -54,7 +54,7 @@ pub(super) struct Writes {
     /// Changes by people that the round follows.
     pub(super) host_changes: Vec<fleet::HostChange>,
     /// The collector itself was held up, for long enough to say so.
-    pub(super) held_up: Option<HoldUp>,
+    pub(super) held_up: Option<HoldUpReport>,
     /// Renew the leases and note that the collector is alive.
     pub(super) alive: bool,
 }
@@ -276,9 +276,8 @@ async fn write<'a>(
         done.tickets.push(ticket);
         done.incidents.push((incident.scope, ticket));
     }
-    if let Some(hold_up) = writes.held_up {
-        done.tickets
-            .push(own::held_up(app, tx, hold_up, now).await?);
+    if let Some(report) = writes.held_up {
+        done.tickets.push(own::held_up(app, tx, report, now).await?);
     }
     for (host, since) in &writes.quarantined {
         fleet::set_quarantine(tx, *host, Some(*since)).await?;

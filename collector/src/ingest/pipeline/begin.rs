@@ -27,6 +27,7 @@ use crate::{
         rebuild::{self, Memory},
         schemas::Schemas,
     },
+    own::RecentHoldUps,
     store::{
         StoreError,
         fleet::PARTITIONS,
@@ -78,6 +79,7 @@ impl Pipeline {
             waited_until: UnixMillis(i64::MIN),
             knocks: Arc::default(),
             alive_at: now,
+            hold_ups: RecentHoldUps::default(),
             checkpoint_queue: Vec::new(),
             zones: HashMap::new(),
             recovery: None,

@@ -8,7 +8,7 @@ use watchkeep_shared::{DurationMs, UnixMillis};
 use super::{Pipeline, collector_down, queue_deadline, upkeep::ALIVE_EVERY};
 use crate::{
     ingest::{commit::Writes, deadlines::Deadlines, pulse::Stall},
-    own::{HoldUp, LONG_HOLD_UP},
+    own::HoldUp,
 };
 
 /// A longer time without a commit of the collector's liveness is evidence `collector_down`, and
@@ -33,12 +33,10 @@ impl Pipeline {
         let is_stall = std::mem::take(&mut self.has_stalled);
         if since >= COLLECTOR_GAP {
             writes.evidence.push(collector_down(self.alive_at, now));
-            if since >= LONG_HOLD_UP {
-                writes.held_up = Some(HoldUp {
-                    from: self.alive_at,
-                    to: now,
-                });
-            }
+            writes.held_up = self.hold_ups.add(HoldUp {
+                from: self.alive_at,
+                to: now,
+            });
             tracing::warn!(
                 gap_ms = since.0,
                 "the collector was held up, no host is called silent for the grace period"

@@ -45,6 +45,7 @@ use super::{
 use crate::{
     app::App,
     live::{Hint, HostNow},
+    own::RecentHoldUps,
     store::{
         StoreError,
         fleet::{self, HostChange, PARTITIONS},
@@ -141,6 +142,8 @@ pub struct Pipeline {
     knocks: Arc<Knocks>,
     /// The last instant of which it is proven that the collector could commit.
     alive_at: UnixMillis,
+    /// How often the collector was held up lately.
+    hold_ups: RecentHoldUps,
     /// Hosts left in this pass of checkpoints.
     checkpoint_queue: Vec<HostId>,
     /// The time zones of contracts, whose days end the rows that hosts prove.

@@ -10,6 +10,7 @@ scenarios!(
     a_dead_host_pages_tier_1_then_tier_2_until_someone_answers,
     a_collector_that_was_held_up_pages_nobody,
     the_collectors_own_problems_are_notices,
+    many_short_hold_ups_are_a_notice_too,
     a_restart_of_the_collector_pages_nobody,
     a_service_that_fails_and_recovers,
     a_ticket_resolved_too_early_comes_back,
@@ -80,6 +81,17 @@ async fn the_collectors_own_problems_are_notices(mut world: World) -> World {
     world.pass(mins(5)).await;
     world.set_clock(mins(-10));
     world.pass(mins(1)).await;
+    world
+}
+
+async fn many_short_hold_ups_are_a_notice_too(mut world: World) -> World {
+    world.host("web1").await;
+    world.pass(mins(5)).await;
+    // After each of them no host is called silent for 90 s: so often, that none would be found soon.
+    for _ in 0..4 {
+        world.hold_up(secs(50)).await;
+        world.pass(mins(2)).await;
+    }
     world
 }
 
