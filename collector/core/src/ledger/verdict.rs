@@ -215,9 +215,9 @@ fn tail(facts: &Facts, gap: &Gap<'_>, last: UnixMillis, canvas: &mut Canvas) {
     let overdue = facts.overdue.iter().filter(|&&(from, _)| from >= last);
     let noticed = overdue.map(|&(_, at)| at).max();
     let goodbye = facts.goodbye_in(last, gap.now);
-    // A record that ended before the next frame was due says nothing of silence.
-    let known_until = gap.now.min(gap.part.to);
-    let recent = Interval::new(last, known_until).len_ms() <= step_ms;
+    // Up to now, or to the end of the record: one that ended before the next frame was due says nothing
+    // of silence.
+    let recent = Interval::new(last, gap.part.to).len_ms() <= step_ms;
     if recent && noticed.is_none() && goodbye.is_none() {
         canvas.paint_rest(ObservedState::UpLive, Cause::NextNotDue);
         return;

@@ -280,11 +280,21 @@ fn postgres_drawn_scenarios_keep_the_invariants() {
 }
 
 /// Plays a kept sequence on both databases.
-#[expect(dead_code, reason = "for sequences that are found")]
 fn kept(operations: &[Operation]) {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         if let Err(broken) = play(kind, operations) {
             panic!("{broken}");
         }
     }
+}
+
+/// Five seconds in which nobody got through explain no silence of 25: an agent is back within a
+/// second or two.
+#[test]
+fn a_line_that_was_cut_before_a_short_hold_up_is_found() {
+    kept(&[
+        Operation::Line(1, false),
+        Operation::HoldUp(5),
+        Operation::Pass(319),
+    ]);
 }
