@@ -16,8 +16,9 @@ use tracing_subscriber::{layer::SubscriberExt as _, reload, util::SubscriberInit
 use watchkeep_shared::{metric, token::EnrolmentToken};
 
 use crate::{
+    blocking::Blocking,
     clock,
-    config::{Config, Source},
+    config::{Config, DiskSettings, Source},
     enroll,
     identity::Identity,
     manual, platform, run, sampler,
@@ -156,7 +157,7 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Command::CheckConfig => {
             print(&format!("the configuration is valid:\n{config:#?}\n"))?;
         }
-        Command::Sample { json } => print(&sample(json)?)?,
+        Command::Sample { json } => print(&sample(json, config.disks)?)?,
         Command::Logs { command } => return Ok(logs::run(&config, command)),
         #[cfg(windows)]
         Command::Service { command } => service(command, source, config)?,
@@ -252,8 +253,9 @@ fn keep_out_failed(dir: &Path) -> String {
     )
 }
 
-fn sample(json: bool) -> anyhow::Result<String> {
-    let mut sampler = sampler::Sampler::new(clock::now());
+fn sample(json: bool, disks: DiskSettings) -> anyhow::Result<String> {
+    let blocking = Blocking::default();
+    let mut sampler = sampler::Sampler::new(&blocking, disks, clock::now());
     let (asked, ()) = runtime()?.block_on(async {
         let pause = tokio::time::sleep(Duration::from_millis(500));
         tokio::join!(timekeeping::look(), pause)

@@ -15,7 +15,8 @@ use std::{
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tempfile::TempDir;
 use watchkeep_agent::{
-    config::{AllowedPath, SpoolLimits},
+    blocking::Blocking,
+    config::{AllowedPath, DiskSettings, SpoolLimits},
     logs::{LogWatcher, Redactor},
     sampler::{Busiest, Facts, Sampler},
     spool::{FrameId, Keep, Run, Spool},
@@ -169,7 +170,12 @@ impl Agent {
         };
         let allowed = AllowedPath::new(&format!("{}/**", root.display())).unwrap();
         Self {
-            sampler: Sampler::of(root, clocks(0)),
+            sampler: Sampler::of(
+                root,
+                &Blocking::default(),
+                DiskSettings::default(),
+                clocks(0),
+            ),
             facts: Facts::default(),
             busiest: Busiest::default(),
             logs: LogWatcher::new(None, vec![allowed], Arc::new(Redactor::new(Vec::new()))),

@@ -30,6 +30,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// What the policy may ask for.
     pub limits: Limits,
+    /// Which file systems are measured.
+    pub disks: DiskSettings,
     /// Bounds of the spool.
     pub spool: SpoolLimits,
     /// Patterns beyond the built-in ones whose matches are taken out of log lines.
@@ -121,6 +123,16 @@ pub struct Limits {
 pub struct AllowedPath {
     text: String,
     matcher: GlobMatcher,
+}
+
+/// Which file systems are measured beside those on this machine's own disks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskSettings {
+    /// Those that another machine or a program serves: NFS, SMB, FUSE. Whether they answer is watched
+    /// in any case.
+    pub network: bool,
+    /// Those in memory.
+    pub tmpfs: bool,
 }
 
 /// Bounds of the spool.
@@ -257,6 +269,10 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
     Ok(Config {
         state_dir: raw.state_dir,
         limits: caps,
+        disks: DiskSettings {
+            network: raw.disks.network,
+            tmpfs: raw.disks.tmpfs,
+        },
         spool: SpoolLimits {
             max_bytes: raw.spool.max_bytes,
             max_age_hours: raw.spool.max_age_hours,

@@ -10,6 +10,7 @@ use watchkeep_shared::{settings, wire::limits::MIN_INTERVAL_MS};
 pub(super) struct RawConfig {
     pub(super) state_dir: PathBuf,
     pub(super) limits: RawLimits,
+    pub(super) disks: RawDisks,
     pub(super) spool: RawSpool,
     pub(super) redaction: RawRedaction,
     pub(super) uplink: RawUplink,
@@ -33,6 +34,13 @@ pub(super) struct RawLimits {
     pub(super) probe_ca: Option<PathBuf>,
     pub(super) insecure_probes: Vec<String>,
     pub(super) certificate_paths: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawDisks {
+    pub(super) network: bool,
+    pub(super) tmpfs: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,6 +74,7 @@ impl Default for RawConfig {
         Self {
             state_dir: PathBuf::from(crate::platform::STATE_DIR),
             limits: RawLimits::default(),
+            disks: RawDisks::default(),
             spool: RawSpool::default(),
             redaction: RawRedaction::default(),
             uplink: RawUplink::default(),

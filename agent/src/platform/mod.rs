@@ -9,7 +9,7 @@ mod events;
 mod manager;
 
 pub use events::{EventLog, EventLogError, EventRecord, EventStream};
-pub use manager::{ServiceExit, ServiceReport, ServiceRun};
+pub use manager::{ManagerNews, ServiceExit, ServiceReport, ServiceRun};
 
 #[cfg(unix)]
 #[path = "unix.rs"]

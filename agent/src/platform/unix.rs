@@ -6,10 +6,16 @@ use std::{
     io::{self, Read as _},
     os::{
         fd::{AsRawFd as _, OwnedFd},
-        unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+            net::{SocketAddr, UnixDatagram},
+        },
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::{
@@ -26,7 +32,7 @@ use watchkeep_shared::wire::heartbeat::Clocks;
 
 use crate::{
     files,
-    platform::{EventLog, EventLogError, EventStream, ServiceReport},
+    platform::{EventLog, EventLogError, EventStream, ManagerNews, ServiceReport},
 };
 
 /// The settings file that is read if it exists.
@@ -266,6 +272,39 @@ pub async fn connect_locally(socket: &Path) -> io::Result<LocalStream> {
 /// The user that this process runs as.
 pub fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// Tells systemd, if that started the agent (`sd_notify(3)`). Never waits, as the usual libraries do:
+/// a systemd that has crashed reads no more, and must not take the agent with it.
+pub fn tell_manager(news: ManagerNews) {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let state = match news {
+        ManagerNews::Ready => "READY=1",
+        ManagerNews::Alive => "WATCHDOG=1",
+        ManagerNews::Stopping => "STOPPING=1",
+    };
+    let address = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&socket),
+    };
+    let sent = address.and_then(|address| {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.send_to_addr(state.as_bytes(), &address)
+    });
+    if let Err(error) = sent {
+        tracing::debug!(%error, "systemd can't be told");
+    }
+}
+
+/// After how long without [`ManagerNews::Alive`] systemd ends the agent; `None`: it does not.
+pub fn watchdog_timeout() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    let timeout = number("WATCHDOG_USEC").filter(|_| is_ours);
+    timeout.map(Duration::from_micros)
 }
 
 /// The wish that the agent stop: SIGTERM or SIGINT.

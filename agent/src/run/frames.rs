@@ -12,6 +12,7 @@ use watchkeep_shared::{
 };
 
 use crate::{
+    config::DiskSettings,
     process::Tasks,
     sampler::{Busiest, Facts, NamedSchema, Sample, Sampler},
     timekeeping::Timekeeping,
@@ -51,9 +52,9 @@ pub(super) struct Input {
 
 impl FrameMaker {
     /// `started` is the event of the first frame.
-    pub(super) fn new(tasks: &Tasks, now: Clocks, started: Event) -> Self {
+    pub(super) fn new(tasks: &Tasks, disks: DiskSettings, now: Clocks, started: Event) -> Self {
         Self {
-            sampler: Sampler::new(now),
+            sampler: Sampler::new(tasks.blocking(), disks, now),
             timekeeping: Timekeeping::start(tasks),
             seq: 0,
             started: Some(started),
@@ -68,6 +69,16 @@ impl FrameMaker {
     /// Number of the last frame; 0 before the first.
     pub(super) fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// Applies other settings from the next frame on.
+    pub(super) fn set_disks(&mut self, settings: DiskSettings) {
+        self.sampler.set_disks(settings);
+    }
+
+    /// Sensors that do not answer, for people.
+    pub(super) fn hung_sensors(&self) -> Vec<String> {
+        self.sampler.hung_sensors()
     }
 
     /// The collector asks for the busiest processes, which the customer allows or not.
@@ -164,7 +175,7 @@ mod tests {
         let started = Event::Goodbye {
             reason: GoodbyeReason::Other,
         };
-        let mut maker = FrameMaker::new(&tasks, clocks, started);
+        let mut maker = FrameMaker::new(&tasks, DiskSettings::default(), clocks, started);
         let mut values_of = |timekeeping: Timekeeping, probed: &[f64]| {
             maker.timekeeping = timekeeping;
             let probed = probed

@@ -9,6 +9,7 @@ mod frames;
 mod notice;
 mod reload;
 mod wake;
+mod watchdog;
 
 use std::{
     fs::File,
@@ -34,8 +35,10 @@ use self::{
     notice::LogNotice,
     reload::{Reload, ReloadReason},
     wake::Schedule,
+    watchdog::Watchdog,
 };
 use crate::{
+    blocking::{Blocking, GuardedDisk},
     boot::{self, BootError},
     clock,
     config::{Config, Source},
@@ -101,20 +104,36 @@ pub enum RunError {
     Signals(#[source] io::Error),
 }
 
-/// Takes the state directory for this process; it is free again when the file is closed.
-pub fn lock_state_dir(dir: &Path) -> Result<File, RunError> {
+/// Takes the state directory for this process; it is free again when the file is closed. `None`: it is
+/// on a disk that takes no writes and has never been locked, so that nothing can be said.
+pub fn lock_state_dir(dir: &Path) -> Result<Option<File>, RunError> {
     let state_dir = |source| RunError::StateDir {
         dir: dir.to_owned(),
         source,
     };
     files::make_private_dir(dir).map_err(state_dir)?;
-    let file = File::create(dir.join(LOCK)).map_err(state_dir)?;
+    let Some(file) = open_lock(&dir.join(LOCK)).map_err(state_dir)? else {
+        return Ok(None);
+    };
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Some(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(RunError::Locked {
             dir: dir.to_owned(),
         }),
         Err(std::fs::TryLockError::Error(source)) => Err(state_dir(source)),
+    }
+}
+
+/// A disk that turned read-only must not keep the agent from starting: that is what it has to report.
+fn open_lock(path: &Path) -> io::Result<Option<File>> {
+    match File::create(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => match File::open(path) {
+            Ok(file) => Ok(Some(file)),
+            Err(absent) if absent.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
     }
 }
 
@@ -154,9 +173,12 @@ pub async fn run(
     let (mut agent, mut inputs) = Agent::new(config, reload, &tasks, &began)?;
     let stop = stop_signal.wait();
     tokio::pin!(stop);
+    let mut watchdog = Watchdog::ready(Instant::now());
     loop {
         agent.turn();
+        watchdog.turned(Instant::now());
         let wake = agent.wake_at();
+        let wake = watchdog.due_at().map_or(wake, |due| wake.min(due));
         tokio::select! {
             biased;
             () = &mut stop => break,
@@ -169,6 +191,7 @@ pub async fn run(
             () = tokio::time::sleep_until(wake) => {}
         }
     }
+    Watchdog::stopping();
     agent.stop().await;
     tasks.stop().await;
     Ok(())
@@ -199,6 +222,9 @@ struct Agent {
     asked: Option<Policy>,
     /// What the collector was last sent about this agent's own problems.
     troubles: Option<Vec<Trouble>>,
+    blocking: Blocking,
+    /// That of the state directory.
+    disk: GuardedDisk,
     services: Services,
     logs: LogWatcher,
     notice: LogNotice,
@@ -222,7 +248,9 @@ impl Agent {
         let instance = InstanceId(ids::random_uuid());
         let run = Run { boot, instance };
         tracing::info!(host.id = %identity.host, collector = %identity.url, "agent starts");
-        let spool = Spool::open(&config.state_dir.join(SPOOL), config.spool, run);
+        let disk = GuardedDisk::new(tasks.blocking().clone());
+        let spool_dir = config.state_dir.join(SPOOL);
+        let spool = Spool::open_on(disk.clone(), &spool_dir, config.spool, run);
         let uplink = Uplink::new(identity, &config.state_dir, run, config.proxy.clone())?;
         let mut logs = LogWatcher::new(
             spool.note(),
@@ -251,13 +279,15 @@ impl Agent {
             policy: Effective::without_policy(&config.limits),
             asked: None,
             troubles: None,
+            blocking: tasks.blocking().clone(),
+            disk,
             reload,
             boot,
             instance,
             services,
             logs,
             notice,
-            frames: FrameMaker::new(tasks, now, began.event(now)),
+            frames: FrameMaker::new(tasks, config.disks, now, began.event(now)),
             spool,
             uplink,
             request: None,
@@ -484,7 +514,14 @@ impl Agent {
             trusts: self.uplink.trusts().to_vec(),
             given_up: self.uplink.given_up().map(str::to_owned).collect(),
         };
-        status.write(&self.config.state_dir);
+        let dir = self.config.state_dir.clone();
+        let written = self.disk.call(move || {
+            status.write(&dir);
+            Ok(())
+        });
+        if let Err(error) = written {
+            tracing::debug!(%error, "the status file is not written");
+        }
     }
 }
 

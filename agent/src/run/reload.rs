@@ -134,6 +134,7 @@ impl Agent {
         // What was found under the limits before goes out now.
         self.beat(Instant::now());
         self.spool.set_limits(config.spool);
+        self.frames.set_disks(config.disks);
         let redactor = Arc::new(Redactor::new(config.redaction_extra.clone()));
         self.logs
             .set_limits(config.limits.log_paths.clone(), redactor);
@@ -158,6 +159,15 @@ impl Agent {
             let detail = format!("the new one is wrong, the one before stays in force: {error}");
             trouble("config", detail)
         }));
+        let mut hung = self.frames.hung_sensors();
+        hung.extend(self.blocking.overdue());
+        if !hung.is_empty() {
+            let detail = format!(
+                "the operating system does not answer about: {}",
+                hung.join(", ")
+            );
+            troubles.push(trouble("hung", detail));
+        }
         if self.troubles.as_ref() != Some(&troubles) {
             self.uplink.report_troubles(troubles.clone());
             self.troubles = Some(troubles);

@@ -37,11 +37,6 @@ impl VirtualFile {
             Err(error) => std::str::from_utf8(&buffer[..error.valid_up_to()]).ok(),
         }
     }
-
-    /// The open file.
-    pub(super) const fn file(&self) -> Option<&File> {
-        self.0.as_ref()
-    }
 }
 
 fn fill(file: &File, buffer: &mut Vec<u8>) -> Option<usize> {
@@ -72,6 +67,13 @@ pub(super) fn text(path: impl AsRef<Path>) -> Option<String> {
     buffer.truncate(filled);
     let text = String::from_utf8(buffer).ok()?;
     Some(text.trim().to_owned())
+}
+
+/// The text of an open file, from its start. Names in it may hold any bytes.
+pub(super) fn text_of(file: &File) -> Option<String> {
+    let mut buffer = Vec::new();
+    let filled = fill(file, &mut buffer)?;
+    Some(String::from_utf8_lossy(&buffer[..filled]).into_owned())
 }
 
 /// The number in a file that holds one.

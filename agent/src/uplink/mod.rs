@@ -54,6 +54,8 @@ const BATCH_FRAMES: usize = 100;
 const BATCH_BYTES: usize = 512 << 10;
 /// Shortest pause between two batches of a backlog.
 const BACKFILL_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before frames are read again that the disk does not hand out.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 /// How often in a row a batch is sent again at once because the collector did not know a schema.
 const SCHEMA_RETRIES: u32 = 2;
 /// How long the last frame may take when the agent stops.
@@ -264,8 +266,15 @@ impl Uplink {
         {
             return Some(request);
         }
+        let is_due = self.next_attempt(spool).is_some_and(|at| now >= at);
         let frames = self.choose(spool, now);
         if frames.is_empty() {
+            if !is_due {
+                return None;
+            }
+            // What waits lies on a disk that does not answer.
+            self.attempted = self.attempted.max(spool.newest_id());
+            self.backfill_at = self.backfill_at.max(now + UNREADABLE_PAUSE);
             return None;
         }
         self.send(frames, spool, clocks, policy_version)

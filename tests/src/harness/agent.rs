@@ -95,11 +95,23 @@ impl Agent {
         variables: impl IntoIterator<Item = (&'static str, OsString)>,
     ) -> Result<()> {
         let mut command = Command::new(binaries::find(binaries::AGENT)?);
+        command.envs(variables);
+        self.spawn(command)
+    }
+
+    /// Starts the agent where file systems can be mounted that it alone sees.
+    pub fn start_in_mount_namespace(&mut self) -> Result<()> {
+        let mut command = Command::new("unshare");
+        command.arg("--mount");
+        command.arg(binaries::find(binaries::AGENT)?);
+        self.spawn(command)
+    }
+
+    fn spawn(&mut self, mut command: Command) -> Result<()> {
         command
             .arg("run")
             .arg("--config")
             .arg(self.dir.path().join("agent.toml"));
-        command.envs(variables);
         let log = self.dir.path().join("agent.log");
         self.process = Some(Process::start("the agent", command, &log)?);
         Ok(())

@@ -17,7 +17,7 @@ use std::{
     os::windows::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::LazyLock,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,8 @@ use watchkeep_windows::access;
 use winsafe::{
     GetTickCount64, HKEY, HPROCESS, HPROCESSLIST, QueryUnbiasedInterruptTime, RegistryValue, co,
 };
+
+use crate::platform::ManagerNews;
 
 /// The settings file that is read if it exists.
 pub const SETTINGS: &str = r"C:\ProgramData\Watchkeep\agent.toml";
@@ -258,6 +260,14 @@ pub async fn connect_locally(_socket: &Path) -> io::Result<LocalStream> {
 /// The user that this process runs as: Windows has no numbers for them.
 pub fn user_id() -> u32 {
     0
+}
+
+/// Does nothing: the service manager of Windows is told by the service itself.
+pub fn tell_manager(_: ManagerNews) {}
+
+/// `None`: it has no watchdog.
+pub fn watchdog_timeout() -> Option<Duration> {
+    None
 }
 
 /// The wish that the agent stop: from the service manager, or Ctrl-C.
