@@ -174,7 +174,10 @@ async fn on_sqlite(connection: &mut SqliteConnection, statement: &Statement) -> 
     .fetch_all(&mut *connection)
     .await
     .unwrap();
-    let (large, history) = (aliases(&statement.sql, &LARGE), aliases(&statement.sql, &HISTORY));
+    let (large, history) = (
+        aliases(&statement.sql, &LARGE),
+        aliases(&statement.sql, &HISTORY),
+    );
     let sql = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.sql));
     let rows = sqlx::query(sql).fetch_all(&mut *connection).await;
     let rows = rows.unwrap_or_else(|error| panic!("{statement:?}: {error}"));
