@@ -22,6 +22,9 @@ use crate::{
 pub mod fuzz;
 
 const FILE: &str = "policy.json";
+/// Length of a part of a command line to look for, bytes.
+const MIN_COMMAND_BYTES: usize = 8;
+const MAX_COMMAND_BYTES: usize = 200;
 /// Most log rules of a policy; each costs memory in the automaton that looks for them all.
 const MAX_LOG_RULES: usize = 256;
 
@@ -49,8 +52,8 @@ impl Effective {
         }
     }
 
-    /// Applies the customer's caps. `is_local` says whether an address is one of this machine's.
-    pub fn new(policy: &Policy, limits: &Limits, is_local: &dyn Fn(IpAddr) -> bool) -> Self {
+    /// Applies the customer's caps.
+    pub fn new(policy: &Policy, limits: &Limits) -> Self {
         let mut effective = Self {
             version: policy.version,
             ..Self::default()
@@ -58,7 +61,7 @@ impl Effective {
         effective.interval_ms = effective.interval(policy.interval_ms, limits);
         for item in &policy.services {
             match item {
-                Item::Known(check) => effective.service(check, limits, is_local),
+                Item::Known(check) => effective.service(check, limits),
                 Item::Unknown(value) => effective.unknown_service(value),
             }
         }
@@ -88,12 +91,7 @@ impl Effective {
             .clamp(MIN_INTERVAL_MS, MAX_INTERVAL_MS)
     }
 
-    fn service(
-        &mut self,
-        check: &ServiceCheck,
-        limits: &Limits,
-        is_local: &dyn Fn(IpAddr) -> bool,
-    ) {
+    fn service(&mut self, check: &ServiceCheck, limits: &Limits) {
         let key = check.key();
         if self.services.iter().any(|known| known.key() == key) {
             return;
@@ -101,7 +99,7 @@ impl Effective {
         let allowed = if self.services.len() >= MAX_SERVICES_PER_FRAME {
             Err(format!("more than {MAX_SERVICES_PER_FRAME} services"))
         } else {
-            allowed_service(check, limits, is_local).map_err(str::to_owned)
+            allowed_service(check, limits).map_err(str::to_owned)
         };
         match allowed {
             Ok(()) => self.services.push(check.clone()),
@@ -168,24 +166,21 @@ impl Effective {
 
 /// Whether the customer would allow this service.
 pub fn allows(check: &ServiceCheck, limits: &Limits) -> bool {
-    allowed_service(check, limits, &is_local).is_ok()
+    allowed_service(check, limits).is_ok()
 }
 
 /// Whether a service makes sense and the customer allows it.
-fn allowed_service(
-    check: &ServiceCheck,
-    limits: &Limits,
-    is_local: &dyn Fn(IpAddr) -> bool,
-) -> Result<(), &'static str> {
+fn allowed_service(check: &ServiceCheck, limits: &Limits) -> Result<(), &'static str> {
     match check {
         ServiceCheck::Process { name, .. } => allowed_process(name, limits),
+        ServiceCheck::Command { contains, .. } => allowed_command(contains, limits),
         ServiceCheck::Tcp { address } | ServiceCheck::Tls { address, .. } => {
-            allowed_endpoint(address, limits, is_local)
+            allowed_endpoint(address, limits)
         }
         ServiceCheck::Systemd { unit } => allowed_unit(unit, limits),
         ServiceCheck::WindowsService { name } => windows::allowed_service(name, limits),
         ServiceCheck::Http { url, .. } => match address_of(url) {
-            Some(address) => allowed_endpoint(&address, limits, is_local),
+            Some(address) => allowed_endpoint(&address, limits),
             None => Err("not http:// or https://, a host and a path, without a password"),
         },
         ServiceCheck::Certificate { path } => allowed_certificate(path, limits),
@@ -198,6 +193,21 @@ fn allowed_process(name: &str, limits: &Limits) -> Result<(), &'static str> {
     }
     match &limits.processes {
         Some(allowed) if !allowed.iter().any(|a| a == name) => {
+            Err("not in the local limits.processes")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A short text is in many command lines.
+fn allowed_command(contains: &str, limits: &Limits) -> Result<(), &'static str> {
+    if !(MIN_COMMAND_BYTES..=MAX_COMMAND_BYTES).contains(&contains.len())
+        || contains.chars().any(char::is_control)
+    {
+        return Err("a part of a command line is 8 to 200 bytes, without control characters");
+    }
+    match &limits.processes {
+        Some(allowed) if !allowed.iter().any(|a| a == contains) => {
             Err("not in the local limits.processes")
         }
         _ => Ok(()),
@@ -233,18 +243,37 @@ fn allowed_unit(unit: &str, limits: &Limits) -> Result<(), &'static str> {
     }
 }
 
-fn allowed_endpoint(
-    address: &str,
-    limits: &Limits,
-    is_local: &dyn Fn(IpAddr) -> bool,
-) -> Result<(), &'static str> {
+fn allowed_endpoint(address: &str, limits: &Limits) -> Result<(), &'static str> {
     let host = host_of(address).ok_or("not HOST:PORT, as in 127.0.0.1:5432")?;
-    let local = host == "localhost" || host.parse().is_ok_and(is_local);
-    if local || limits.tcp.iter().any(|allowed| allowed == address) {
+    // A network address may come later, move to another machine and come back: a probe asks each
+    // time whether it is here (`address_to_own`).
+    let is_number = host == "localhost" || host.parse::<IpAddr>().is_ok();
+    if is_number || is_listed(address, limits) {
         Ok(())
     } else {
         Err("not an address of this machine, nor in the local limits.tcp")
     }
+}
+
+fn is_listed(address: &str, limits: &Limits) -> bool {
+    limits.tcp.iter().any(|allowed| allowed == address)
+}
+
+/// `HOST:PORT` that a check connects to, if it connects.
+pub fn address_of_check(check: &ServiceCheck) -> Option<String> {
+    match check {
+        ServiceCheck::Tcp { address } | ServiceCheck::Tls { address, .. } => Some(address.clone()),
+        ServiceCheck::Http { url, .. } => address_of(url),
+        _ => None,
+    }
+}
+
+/// The network address that this machine must have for `HOST:PORT` to be probed. `None` if it may
+/// be probed at any time: the loopback, and what the customer lists.
+pub fn address_to_own(address: &str, limits: &Limits) -> Option<IpAddr> {
+    let host = host_of(address)?.parse::<IpAddr>().ok()?.to_canonical();
+    let is_here = host.is_loopback() || host.is_unspecified();
+    (!is_here && !is_listed(address, limits)).then_some(host)
 }
 
 fn allowed_certificate(path: &str, limits: &Limits) -> Result<(), &'static str> {
@@ -323,11 +352,6 @@ fn host_of(address: &str) -> Option<&str> {
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(host);
     (!host.is_empty() && host.len() <= 255).then_some(host)
-}
-
-/// Whether an address is one of this machine's own: loopback, or one that a socket can be bound to.
-pub fn is_local(address: IpAddr) -> bool {
-    address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// Reads the policy that was last in force.

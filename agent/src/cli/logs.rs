@@ -93,7 +93,7 @@ fn followed(config: &Config, path: &Path) -> anyhow::Result<Vec<LogCheck>> {
             config.state_dir.display()
         );
     };
-    let mut checks = Effective::new(&policy, &config.limits, &policy::is_local).logs;
+    let mut checks = Effective::new(&policy, &config.limits).logs;
     checks.retain(|check| {
         check.journal.is_none() && AllowedPath::new(&check.path).is_ok_and(|glob| glob.allows(path))
     });

@@ -7,9 +7,13 @@
 
 mod events;
 mod manager;
+#[cfg(unix)]
+mod netlink;
 
 pub use events::{EventLog, EventLogError, EventRecord, EventStream};
 pub use manager::{ManagerNews, ServiceExit, ServiceReport, ServiceRun};
+#[cfg(unix)]
+pub use netlink::{Listener, listening_sockets};
 
 #[cfg(unix)]
 #[path = "unix.rs"]

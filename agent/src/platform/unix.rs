@@ -4,11 +4,12 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, Read as _},
+    net::{IpAddr, UdpSocket},
     os::{
         fd::{AsRawFd as _, OwnedFd},
         linux::net::SocketAddrExt as _,
         unix::{
-            ffi::OsStrExt as _,
+            ffi::{OsStrExt as _, OsStringExt as _},
             fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
             net::{SocketAddr, UnixDatagram},
         },
@@ -32,13 +33,20 @@ use watchkeep_shared::wire::heartbeat::Clocks;
 
 use crate::{
     files,
-    platform::{EventLog, EventLogError, EventStream, ManagerNews, ServiceReport},
+    platform::{EventLog, EventLogError, EventStream, ManagerNews, ServiceReport, netlink},
 };
 
 /// The settings file that is read if it exists.
 pub const SETTINGS: &str = "/etc/watchkeep/agent.toml";
 /// Where state is kept unless the settings say otherwise.
 pub const STATE_DIR: &str = "/var/lib/watchkeep-agent";
+
+/// What the kernel adds to the path of a program whose file is gone.
+const REPLACED: &[u8] = b" (deleted)";
+/// How much of a command line is looked at, bytes.
+const MAX_COMMAND_BYTES: u64 = 16 << 10;
+/// `/proc/PID/status` and `/proc/PID/cgroup` are shorter, bytes.
+const MAX_STATUS_BYTES: u64 = 8 << 10;
 
 /// Longest name of a process that the kernel keeps, bytes.
 pub const PROCESS_NAME_BYTES: usize = 15;
@@ -75,12 +83,8 @@ pub fn is_going_down() -> bool {
 /// Whether another program lies where this one was started from, or none: it was upgraded.
 pub fn is_replaced() -> bool {
     // `proc_pid_exe(5)`.
-    fs::read_link("/proc/self/exe").is_ok_and(|program| {
-        program
-            .as_os_str()
-            .as_encoded_bytes()
-            .ends_with(b" (deleted)")
-    })
+    fs::read_link("/proc/self/exe")
+        .is_ok_and(|program| program.as_os_str().as_encoded_bytes().ends_with(REPLACED))
 }
 
 /// Makes `dir` and its parents, readable by the owner alone. An existing directory is left as it is.
@@ -144,6 +148,29 @@ pub fn is_out_of_handles(error: &io::Error) -> bool {
     code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
 }
 
+/// Whether an interface of this machine has this address now.
+pub fn is_own_address(address: IpAddr) -> bool {
+    match netlink::interface_addresses() {
+        Ok(own) => own.contains(&address),
+        // A sandbox that refuses netlink. A socket can be bound to an own address, and to any if
+        // the system says so (`ip(7)`, `ip_nonlocal_bind`).
+        Err(_) => !may_bind_anything() && UdpSocket::bind((address, 0)).is_ok(),
+    }
+}
+
+fn may_bind_anything() -> bool {
+    ["ipv4", "ipv6"].iter().any(|family| {
+        let setting = format!("/proc/sys/net/{family}/ip_nonlocal_bind");
+        fs::read_to_string(setting).is_ok_and(|text| text.trim() != "0")
+    })
+}
+
+/// Whether processes of other users are hidden from this one (`proc(5)`, `hidepid`): then nobody can
+/// say that there is none of a name.
+pub fn are_processes_hidden() -> bool {
+    File::open("/proc/1/stat").is_err()
+}
+
 /// Calls `with` for each process whose number `is_wanted`, with its number and name, which is cut
 /// after 15 bytes.
 pub fn each_process(is_wanted: &mut dyn FnMut(u32) -> bool, with: &mut dyn FnMut(u32, &[u8])) {
@@ -175,10 +202,52 @@ pub fn name_of_process(pid: u32) -> Option<String> {
     Some(comm.trim_end().to_owned())
 }
 
-/// The file name of a process's program; `None` if that is not ours to see.
+/// The file name of a process's program, also of one that was replaced since; `None` if that is not
+/// ours to see.
 pub fn program_of_process(pid: u32) -> Option<OsString> {
     let link = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    link.file_name().map(ToOwned::to_owned)
+    let mut name = link.file_name()?.to_owned().into_vec();
+    // `proc_pid_exe(5)`.
+    if name.ends_with(REPLACED) {
+        name.truncate(name.len() - REPLACED.len());
+    }
+    Some(OsString::from_vec(name))
+}
+
+/// The beginning of a process's arguments, each ended by a zero byte; empty if there are none.
+pub fn command_line_of_process(pid: u32) -> Vec<u8> {
+    read_start(&format!("/proc/{pid}/cmdline"), MAX_COMMAND_BYTES).unwrap_or_default()
+}
+
+/// Whether a process runs in a container: it has a number of its own in there (`NSpid` of
+/// `proc_pid_status(5)`, since Linux 4.1), or its control group is one that a container manager made.
+pub fn is_process_in_container(pid: u32) -> bool {
+    let status = read_start(&format!("/proc/{pid}/status"), MAX_STATUS_BYTES).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    if let Some(numbers) = status.lines().find_map(|line| line.strip_prefix("NSpid:")) {
+        return numbers.split_whitespace().count() > 1;
+    }
+    let group = read_start(&format!("/proc/{pid}/cgroup"), MAX_STATUS_BYTES).unwrap_or_default();
+    is_group_of_container(&String::from_utf8_lossy(&group))
+}
+
+fn is_group_of_container(group: &str) -> bool {
+    const MARKS: [&str; 6] = [
+        "/docker",
+        "/kubepods",
+        "/lxc",
+        "/libpod",
+        "docker-",
+        "libpod-",
+    ];
+    MARKS.iter().any(|mark| group.contains(mark))
+}
+
+/// The first bytes of a file of `/proc`.
+fn read_start(path: &str, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A number that distinguishes a process from a later one with the same id: field 22 of `/proc/PID/stat`

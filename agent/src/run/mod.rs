@@ -422,7 +422,7 @@ impl Agent {
     }
 
     fn apply_policy(&mut self, policy: Policy) {
-        let effective = Effective::new(&policy, &self.config.limits, &policy::is_local);
+        let effective = Effective::new(&policy, &self.config.limits);
         self.asked = Some(policy);
         tracing::info!(
             policy.version = effective.version,

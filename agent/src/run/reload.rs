@@ -168,6 +168,7 @@ impl Agent {
             );
             troubles.push(trouble("hung", detail));
         }
+        troubles.extend(self.services.troubles());
         if self.troubles.as_ref() != Some(&troubles) {
             self.uplink.report_troubles(troubles.clone());
             self.troubles = Some(troubles);

@@ -7,11 +7,13 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::Instant;
 use watchkeep_shared::wire::{heartbeat::ServiceStatus, policy::ServiceCheck};
 
-use super::{Finding, probe::ProbeOutcome};
+use super::{Finding, listed::ListedCertificates, probe::ProbeOutcome};
 use crate::tls;
 
 /// How much of a body is read, bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Most header fields of an answer.
+const MAX_HEADERS: usize = 1_000;
 const DEFAULT_TIMEOUT_MS: u32 = 5_000;
 
 /// What is asked for and what is well.
@@ -56,13 +58,8 @@ impl Check {
 /// A client for probes. `ca_file`: certificates to trust in place of the system's; without `verify`
 /// none are looked at.
 pub(super) fn client(ca_file: Option<&Path>, verify: bool) -> Result<Client, String> {
-    let builder = ClientConfig::builder_with_provider(tls::provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
     let config = if verify {
-        builder
-            .with_root_certificates(roots(ca_file)?)
-            .with_no_client_auth()
+        verifying(ca_file)?
     } else {
         tls::trusting_config()
     };
@@ -81,21 +78,29 @@ pub(super) fn client(ca_file: Option<&Path>, verify: bool) -> Result<Client, Str
         )
         .user_agent(concat!("watchkeep-agent/", env!("CARGO_PKG_VERSION")))
         .http1_only()
+        .http1_max_headers(MAX_HEADERS)
         .build()
         .map_err(|error| tls::with_causes(&error))
 }
 
-fn roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, String> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
-        let pem = std::fs::read_to_string(path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-        let found = tls::certificates(&pem, "file of limits.probe_ca");
-        roots.add_parsable_certificates(found.map_err(|error| error.to_string())?);
-    } else {
+fn verifying(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let Some(path) = ca_file else {
+        let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    Ok(Arc::new(roots))
+        return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+    };
+    let pem =
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let listed = tls::certificates(&pem, "file of limits.probe_ca");
+    let listed = listed.map_err(|error| error.to_string())?;
+    let verifier = ListedCertificates::new(listed, tls::provider())?;
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth())
 }
 
 pub(super) async fn probe(check: &Check, client: &Client) -> ProbeOutcome {

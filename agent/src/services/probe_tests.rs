@@ -18,13 +18,13 @@ use crate::{config::Config, process::Tasks, tls};
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A web server that answers all with one text, which may change. Over TLS where it has a key.
-struct Server {
-    address: String,
+pub(super) struct Server {
+    pub(super) address: String,
     answer: Arc<Mutex<String>>,
 }
 
 impl Server {
-    fn start(answer: &str, key: Option<CertifiedKey>) -> Self {
+    pub(super) fn start(answer: &str, key: Option<CertifiedKey>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let answer = Arc::new(Mutex::new(answer.to_owned()));
@@ -65,13 +65,13 @@ fn reply(mut stream: impl std::io::Read + std::io::Write, answer: &str) -> std::
     stream.flush()
 }
 
-fn page(status: &str, body: &str) -> String {
+pub(super) fn page(status: &str, body: &str) -> String {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
 }
 
 /// A certificate of its own for `localhost`, valid between these years; its key; its PEM.
-fn certificate(from: i32, to: i32) -> (CertifiedKey, String) {
+pub(super) fn certificate(from: i32, to: i32) -> (CertifiedKey, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let mut params = rcgen::CertificateParams::new(names).unwrap();
@@ -83,7 +83,7 @@ fn certificate(from: i32, to: i32) -> (CertifiedKey, String) {
     (certified, pem)
 }
 
-fn http(url: String, contains: Option<&str>) -> ServiceCheck {
+pub(super) fn http(url: String, contains: Option<&str>) -> ServiceCheck {
     ServiceCheck::Http {
         url,
         status: vec![200],
@@ -92,14 +92,14 @@ fn http(url: String, contains: Option<&str>) -> ServiceCheck {
     }
 }
 
-struct Story {
-    tasks: Tasks,
-    services: Services,
+pub(super) struct Story {
+    pub(super) tasks: Tasks,
+    pub(super) services: Services,
     wakes: Wakes,
 }
 
 impl Story {
-    fn new(settings: &str) -> Self {
+    pub(super) fn new(settings: &str) -> Self {
         let config = Config::parse(settings, "agent.toml", &|_| None).unwrap();
         let nowhere = SystemdPaths {
             socket: "/nonexistent".into(),
@@ -115,7 +115,7 @@ impl Story {
     }
 
     /// Watches one service again and gives what is first seen, with the value that goes along.
-    async fn first_look(&mut self, check: &ServiceCheck) -> (Service, Option<f64>) {
+    pub(super) async fn first_look(&mut self, check: &ServiceCheck) -> (Service, Option<f64>) {
         self.services.set(&[], 1_000);
         self.services.set(std::slice::from_ref(check), 1_000);
         let seen = async {
@@ -133,7 +133,12 @@ impl Story {
         (service, value)
     }
 
-    async fn expect(&mut self, check: &ServiceCheck, status: ServiceStatus, detail: &str) {
+    pub(super) async fn expect(
+        &mut self,
+        check: &ServiceCheck,
+        status: ServiceStatus,
+        detail: &str,
+    ) {
         let (service, _) = self.first_look(check).await;
         assert_eq!(service.status, status, "{service:?}");
         let text = service.detail.unwrap_or_default();
@@ -225,6 +230,7 @@ async fn certificates_are_judged_by_their_dates_on_the_wire_and_on_disk() {
         let on_the_wire = ServiceCheck::Tls {
             address: server.address.clone(),
             server_name: Some("localhost".to_owned()),
+            starttls: None,
         };
         // The one that expires first counts.
         let (_, longer) = certificate(from, to + 30);
@@ -240,5 +246,27 @@ async fn certificates_are_judged_by_their_dates_on_the_wire_and_on_disk() {
     std::fs::write(&path, "no certificate").unwrap();
     let text = "no certificate in PEM form";
     story.expect(&on_disk, ServiceStatus::Unknown, text).await;
+    story.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn what_listens_elsewhere_is_not_probed_and_says_why() {
+    let mut story = Story::new("");
+    let why = "not an address of this machine now";
+    let address = "192.0.2.1:443".to_owned();
+    let server_name = None;
+    for check in [
+        ServiceCheck::Tcp {
+            address: address.clone(),
+        },
+        ServiceCheck::Tls {
+            address,
+            server_name,
+            starttls: None,
+        },
+        http("https://192.0.2.1/".to_owned(), None),
+    ] {
+        story.expect(&check, ServiceStatus::Unknown, why).await;
+    }
     story.tasks.stop().await;
 }

@@ -14,6 +14,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, Metadata, OpenOptions},
     io,
+    net::{IpAddr, UdpSocket},
     os::windows::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -191,6 +192,16 @@ pub fn is_out_of_handles(error: &io::Error) -> bool {
     error.raw_os_error() == Some(OUT_OF_HANDLES)
 }
 
+/// Whether an interface of this machine has this address now: Windows binds to no other.
+pub fn is_own_address(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// Whether processes of other users are hidden from this one: never.
+pub fn are_processes_hidden() -> bool {
+    false
+}
+
 /// Calls `with` for each process whose number `is_wanted`, with its number and name: the file name
 /// of its program.
 pub fn each_process(is_wanted: &mut dyn FnMut(u32) -> bool, with: &mut dyn FnMut(u32, &[u8])) {
@@ -218,6 +229,16 @@ pub fn name_of_process(pid: u32) -> Option<String> {
 /// `None`: [`each_process`] has given it as the name already.
 pub fn program_of_process(_pid: u32) -> Option<OsString> {
     None
+}
+
+/// A process's arguments: not read.
+pub fn command_line_of_process(_pid: u32) -> Vec<u8> {
+    Vec::new()
+}
+
+/// Whether a process runs in a container: not known here.
+pub fn is_process_in_container(_pid: u32) -> bool {
+    false
 }
 
 /// A number that distinguishes a process from a later one with the same id: when it was made. `None` if

@@ -35,6 +35,7 @@ fn layer() -> impl Strategy<Value = Layer> {
             name: format!("p{name}"),
             min,
             max: None,
+            in_containers: None,
         });
     let service = prop_oneof![process, (0_u8..6).prop_map(|n| unit(&format!("u{n}")))];
     let rule = (0_u8..6, 0_u8..3);
@@ -262,6 +263,7 @@ fn a_plan_names_what_changes() {
                 name: "b".to_owned(),
                 min: Some(2),
                 max: None,
+                in_containers: None,
             },
             unit("c"),
         ],

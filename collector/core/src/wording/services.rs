@@ -13,6 +13,12 @@ pub fn service_breach(key: &str, status: ServiceStatus, detail: Option<&str>) ->
     };
     match kind {
         "process" => process(target, status, detail),
+        "command" => process(&format!("\"{target}\""), status, detail),
+        // What the agent does not list one by one.
+        "systemd" if target == "*" => match detail {
+            Some(detail) => format!("Units of systemd: {detail}"),
+            None => format!("More units of systemd are {}", status.text()),
+        },
         "systemd" | "winsvc" => {
             let is_service = kind == "winsvc" || target.ends_with(".service");
             let what = if is_service { "Service" } else { "Unit" };
@@ -38,7 +44,7 @@ fn process(name: &str, status: ServiceStatus, detail: Option<&str>) -> String {
     match (status, detail) {
         (
             ServiceStatus::Stopped | ServiceStatus::NotFound,
-            None | Some("no process of this name"),
+            None | Some("no process of this name" | "no process with this in its command line"),
         ) => {
             format!("Process {name} is not running")
         }
@@ -124,6 +130,18 @@ mod tests {
                 Stopped,
                 Some("1 process, at least 2 are asked for"),
                 "Process ux-worker: 1 process, at least 2 are asked for",
+            ),
+            (
+                "command:-jar /opt/shop.jar",
+                Stopped,
+                Some("no process with this in its command line"),
+                "Process \"-jar /opt/shop.jar\" is not running",
+            ),
+            (
+                "systemd:*",
+                Failed,
+                Some("3 more failed: a.service, b.service, c.service"),
+                "Units of systemd: 3 more failed: a.service, b.service, c.service",
             ),
             (
                 "http:https://x.example/health",
