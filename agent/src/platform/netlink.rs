@@ -15,6 +15,8 @@ use rustix::net::{
     sockopt::{Timeout, set_socket_timeout},
 };
 
+use super::Listener;
+
 /// The kernel answers at once; this only bounds the wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest message of a dump, bytes.
@@ -47,19 +49,6 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 const TCP_LISTEN: u32 = 10;
-
-/// A listening TCP socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// The address that it is bound to.
-    pub address: SocketAddr,
-    /// Whether an IPv6 socket takes no IPv4 connections (`IPV6_V6ONLY`, `ipv6(7)`).
-    pub v6_only: bool,
-    /// The user that opened it.
-    pub uid: u32,
-    /// Its number, as in the links of `/proc/PID/fd`.
-    pub inode: u64,
-}
 
 /// The addresses of this machine's interfaces that can be used now: one whose uniqueness is still
 /// being checked (duplicate address detection, RFC 4862) is left out.

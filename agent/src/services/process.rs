@@ -46,11 +46,17 @@ pub(super) struct ProcessWatch {
     max: Option<usize>,
     kept: Vec<KnownProcess>,
     restarts: Restarts,
-    /// When all of `/proc` was last looked at for it.
-    counted_ms: Option<i64>,
-    /// Whether enough of them ran then.
-    enough_before: bool,
-    /// Whether processes of other users were hidden then.
+    /// When all of `/proc` was last looked at for it, and what that showed.
+    last_scan: Option<Scan>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Scan {
+    /// Of the boot-time clock.
+    at_ms: i64,
+    /// Whether enough of them ran.
+    had_enough: bool,
+    /// Whether processes of other users were hidden.
     others_hidden: bool,
 }
 
@@ -99,9 +105,7 @@ impl ProcessWatch {
             max: max.map(|max| max as usize),
             kept: Vec::new(),
             restarts: Restarts::default(),
-            counted_ms: None,
-            enough_before: false,
-            others_hidden: false,
+            last_scan: None,
         })
     }
 
@@ -126,7 +130,7 @@ impl ProcessWatch {
                 ServiceStatus::RestartLoop,
                 Some(super::loop_text(self.restarts.recent(now_ms))),
             ),
-            max if self.others_hidden && self.may_have_more(count, max) => {
+            max if self.may_have_more(count, max) => {
                 return super::no_access("processes of other users are hidden (hidepid of /proc)");
             }
             _ if count == 0 && self.min > 0 => (ServiceStatus::Stopped, Some(self.none())),
@@ -150,7 +154,8 @@ impl ProcessWatch {
 
     /// Whether processes that can't be seen would make a difference.
     fn may_have_more(&self, count: usize, max: Option<usize>) -> bool {
-        count < self.min || max.is_some_and(|max| count <= max)
+        let others_hidden = self.last_scan.is_some_and(|scan| scan.others_hidden);
+        others_hidden && (count < self.min || max.is_some_and(|max| count <= max))
     }
 
     fn none(&self) -> String {
@@ -179,7 +184,8 @@ impl ProcessWatch {
     }
 
     fn wants_scan(&self, now_ms: i64) -> bool {
-        let stale = self.counted_ms.is_none_or(|at| now_ms - at >= RECOUNT_MS);
+        let is_stale = |scan: Scan| now_ms - scan.at_ms >= RECOUNT_MS;
+        let stale = self.last_scan.is_none_or(is_stale);
         !self.has_enough() || (self.is_counted() && stale)
     }
 
@@ -278,9 +284,8 @@ pub(super) fn check(watches: &mut [ProcessWatch], newcomers: &mut Newcomers, loo
     // One that died may have left others of its name, which were passed over while it was enough;
     // and counting is for all.
     let all = watches.iter().any(|watch| {
-        watch.counted_ms.is_none()
-            || watch.is_counted()
-            || watch.enough_before && !watch.has_enough()
+        let lost_some = |scan: Scan| scan.had_enough && !watch.has_enough();
+        watch.is_counted() || watch.last_scan.is_none_or(lost_some)
     });
     if newcomers.begin(now_ms, all) {
         for watch in watches.iter_mut() {
@@ -291,12 +296,14 @@ pub(super) fn check(watches: &mut [ProcessWatch], newcomers: &mut Newcomers, loo
     let others_hidden = (look.are_hidden)();
     for (watch, all_gone) in watches.iter_mut().zip(all_gone) {
         // The first look finds what runs already; after it, whatever appears was started.
-        if watch.counted_ms.is_some() && all_gone && !watch.kept.is_empty() {
+        if watch.last_scan.is_some() && all_gone && !watch.kept.is_empty() {
             watch.restarts.note(now_ms, 1);
         }
-        watch.counted_ms = Some(now_ms);
-        watch.others_hidden = others_hidden;
-        watch.enough_before = watch.has_enough();
+        watch.last_scan = Some(Scan {
+            at_ms: now_ms,
+            had_enough: watch.has_enough(),
+            others_hidden,
+        });
     }
 }
 

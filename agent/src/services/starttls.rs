@@ -8,11 +8,11 @@ use watchkeep_shared::wire::policy::StartTls;
 
 /// Longest answer that is read, bytes.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
-/// The operation StartTLS of LDAP (RFC 4511, section 4.14): an ExtendedRequest with its name.
+/// `StartTLS` of LDAP (RFC 4511, section 4.14): an `ExtendedRequest` with its name.
 const LDAP_REQUEST: &[u8] = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037";
 /// `SSLRequest` of PostgreSQL ("Frontend/Backend Protocol", "Message Formats").
 const POSTGRESQL_REQUEST: &[u8] = &[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f];
-/// `Protocol::SSLRequest` of MySQL: a packet of 32 bytes with the number 1. Capabilities
+/// `Protocol::SSLRequest` of `MySQL`: a packet of 32 bytes with the number 1. Capabilities
 /// `CLIENT_PROTOCOL_41`, `CLIENT_SSL` and `CLIENT_SECURE_CONNECTION`, packets of up to 16 MiB, UTF-8.
 const MYSQL_REQUEST: [u8; 36] = {
     let mut packet = [0; 36];
@@ -105,7 +105,7 @@ async fn ldap<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<(
     }
 }
 
-/// MySQL's "Connection Phase": the server greets with its version and capabilities.
+/// "Connection Phase" of `MySQL`: the server greets with its version and capabilities.
 async fn mysql<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<()> {
     let mut head = [0; 4];
     stream.read_exact(&mut head).await?;

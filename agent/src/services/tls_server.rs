@@ -58,10 +58,7 @@ impl TlsServer {
     pub(super) async fn look(&self) -> ProbeOutcome {
         let recorder = Arc::new(Recorder::new(tls::provider()));
         let done = timeout(HANDSHAKE_TIMEOUT, self.shake_hands(&recorder)).await;
-        let failure = match done.unwrap_or(Err(Failure::Timeout)) {
-            Ok(()) => None,
-            Err(failure) => Some(failure),
-        };
+        let failure = done.unwrap_or(Err(Failure::Timeout)).err();
         match (recorder.leaf(), failure) {
             (Some(leaf), None) => judge(&[leaf]),
             (Some(leaf), Some(failure)) => {
@@ -104,9 +101,8 @@ impl TlsServer {
             let name = (!is_address).then_some(name);
             old_tls::ask(&mut stream, name, rand::random()).await
         };
-        let shown = match timeout(HANDSHAKE_TIMEOUT, asked).await {
-            Ok(Ok(shown)) => shown,
-            _ => return finding(tcp::status_of(refused), tcp::text_of(refused)),
+        let Ok(Ok(shown)) = timeout(HANDSHAKE_TIMEOUT, asked).await else {
+            return finding(tcp::status_of(refused), tcp::text_of(refused));
         };
         let judged = judge(&[shown.leaf]);
         if shown.is_old {

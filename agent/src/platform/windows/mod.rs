@@ -197,6 +197,11 @@ pub fn is_own_address(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
 
+/// Listening sockets: not listed.
+pub fn listening_sockets() -> io::Result<Vec<super::Listener>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Whether processes of other users are hidden from this one: never.
 pub fn are_processes_hidden() -> bool {
     false

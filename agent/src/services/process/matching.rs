@@ -5,7 +5,7 @@
 //! only processes of the same user show, or in the arguments, which all show: there it is the
 //! program's own name or, for a script, the one after its interpreter's.
 
-use std::cell::OnceCell;
+use std::{cell::OnceCell, ffi::OsString};
 
 use crate::platform;
 
@@ -74,7 +74,7 @@ impl<'a> Candidate<'a> {
     fn program(&self) -> Option<&[u8]> {
         let find = || {
             let program = platform::program_of_process(self.pid);
-            program.map(|name| name.into_encoded_bytes())
+            program.map(OsString::into_encoded_bytes)
         };
         self.program.get_or_init(find).as_deref()
     }

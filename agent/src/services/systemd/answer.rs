@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     classify::UnitFacts,
-    query::{MAX_TRIGGERS, Row},
+    query::{MAX_TRIGGERS, Row, is_timer},
     timer::TimerFacts,
 };
 use crate::dbus::{Message, Value};
@@ -99,7 +99,7 @@ impl Answer {
         let triggers = properties.list("TriggeredBy").iter();
         let triggers = triggers.filter_map(Value::text).take(MAX_TRIGGERS);
         let id = properties.text("Id");
-        let timer = id.ends_with(".timer");
+        let timer = is_timer(&id);
         Ok(Self {
             facts: UnitFacts {
                 load: properties.text("LoadState"),

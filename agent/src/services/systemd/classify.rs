@@ -10,6 +10,7 @@ use watchkeep_shared::wire::heartbeat::ServiceStatus;
 use super::{
     super::{Finding, loop_text, restarts::Restarts},
     answer::TimeLimit,
+    query::is_timer,
     timer::{LONG_RUN_MS, Now, TimerFacts},
 };
 
@@ -126,7 +127,7 @@ fn running(facts: &UnitFacts, restarts: &Restarts, now: Now) -> Look {
 /// A oneshot that runs: it may take hours, but not so long that its timer misses it.
 fn job(facts: &UnitFacts, now_ms: i64) -> Look {
     let for_ms = now_ms - facts.left_inactive_ms;
-    let timer = facts.triggers.keys().find(|one| one.ends_with(".timer"));
+    let timer = facts.triggers.keys().find(|one| is_timer(one));
     match timer {
         Some(timer) if for_ms >= LONG_RUN_MS => {
             let days = for_ms / (LONG_RUN_MS / 2);

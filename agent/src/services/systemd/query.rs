@@ -139,6 +139,12 @@ async fn properties(
     Ok(all)
 }
 
+/// Whether a unit is a timer.
+pub(super) fn is_timer(name: &str) -> bool {
+    name.rsplit_once('.')
+        .is_some_and(|(_, kind)| kind == "timer")
+}
+
 fn asked_of(name: &str) -> Vec<(String, &'static str)> {
     let (_, kind) = name.rsplit_once('.').unwrap_or_default();
     let of_kind: &[&str] = match kind {
@@ -155,7 +161,7 @@ fn asked_of(name: &str) -> Vec<(String, &'static str)> {
 fn asked_of_trigger(name: &str) -> Vec<(String, &'static str)> {
     let mut asked: Vec<(String, &'static str)> =
         OF_TRIGGERS.map(|one| (UNIT.to_owned(), one)).into();
-    if name.ends_with(".timer") {
+    if is_timer(name) {
         asked.extend(OF_TIMERS.map(|one| (interface_of("timer"), one)));
     }
     asked
@@ -185,15 +191,15 @@ pub(super) async fn loaded(
             .with("as", |body| body.texts(&patterns));
         let answer = bus.call(&call).await?;
         if !answer.is_unknown_method() {
-            return rows(answer, names);
+            return rows(&answer, names);
         }
         abilities.lists_only_all = true;
     }
     let call = Call::method(SYSTEMD, MANAGER_PATH, MANAGER, "ListUnits");
-    rows(bus.call(&call).await?, names)
+    rows(&bus.call(&call).await?, names)
 }
 
-fn rows(answer: Message, names: &BTreeSet<String>) -> Result<BTreeMap<String, Row>, BusError> {
+fn rows(answer: &Message, names: &BTreeSet<String>) -> Result<BTreeMap<String, Row>, BusError> {
     let mut rows = BTreeMap::new();
     answer.each_row(&mut |row| {
         let text = |at: usize| row.get(at).and_then(Value::text).unwrap_or_default();
