@@ -176,8 +176,11 @@ mod tests {
 
     use super::*;
 
-    /// Speaks a server's side of a dialogue: what it says, and what it then expects.
-    async fn dialogue(protocol: StartTls, steps: &[(&[u8], &[u8])]) -> Result<(), String> {
+    /// What a server says, and what it then expects.
+    type Step<'a> = (&'a [u8], &'a [u8]);
+
+    /// Speaks a server's side of a dialogue.
+    async fn dialogue(protocol: StartTls, steps: &[Step<'_>]) -> Result<(), String> {
         let (mut client, mut server) = duplex(1_024);
         let serve = async {
             for (says, expects) in steps {
@@ -199,7 +202,7 @@ mod tests {
         let greeting = b"\x36\x00\x00\x00\x0a8.0.36\x00\x01\x00\x00\x00abcdefgh\x00\xff\xff\x21\x02\x00\xff\xdf\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00abcdefghijkl\x00";
         let mut mysql = greeting.to_vec();
         mysql[0] = (greeting.len() - 4) as u8;
-        let cases: [(StartTls, &[(&[u8], &[u8])]); 6] = [
+        let cases: [(StartTls, &[Step<'_>]); 6] = [
             (
                 StartTls::Smtp,
                 &[
@@ -246,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_without_tls_is_quoted() {
         let ehlo = &b"EHLO watchkeep-agent.invalid\r\n"[..];
-        let cases: [(StartTls, &[(&[u8], &[u8])], &str); 5] = [
+        let cases: [(StartTls, &[Step<'_>], &str); 5] = [
             (
                 StartTls::Smtp,
                 &[

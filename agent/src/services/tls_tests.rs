@@ -63,13 +63,14 @@ fn authority(from: i32, to: i32) -> String {
 
 #[tokio::test]
 async fn a_chain_is_judged_by_its_leaf() {
+    use ServiceStatus::{Failed, Running};
+
     let mut story = Story::new("");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fullchain.pem");
     let (_, good) = certificate(2020, 2060);
     let (_, expired) = certificate(2010, 2020);
     let (current, old) = (authority(2020, 2060), authority(2000, 2021));
-    use ServiceStatus::{Failed, Running};
     for (chain, status, detail) in [
         (vec![&good, &current, &old], Running, "Old Root has expired"),
         (vec![&old, &good], Running, "Old Root has expired"),
@@ -145,6 +146,8 @@ async fn a_directory_that_keeps_the_agent_out_is_named_and_reported() {
 
 #[tokio::test]
 async fn a_certificate_that_is_its_own_authority_is_trusted_where_it_is_listed() {
+    use ServiceStatus::{Running, Stopped};
+
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ca.pem");
     let settings = format!("[limits]\nprobe_ca = {:?}\n", path.to_str().unwrap());
@@ -163,7 +166,6 @@ async fn a_certificate_that_is_its_own_authority_is_trusted_where_it_is_listed()
         (certified, pem)
     };
     let localhost = || vec!["localhost".to_owned()];
-    use ServiceStatus::{Running, Stopped};
     for (names, to, listed, status, detail) in [
         (localhost(), 2060, true, Running, "answers 200"),
         (Vec::new(), 2060, true, Running, "answers 200"),

@@ -97,6 +97,8 @@ fn a_name_is_read_twice_before_it_is_passed_over_and_again_after_half_a_minute()
 
 #[test]
 fn where_processes_are_hidden_none_of_a_name_is_unknown_and_one_that_is_seen_counts() {
+    use ServiceStatus::{Failed, Running, Stopped, Unknown};
+
     let mut process = Late::start("wk-own");
     process.rename("wk-own");
     let look = |name: &str, min, max, hidden: bool| {
@@ -109,7 +111,6 @@ fn where_processes_are_hidden_none_of_a_name_is_unknown_and_one_that_is_seen_cou
         check(&mut watches, &mut Newcomers::default(), &look);
         watches[0].finding(0).status
     };
-    use ServiceStatus::{Failed, Running, Stopped, Unknown};
     for (name, min, max, hidden, expected) in [
         ("wk-none", None, None, false, Stopped),
         ("wk-none", None, None, true, Unknown),

@@ -117,6 +117,26 @@ mod tests {
     use super::{ServiceStatus::*, *};
 
     #[test]
+    fn a_command_line_and_units_beyond_the_list_are_named() {
+        for (key, status, detail, expected) in [
+            (
+                "command:-jar /opt/shop.jar",
+                Stopped,
+                Some("no process with this in its command line"),
+                "Process \"-jar /opt/shop.jar\" is not running",
+            ),
+            (
+                "systemd:*",
+                Failed,
+                Some("3 more failed: a.service, b.service, c.service"),
+                "Units of systemd: 3 more failed: a.service, b.service, c.service",
+            ),
+        ] {
+            assert_eq!(service_breach(key, status, detail), expected, "{key}");
+        }
+    }
+
+    #[test]
     fn a_service_that_is_down_is_named_as_people_know_it() {
         for (key, status, detail, expected) in [
             (
@@ -130,18 +150,6 @@ mod tests {
                 Stopped,
                 Some("1 process, at least 2 are asked for"),
                 "Process ux-worker: 1 process, at least 2 are asked for",
-            ),
-            (
-                "command:-jar /opt/shop.jar",
-                Stopped,
-                Some("no process with this in its command line"),
-                "Process \"-jar /opt/shop.jar\" is not running",
-            ),
-            (
-                "systemd:*",
-                Failed,
-                Some("3 more failed: a.service, b.service, c.service"),
-                "Units of systemd: 3 more failed: a.service, b.service, c.service",
             ),
             (
                 "http:https://x.example/health",
