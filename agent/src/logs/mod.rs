@@ -7,6 +7,7 @@
 //! A whole line never leaves this machine before [`redact`] has been over it.
 
 mod between;
+mod cards;
 mod check;
 mod event_log;
 mod feed;

@@ -15,7 +15,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -59,8 +59,28 @@ pub fn clocks() -> Clocks {
     Clocks {
         wall_ms: millis(clock_gettime(ClockId::Realtime)),
         mono_ms: millis(clock_gettime(ClockId::Monotonic)),
-        boot_ms: millis(clock_gettime(ClockId::Boottime)),
+        boot_ms: millis(clock_gettime(ClockId::Boottime)) - *OWN_BOOT_BEGAN_MS,
     }
+}
+
+/// When the boot that [`boot_id`] names began, by the kernel's boot clock: 0 but in containers that have
+/// a boot identity of their own (LXC, systemd-nspawn), which is put over the kernel's. There the clock
+/// is still the host's, and the boot is as old as the container's first process.
+static OWN_BOOT_BEGAN_MS: LazyLock<i64> = LazyLock::new(|| {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let first = fs::read_to_string("/proc/1/stat").unwrap_or_default();
+    let ticks_per_s = rustix::param::clock_ticks_per_second();
+    own_boot_began_ms(&mounts, &first, ticks_per_s).unwrap_or(0)
+});
+
+/// `mounts`: `proc_pid_mountinfo(5)`; `first`: `proc_pid_stat(5)` of process 1.
+fn own_boot_began_ms(mounts: &str, first: &str, ticks_per_s: u64) -> Option<i64> {
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    points.find(|point| *point == "/proc/sys/kernel/random/boot_id")?;
+    // Fields from the third on, the state; the 22nd is the start.
+    let fields = first.rsplit_once(") ")?.1;
+    let ticks: u64 = fields.split(' ').nth(22 - 3)?.parse().ok()?;
+    i64::try_from(ticks * 1_000 / ticks_per_s.max(1)).ok()
 }
 
 /// The time by which files are stamped, microseconds since the Unix epoch: that of the last tick
@@ -417,5 +437,23 @@ impl ReloadSignal {
             // The runtime ends.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_with_a_boot_identity_of_its_own_began_with_its_first_process() {
+        let stat = "1 (systemd) S 0 1 1 0 -1 4194560 9 9 9 9 1 2 3 4 20 0 1 0 8640012 170 33 1\n";
+        let host =
+            "22 28 0:21 / /proc rw,nosuid - proc proc rw\n28 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        assert_eq!(own_boot_began_ms(host, stat, 100), None);
+        let container = format!(
+            "{host}412 398 0:70 /.lxc-boot-id /proc/sys/kernel/random/boot_id ro - tmpfs none ro\n"
+        );
+        assert_eq!(own_boot_began_ms(&container, stat, 100), Some(86_400_120));
+        assert_eq!(own_boot_began_ms(&container, "", 100), None);
     }
 }

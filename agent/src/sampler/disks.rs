@@ -506,6 +506,7 @@ mod tests {
                 joined: String::new(),
                 values: Vec::new(),
                 elapsed_s: None,
+                looks_again: false,
                 buffer: Vec::new(),
             };
             self.disks.write(now_boot_ms, LONG, &mut writer);

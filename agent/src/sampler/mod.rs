@@ -16,6 +16,7 @@ mod disk_state;
 mod disks;
 mod facts;
 mod filesystems;
+mod links;
 mod memory;
 mod mounts;
 mod network;
@@ -61,6 +62,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The same in the first cycle, so that the list of names is whole from the start.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often limits, and files that come with kernel modules, are looked for again.
+const LOOK_AGAIN_MS: i64 = 60_000;
+
 /// Measures the machine; keeps the counters of the last cycle for rates.
 #[derive(Debug)]
 pub struct Sampler {
@@ -73,6 +77,7 @@ pub struct Sampler {
     slow: Slow,
     files: Files,
     before: Option<(Clocks, i64)>,
+    look_again_boot_ms: i64,
     names: Names,
     buffer: Vec<u8>,
 }
@@ -103,6 +108,7 @@ impl Sampler {
             slow: Slow::new(root, blocking),
             files: Files::new(root),
             before: None,
+            look_again_boot_ms: i64::MIN,
             names: Names::default(),
             buffer: Vec::new(),
         };
@@ -129,6 +135,10 @@ impl Sampler {
             Some(_) => PATIENCE,
             None => FIRST_PATIENCE,
         };
+        let looks_again = now.boot_ms >= self.look_again_boot_ms;
+        if looks_again {
+            self.look_again_boot_ms = now.boot_ms + LOOK_AGAIN_MS;
+        }
         let (bytes, values) = self.names.sizes();
         let mut writer = Writer {
             joined: String::with_capacity(bytes),
@@ -136,6 +146,7 @@ impl Sampler {
             elapsed_s: before
                 .map(|(before, _)| (now.boot_ms - before.boot_ms) as f64 / 1_000.0)
                 .filter(|seconds| *seconds > 0.0),
+            looks_again,
             buffer: std::mem::take(&mut self.buffer),
         };
         self.processor.write(&mut writer);

@@ -8,7 +8,7 @@ use std::{
 
 use watchkeep_shared::wire::heartbeat::Clocks;
 
-use super::{container::Limits, processes, raid, sensors::Sensors, upkeep, writer::Writer};
+use super::{container::Limits, links, processes, raid, sensors::Sensors, upkeep, writer::Writer};
 use crate::blocking::{Blocking, Call};
 
 const OFTEN_MS: i64 = 60_000;
@@ -37,7 +37,7 @@ impl Slow {
     pub(super) fn new(root: &Path, blocking: &Blocking) -> Self {
         Self {
             root: root.to_owned(),
-            limits: Limits::find(root),
+            limits: Limits::new(root),
             blocking: blocking.clone(),
             sensors: Sensors::new(root, blocking),
             upkeep: None,
@@ -104,6 +104,7 @@ impl Slow {
         values.push(("system.zombies".to_owned(), counts.map(|c| c.zombies)));
         values.extend(self.limits.read());
         values.extend(raid::read(&self.root));
+        values.extend(links::read(&self.root));
         values
     }
 }

@@ -120,6 +120,7 @@ impl Sampler {
             elapsed_s: before
                 .map(|before| (now.boot_ms - before.boot_ms) as f64 / 1_000.0)
                 .filter(|seconds| *seconds > 0.0),
+            looks_again: false,
             buffer: Vec::new(),
         };
         processor(before, reading, &mut writer);
