@@ -1,8 +1,9 @@
 //! The systemd journal as a log.
 //!
 //! It is read by `journalctl`, whose output is stable and which knows every journal format: the
-//! agent starts that one program with arguments of its own, never with the policy's text; filters
-//! are applied here. Position is the cursor of the last entry that was taken; it is committed with
+//! agent starts that one program with arguments of its own, never with the policy's text: it is only
+//! asked for the fields that are used, and for entries as urgent as the least urgent that a check
+//! wants. The other filters are applied here. Position is the cursor of the last entry that was taken; it is committed with
 //! what was found, like positions in files. Cursors hold over boots; where an entry at a cursor is
 //! gone (vacuumed, or a journal that was only in memory), what came after it may be too: a gap.
 
@@ -26,16 +27,30 @@ pub(super) struct Journal {
     launcher: Option<Launcher>,
     checks: Vec<(JournalFilter, Rules)>,
     feed: Option<Feed<Item>>,
-    cursor: Option<String>,
-    committed: Option<String>,
+    /// Which entries the feed gives.
+    most: Most,
+    position: Option<Position>,
+    committed: Option<Position>,
 }
 
+/// The last entry that was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) cursor: String,
+    /// Of which entries it was the last.
+    pub(super) most: Most,
+}
+
+/// No entry is wanted that is less urgent, 0 (emergency) to 7 (debug); `None`: those without a priority
+/// are wanted too.
+type Most = Option<u8>;
+
 impl Journal {
-    /// Reads on behind the entry at `cursor`, or from now on.
-    pub(super) fn new(cursor: Option<String>) -> Self {
+    /// Reads on behind the entry at `position`, or from now on.
+    pub(super) fn new(position: Option<Position>) -> Self {
         Self {
-            cursor: cursor.clone(),
-            committed: cursor,
+            position: position.clone(),
+            committed: position,
             ..Self::default()
         }
     }
@@ -53,11 +68,11 @@ impl Journal {
 
     /// Everything that was read has been handed over.
     pub(super) fn commit(&mut self) {
-        self.committed.clone_from(&self.cursor);
+        self.committed.clone_from(&self.position);
     }
 
-    pub(super) fn committed(&self) -> Option<&str> {
-        self.committed.as_deref()
+    pub(super) const fn committed(&self) -> Option<&Position> {
+        self.committed.as_ref()
     }
 
     pub(super) fn scan(&mut self, reading: &mut Reading<'_>) {
@@ -81,9 +96,10 @@ impl Journal {
     }
 
     fn move_to(&mut self, cursor: String, reading: &mut Reading<'_>) {
-        reading.structure_changed |= self.cursor.is_none();
+        reading.structure_changed |= self.position.is_none();
         reading.moved = true;
-        self.cursor = Some(cursor);
+        let most = self.most;
+        self.position = Some(Position { cursor, most });
     }
 
     fn take(&self, entry: &entry::Entry, reading: &mut Reading<'_>) {
@@ -110,12 +126,19 @@ impl Journal {
     }
 
     fn start_or_stop(&mut self) {
-        if self.checks.is_empty() {
+        let asked = self.checks.iter().map(|(filter, _)| filter.max_priority);
+        let most = asked
+            .reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b)))
+            .flatten();
+        if self.checks.is_empty() || most != self.most {
             self.feed = None;
-        } else if self.feed.is_none()
+        }
+        self.most = most;
+        if !self.checks.is_empty()
+            && self.feed.is_none()
             && let Some(launcher) = &self.launcher
         {
-            self.feed = Some(launcher.start(self.cursor.clone()));
+            self.feed = Some(launcher.start(self.position.clone(), most));
         }
     }
 }

@@ -8,7 +8,9 @@
 
 mod between;
 mod cards;
+mod changes;
 mod check;
+mod encoding;
 mod event_log;
 mod feed;
 mod find;
@@ -19,16 +21,14 @@ mod journal;
 mod pending;
 mod redact;
 mod remember;
+mod replaced;
 mod rotation;
 mod rules;
+mod shares;
 mod tail;
 mod trial;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::wire::{
@@ -36,27 +36,35 @@ use watchkeep_shared::wire::{
     policy::LogCheck,
 };
 
+pub use self::{
+    changes::{Changes, Watches},
+    event_log::{EventLauncher, channel_of},
+    journal::{Launcher, machine_id},
+    redact::Redactor,
+    rules::check_pattern,
+    tail::FileId,
+    trial::{RuleTrial, Trial, try_rules},
+};
 use self::{
-    check::Check,
+    check::{Check, Room},
     event_log::{Bookmarks, EventLogs},
     journal::Journal,
     pending::Pending,
     remember::SavedCheck,
     rules::Rules,
-};
-pub use self::{
-    event_log::{EventLauncher, channel_of},
-    journal::{Launcher, machine_id},
-    redact::Redactor,
-    rules::check_pattern,
-    trial::{RuleTrial, Trial, try_rules},
+    shares::shares,
 };
 use crate::config::AllowedPath;
 
 /// Most bytes that one scan reads, so that the loop stays responsive.
 const SCAN_BYTES: usize = 4 << 20;
-/// Most directories that are worth watching for changes.
-const MAX_DIRECTORIES: usize = 64;
+/// Every open file is read so often, in case a notice was lost or never comes (network file systems). A
+/// little less than the loop's interval between polls.
+const READ_ALL_EVERY_MS: i64 = 3_900;
+/// Most files of all checks that are open at once. The packaged unit allows the agent 1,024.
+const MAX_OPEN_FILES: usize = 512;
+/// Most files of all checks whose positions are known.
+const MAX_FILES: usize = 4_096;
 
 /// The followed logs.
 #[derive(Debug)]
@@ -72,15 +80,25 @@ pub struct LogWatcher {
     structure_changed: bool,
     /// Positions moved since they were last handed out.
     moved: bool,
+    /// What notices are needed of may be other than at the last call of [`LogWatcher::watches`].
+    watches_changed: bool,
+    /// Most files of all checks whose positions are known.
+    most_files: usize,
+    /// When every open file was read.
+    read_all_ms: Option<i64>,
+    /// Where files are read into.
+    buffer: Vec<u8>,
 }
 
 /// The positions as they are kept.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Saved {
     checks: Vec<SavedCheck>,
-    /// Cursor of the last entry of the journal.
+    /// Cursor of the last entry of the journal, and which entries were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     journal: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    journal_max_priority: Option<u8>,
     /// Bookmarks of channels of the Event Log.
     #[serde(default, skip_serializing_if = "Bookmarks::is_empty")]
     event_logs: Bookmarks,
@@ -94,6 +112,9 @@ struct Reading<'a> {
     now_ms: i64,
     structure_changed: bool,
     moved: bool,
+    /// A check looked at what there is.
+    has_looked: bool,
+    buffer: &'a mut Vec<u8>,
 }
 
 impl LogWatcher {
@@ -108,12 +129,19 @@ impl LogWatcher {
         Self {
             allowed,
             checks: Vec::new(),
-            journal: Journal::new(saved.journal),
+            journal: Journal::new(saved.journal.map(|cursor| journal::Position {
+                cursor,
+                most: saved.journal_max_priority,
+            })),
             event_logs: EventLogs::new(saved.event_logs),
             saved: saved.checks,
             pending: Pending::new(redactor),
             structure_changed: false,
             moved: false,
+            watches_changed: true,
+            most_files: MAX_FILES,
+            read_all_ms: None,
+            buffer: Vec::new(),
         }
     }
 
@@ -175,10 +203,31 @@ impl LogWatcher {
         self.saved.extend(before.iter().map(Check::saved));
         self.saved.truncate(64);
         self.structure_changed = true;
+        self.watches_changed = true;
     }
 
-    /// Reads what is new. `now_ms` only has to run on. Returns whether there is more to read.
+    /// Looks at everything and reads what is new. `now_ms` only has to run on. Returns whether there is
+    /// more to read.
     pub fn scan(&mut self, now_ms: i64) -> bool {
+        self.scan_changed(now_ms, &Changes::everything())
+    }
+
+    /// Reads what is new where something has changed, and where it is time to look without a notice.
+    /// Returns whether there is more to read.
+    pub fn scan_changed(&mut self, now_ms: i64, changes: &Changes) -> bool {
+        let all = self
+            .read_all_ms
+            .is_none_or(|read_ms| now_ms - read_ms >= READ_ALL_EVERY_MS)
+            .then(|| {
+                self.read_all_ms = Some(now_ms);
+                changes.clone().and_all_files()
+            });
+        let changes = all.as_ref().unwrap_or(changes);
+        let wants: Vec<usize> = self.checks.iter().map(Check::wants).collect();
+        let known: usize = wants.iter().sum();
+        let shares = shares(&wants, MAX_OPEN_FILES);
+        // Whoever comes first may have what nobody wants.
+        let mut spare = MAX_OPEN_FILES - shares.iter().sum::<usize>();
         let mut reading = Reading {
             allowed: &self.allowed,
             pending: &mut self.pending,
@@ -186,14 +235,22 @@ impl LogWatcher {
             now_ms,
             structure_changed: false,
             moved: false,
+            has_looked: false,
+            buffer: &mut self.buffer,
         };
         reading.pending.at(now_ms);
-        for check in &mut self.checks {
-            check.scan(&mut reading);
+        for ((check, share), wants) in self.checks.iter_mut().zip(shares).zip(wants) {
+            let room = Room {
+                open: share + spare,
+                files: self.most_files.saturating_sub(known - wants),
+            };
+            check.scan(changes, room, &mut reading);
+            spare -= check.open().saturating_sub(share).min(spare);
         }
         self.journal.scan(&mut reading);
         self.event_logs.scan(&mut reading);
         self.structure_changed |= reading.structure_changed;
+        self.watches_changed |= reading.has_looked || reading.structure_changed;
         self.moved |= reading.moved;
         let more = reading.budget == 0;
         more && !self.pending.is_full()
@@ -230,14 +287,16 @@ impl LogWatcher {
         due.then(|| self.positions())
     }
 
-    /// Directories in which a change may concern a followed log.
-    pub fn directories(&self) -> BTreeSet<PathBuf> {
-        let mut directories: BTreeSet<PathBuf> =
-            self.checks.iter().flat_map(Check::directories).collect();
-        while directories.len() > MAX_DIRECTORIES {
-            directories.pop_last();
+    /// What notices are needed of, if it may have changed since the last call.
+    pub fn watches(&mut self) -> Option<Watches> {
+        if !std::mem::take(&mut self.watches_changed) {
+            return None;
         }
-        directories
+        let mut watches = Watches::default();
+        for check in &self.checks {
+            check.add_watches(&mut watches);
+        }
+        Some(watches)
     }
 
     /// Everything that was read counts as handed over.
@@ -254,9 +313,11 @@ impl LogWatcher {
         self.structure_changed = false;
         self.moved &= !self.pending.is_empty();
         let checks = self.checks.iter().map(Check::saved);
+        let journal = self.journal.committed();
         let saved = Saved {
             checks: checks.chain(self.saved.iter().cloned()).collect(),
-            journal: self.journal.committed().map(str::to_owned),
+            journal: journal.map(|position| position.cursor.clone()),
+            journal_max_priority: journal.and_then(|position| position.most),
             event_logs: self.event_logs.committed(),
         };
         serde_json::to_string(&saved).expect("positions have string keys only")

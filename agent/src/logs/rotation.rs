@@ -10,7 +10,7 @@ use std::{
 use super::{
     Reading,
     find::is_archive,
-    tail::{FileId, Position, Tail},
+    tail::{FileId, Position, Tail, written_us},
 };
 use crate::platform;
 
@@ -45,6 +45,25 @@ pub(super) fn is_rotated_name(original: &Path, path: &Path) -> bool {
         && stem
             .zip(name)
             .is_some_and(|(stem, name)| name.starts_with(stem))
+}
+
+/// Whether rotation has packed all that was read of a file, by the time that it gave the archive.
+pub(super) fn has_archive_of(tail: &Tail) -> bool {
+    let position = tail.position();
+    let Some(read_us) = tail.read_whole.and_then(|read| read.written_us) else {
+        return false;
+    };
+    let in_seconds = read_us - read_us.rem_euclid(1_000_000);
+    let dir = position
+        .path
+        .parent()
+        .and_then(|dir| fs::read_dir(dir).ok());
+    dir.into_iter().flatten().flatten().any(|entry| {
+        let path = entry.path();
+        let is_archive = is_archive(&path) && is_rotated_name(&position.path, &path);
+        let packed_us = || written_us(&entry.metadata().ok()?);
+        is_archive && packed_us().is_some_and(|us| [read_us, in_seconds].contains(&us))
+    })
 }
 
 /// Opens a regular file if the customer allows what the path leads to. That is asked of the open

@@ -75,6 +75,15 @@ impl Sink<'_> {
                     self.pending.matched(rule, self.path, text);
                 }
             }
+            Found::Longer { text, seen } => {
+                let seen = &text[..(*seen).min(text.len())];
+                let before: Vec<&LogRule> = self.rules.matching(seen).collect();
+                for rule in self.rules.matching(text) {
+                    if !before.iter().any(|other| other.name == rule.name) {
+                        self.pending.matched(rule, self.path, text);
+                    }
+                }
+            }
             Found::Skipped(bytes) => {
                 self.pending
                     .gap(self.path, LogGapReason::LineTooLong, Some(*bytes));

@@ -1,10 +1,11 @@
 //! Stories and properties of following files, on real files.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io::Write as _,
     os::unix::fs::symlink,
+    path::PathBuf,
 };
 
 use proptest::prelude::*;
@@ -15,7 +16,10 @@ use super::*;
 use crate::clock;
 
 mod between;
+mod encodings;
+mod many;
 mod records;
+mod replaced;
 
 /// A watcher over a directory, with a clock and a store of positions.
 struct World {

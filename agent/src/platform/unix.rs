@@ -129,6 +129,22 @@ pub fn file_numbers(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
+/// Whether no name leads to a file any more.
+pub fn is_unlinked(metadata: &Metadata) -> bool {
+    metadata.nlink() == 0
+}
+
+/// Where the next bytes of a file are that are no hole, from a place on; `None`: there are no more.
+pub fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(next) => Ok(Some(next)),
+        Err(Errno::NXIO) => Ok(None),
+        // The file system does not know holes.
+        Err(Errno::INVAL) => Ok(Some(at)),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Opens a file, and says where it is: what was opened, whatever became of the path since.
 pub fn open_to_read(path: &Path) -> io::Result<(File, PathBuf)> {
     // Not waiting for a writer, should it be a named pipe by now.

@@ -44,7 +44,7 @@ use crate::{
     config::{Config, Source},
     files,
     identity::{Identity, IdentityError},
-    logs::{self, LogWatcher, Redactor},
+    logs::{self, Changes, LogWatcher, Redactor},
     platform::{self, ReloadSignal, StopSignal},
     policy::{self, Effective},
     process::Tasks,
@@ -183,11 +183,11 @@ pub async fn run(
             biased;
             () = &mut stop => break,
             () = hangup.wait() => agent.reload(ReloadReason::BySignal),
-            Some(()) = inputs.config.recv() => agent.config_changed(Instant::now()),
             answer = answer_of(&mut agent.request) => agent.answered(answer),
             Some(result) = inputs.services.probes.recv() => agent.probed(result),
             Some(()) = inputs.services.exits.recv() => agent.schedule.process_ended(),
             Some(()) = inputs.logs.recv() => agent.schedule.logs_changed(Instant::now()),
+            () = agent.notice.wait() => agent.noticed(Instant::now()),
             () = tokio::time::sleep_until(wake) => {}
         }
     }
@@ -209,7 +209,6 @@ async fn answer_of(request: &mut Option<Request>) -> Result<Vec<u8>, Failure> {
 struct Inputs {
     services: Wakes,
     logs: mpsc::Receiver<()>,
-    config: mpsc::Receiver<()>,
 }
 
 struct Agent {
@@ -257,7 +256,7 @@ impl Agent {
             config.limits.log_paths.clone(),
             Arc::new(Redactor::new(config.redaction_extra.clone())),
         );
-        let (notice, log_changes, config_changes) = LogNotice::new(reload.file());
+        let (notice, log_changes) = LogNotice::new(reload.file());
         logs.read_journal_with(logs::Launcher {
             program: "journalctl".into(),
             tasks: tasks.clone(),
@@ -301,7 +300,6 @@ impl Agent {
         let inputs = Inputs {
             services: wakes,
             logs: log_changes,
-            config: config_changes,
         };
         Ok((agent, inputs))
     }
@@ -319,10 +317,12 @@ impl Agent {
             self.schedule.services_changed(now);
         }
         if self.schedule.logs_due(now) {
-            let more = self.logs.scan(clock::now().boot_ms);
+            let more = self.scan_logs(now);
             let unhurried = self.notice.is_live() && !self.logs.record_waits();
             self.schedule.logs_read(now, more, unhurried);
-            self.notice.watch(self.logs.directories());
+            if let Some(watches) = self.logs.watches() {
+                self.notice.watch(watches);
+            }
             if self.logs.has_events() {
                 self.schedule.log_matched(now);
             }
@@ -335,6 +335,30 @@ impl Agent {
             let clocks = clock::now();
             let version = self.policy.version;
             self.request = self.uplink.start(&mut self.spool, now, clocks, version);
+        }
+    }
+
+    /// Reads logs where something was noticed; all of them where nothing is.
+    fn scan_logs(&mut self, now: Instant) -> bool {
+        if self.notice.take_in() {
+            self.config_changed(now);
+        }
+        let noticed = self.notice.take_changes();
+        let changes = if self.notice.is_live() {
+            noticed
+        } else {
+            Changes::everything()
+        };
+        self.logs.scan_changed(clock::now().boot_ms, &changes)
+    }
+
+    /// The kernel has noticed a change of a file.
+    fn noticed(&mut self, now: Instant) {
+        if self.notice.take_in() {
+            self.config_changed(now);
+        }
+        if self.notice.has_changes() {
+            self.schedule.logs_changed(now);
         }
     }
 

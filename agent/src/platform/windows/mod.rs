@@ -141,6 +141,16 @@ pub fn file_numbers(metadata: &Metadata) -> (u64, u64) {
     (0, metadata.creation_time())
 }
 
+/// Whether no name leads to a file any more; here such a file can't be asked.
+pub const fn is_unlinked(_metadata: &Metadata) -> bool {
+    false
+}
+
+/// Where the next bytes of a file are that are no hole; holes are read.
+pub const fn next_data(_file: &File, at: u64) -> io::Result<Option<u64>> {
+    Ok(Some(at))
+}
+
 /// Opens a file, and says where it is.
 pub fn open_to_read(path: &Path) -> io::Result<(File, PathBuf)> {
     let target = real_path(path)?;
