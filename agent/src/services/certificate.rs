@@ -12,7 +12,7 @@ use watchkeep_shared::wire::heartbeat::ServiceStatus;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, x509::X509Version};
 
 use super::{Finding, probe::ProbeOutcome, tcp};
-use crate::clock;
+use crate::{clock, platform};
 
 /// Largest file that is read, bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -53,7 +53,8 @@ pub(super) fn look_at_file(path: &str) -> ProbeOutcome {
 
 fn read(path: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = fs::File::open(path)?;
+    // A named pipe is opened without waiting for a writer.
+    let (file, _) = platform::open_to_read(Path::new(path))?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("not a file"));
     }

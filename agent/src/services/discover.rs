@@ -33,6 +33,8 @@ use crate::{config::Limits, platform, policy, process::Tasks};
 const FIRST_DISCOVERY: Duration = Duration::from_secs(10);
 /// and so often after that.
 const DISCOVERY: Duration = Duration::from_hours(1);
+/// How long a look may take before it counts as hung.
+const MAX_DURATION: Duration = Duration::from_mins(1);
 /// Most entries of directories that are looked at for certificates.
 const MAX_ENTRIES: usize = 2_000;
 /// How deep directories are followed for certificates.
@@ -51,14 +53,14 @@ const CERTIFICATE_PLACES: [&str; 7] = [
     "/etc/httpd",
     "/etc/haproxy",
 ];
-/// Looks for what could be watched, soon and then every hour. It takes some milliseconds of the loop's
-/// time, which a thread for it would not be worth.
+/// Looks for what could be watched, soon and then every hour.
 pub(super) fn start(
     tasks: &Tasks,
     limits: watch::Receiver<Limits>,
     results: mpsc::Sender<ProbeResult>,
 ) {
     let stop = tasks.stop_token();
+    let blocking = tasks.blocking().clone();
     let looking = async move {
         let mut ticks = time::interval_at(Instant::now() + FIRST_DISCOVERY, DISCOVERY);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -68,8 +70,12 @@ pub(super) fn start(
             if !limits.discovery {
                 continue;
             }
-            let found =
-                Found::Discovered(look(Path::new("/"), &limits, &platform::listening_sockets));
+            let look = move || look(Path::new("/"), &limits, &platform::listening_sockets);
+            // A call that hangs is reported as such; the next round may go through.
+            let Ok(found) = blocking.run("discovery", MAX_DURATION, look).await else {
+                continue;
+            };
+            let found = Found::Discovered(found);
             let result = ProbeResult {
                 generation: 0,
                 found,

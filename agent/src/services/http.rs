@@ -135,8 +135,7 @@ async fn answer(check: &Check, client: &Client) -> Result<(u16, Vec<u8>), reqwes
 
 fn judge(check: &Check, status: u16, body: &[u8]) -> Finding {
     let missing = check.contains.as_ref().filter(|text| {
-        let text = text.as_bytes();
-        !text.is_empty() && !body.windows(text.len()).any(|part| part == text)
+        !has(body, text.as_bytes()) && !in_latin_1(text).is_some_and(|text| has(body, &text))
     });
     let (well, detail) = if !check.expects(status) {
         (false, format!("answers {status}"))
@@ -158,6 +157,18 @@ fn judge(check: &Check, status: u16, body: &[u8]) -> Finding {
     }
 }
 
+fn has(body: &[u8], text: &[u8]) -> bool {
+    memchr::memmem::find(body, text).is_some()
+}
+
+/// The text as pages in ISO 8859-1 have it, if it has such a form of its own.
+fn in_latin_1(text: &str) -> Option<Vec<u8>> {
+    let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).ok());
+    bytes
+        .collect::<Option<Vec<u8>>>()
+        .filter(|_| !text.is_ascii())
+}
+
 fn reason(error: &reqwest::Error, check: &Check) -> String {
     if error.is_timeout() {
         return format!("no answer within {} ms", check.timeout.as_millis());
@@ -171,4 +182,27 @@ fn reason(error: &reqwest::Error, check: &Check) -> String {
         cause = next;
     }
     super::short(&cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_in_the_character_set_of_the_page() {
+        let check = |contains: &str| Check {
+            url: String::new(),
+            status: Vec::new(),
+            contains: Some(contains.to_owned()),
+            timeout: Duration::ZERO,
+        };
+        let is_well = |contains, body: &[u8]| {
+            judge(&check(contains), 200, body).status == ServiceStatus::Running
+        };
+        assert!(is_well("Müller", "Firma Müller".as_bytes()));
+        assert!(is_well("Müller", b"Firma M\xfcller"));
+        assert!(!is_well("Müller", b"Firma Mueller"));
+        assert!(!is_well("Łódź", b"\xa3\xf3d\x9f"));
+        assert!(is_well("", b""));
+    }
 }

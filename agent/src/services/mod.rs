@@ -374,7 +374,10 @@ impl Services {
                 name: server_name.clone(),
                 starttls: *starttls,
             })),
-            ServiceCheck::Certificate { path } => Ok(Target::Certificate(path.clone())),
+            ServiceCheck::Certificate { path } => {
+                let blocking = self.tasks.blocking().clone();
+                Ok(Target::Certificate(path.clone(), blocking))
+            }
             ServiceCheck::Process { .. }
             | ServiceCheck::Command { .. }
             | ServiceCheck::Systemd { .. }
@@ -393,7 +396,7 @@ impl Services {
         let (shortest, longest) = match &target {
             Target::Tcp(_) => (1_000, 60_000),
             Target::Http(..) => (10_000, 60_000),
-            Target::Tls(_) | Target::Certificate(_) => (60_000, 60_000),
+            Target::Tls(_) | Target::Certificate(..) => (60_000, 60_000),
         };
         let probe = Probe {
             key: key.to_owned(),

@@ -7,7 +7,10 @@ use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{Finding, Found, ProbeResult, certificate, http, tcp, tls_server::TlsServer};
-use crate::platform;
+use crate::{blocking::Blocking, platform};
+
+/// How long reading a file may take.
+const FILE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is looked at.
 pub(super) enum Target {
@@ -17,8 +20,8 @@ pub(super) enum Target {
     Http(http::Check, Client),
     /// Shows a certificate that is valid.
     Tls(TlsServer),
-    /// Certificates in a file.
-    Certificate(String),
+    /// Certificates in a file, which may be on a mount that hangs.
+    Certificate(String, Blocking),
 }
 
 /// What one look found.
@@ -55,7 +58,7 @@ impl Target {
         match self {
             Self::Tcp(_) => None,
             Self::Http(..) => Some("http.latency_ms"),
-            Self::Tls(_) | Self::Certificate(_) => Some("tls.days_left"),
+            Self::Tls(_) | Self::Certificate(..) => Some("tls.days_left"),
         }
     }
 
@@ -64,7 +67,13 @@ impl Target {
             Self::Tcp(address) => tcp::probe(address).await.into(),
             Self::Http(check, client) => http::probe(check, client).await,
             Self::Tls(server) => server.look().await,
-            Self::Certificate(path) => certificate::look_at_file(path),
+            Self::Certificate(path, blocking) => {
+                let name = format!("certificate {path}");
+                let path = path.clone();
+                let look = move || certificate::look_at_file(&path);
+                let seen = blocking.run(name, FILE_TIMEOUT, look).await;
+                seen.unwrap_or_else(|missed| super::unknown(missed.to_string()).into())
+            }
         }
     }
 }

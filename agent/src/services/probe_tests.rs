@@ -164,6 +164,13 @@ async fn a_page_is_judged_by_its_status_and_its_text() {
     story
         .expect(&check, ServiceStatus::Failed, "answers 503")
         .await;
+    let fields = "x-field: 1\r\n".repeat(300);
+    server.says(&format!(
+        "HTTP/1.1 200 OK\r\n{fields}connection: close\r\n\r\nall is well"
+    ));
+    story
+        .expect(&check, ServiceStatus::Running, "answers 200")
+        .await;
     // Whether a redirect is well is the policy's word; it is not followed.
     server.says("HTTP/1.1 302 Found\r\nlocation: http://192.0.2.1/\r\nconnection: close\r\n\r\n");
     story

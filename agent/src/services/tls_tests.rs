@@ -105,6 +105,19 @@ async fn files_in_other_forms_are_read() {
     story.tasks.stop().await;
 }
 
+/// Opening one for reading waits for a writer, for ever if none comes.
+#[tokio::test]
+async fn a_named_pipe_in_place_of_a_certificate_holds_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipe.pem");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+    let mut story = Story::new("");
+    story
+        .expect(&file(&path), ServiceStatus::Unknown, "not a file")
+        .await;
+    story.tasks.stop().await;
+}
+
 #[tokio::test]
 async fn a_directory_that_keeps_the_agent_out_is_named_and_reported() {
     use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};

@@ -199,6 +199,7 @@ impl Watch {
             abilities: Abilities::default(),
             due: Due::everything(),
             may_look: Instant::now(),
+            again: None,
         };
         let followed = self.follow(follower, tracked).await;
         followed.map_err(|error| (error, true))
@@ -214,6 +215,9 @@ impl Watch {
                 on.due.failed = true;
                 resync = now + RESYNC;
             }
+            if let Some((_, names)) = on.again.take_if(|(at, _)| now >= *at) {
+                on.due.units.extend(names);
+            }
             if on.bus.take_lost() {
                 on.due = Due::everything();
             }
@@ -222,11 +226,7 @@ impl Watch {
                 on.look(&wanted, tracked).await?;
                 self.tell(tracked).await;
             }
-            let again = tracked.looks(clock::now().mono_ms);
-            let again_at = again
-                .as_ref()
-                .map(|(wait, _)| Instant::now() + Duration::from_millis(*wait as u64));
-            let mut wake = again_at.map_or(resync, |at| at.min(resync));
+            let mut wake = on.again.as_ref().map_or(resync, |(at, _)| resync.min(*at));
             if !on.due.is_empty() {
                 wake = wake.min(on.may_look);
             }
@@ -251,11 +251,7 @@ impl Watch {
                     }
                     may_read = Instant::now() + BETWEEN_READS;
                 }
-                () = sleep_until(wake) => {
-                    if again_at == Some(wake) && let Some((_, names)) = again {
-                        on.due.units.extend(names);
-                    }
-                }
+                () = sleep_until(wake) => {}
             }
         }
     }
@@ -269,6 +265,8 @@ struct Follower {
     due: Due,
     /// No look before this.
     may_look: Instant,
+    /// Units that have to be looked at again without a signal, and when.
+    again: Option<(Instant, Vec<String>)>,
 }
 
 impl Follower {
@@ -301,7 +299,12 @@ impl Follower {
             tracked.take(name, answer, now);
         }
         self.subscription.follow(bus, &tracked.asked_ids()).await?;
-        self.may_look = Instant::now() + BETWEEN_LOOKS.max(begun.elapsed() * REST_AFTER_LOOK);
+        let ended = Instant::now();
+        self.may_look = ended + BETWEEN_LOOKS.max(begun.elapsed() * REST_AFTER_LOOK);
+        self.again = tracked.looks(now.mono_ms).map(|(wait_ms, names)| {
+            let wait = Duration::from_millis(wait_ms as u64);
+            (ended + wait, names)
+        });
         Ok(())
     }
 }

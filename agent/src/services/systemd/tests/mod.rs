@@ -354,3 +354,31 @@ async fn units_that_did_not_change_are_not_asked_about_again() {
     assert!(machine.calls("ListUnitsByPatterns") > before.1);
     story.tasks.stop().await;
 }
+
+/// On a machine where units come and go all the time.
+#[tokio::test]
+async fn signals_of_others_do_not_delay_a_unit_that_settles() {
+    let mut story = Story::new("", &["web.service"]);
+    let (_daemon, machine) = story.machine().await;
+    machine.set("web.service", RUNS).await;
+    story.until("web.service", ServiceStatus::Running, "").await;
+    let restarting = Fake {
+        has_job: true,
+        ..KILLED
+    };
+    machine.set("web.service", restarting).await;
+    let others = async {
+        loop {
+            let other = "run-42.service".to_owned();
+            machine.change(Change::Elsewhere(other)).await;
+            // The rate of the signals; nothing waits for it.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let settled = story.until("web.service", ServiceStatus::Failed, "killed by");
+    tokio::select! {
+        () = settled => {}
+        () = others => {}
+    }
+    story.tasks.stop().await;
+}

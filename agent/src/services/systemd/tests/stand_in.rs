@@ -30,6 +30,7 @@ pub(super) struct Fake {
     pub(super) exit: (u32, u32),
     pub(super) restarts: u32,
     pub(super) triggered_by: &'static [&'static str],
+    pub(super) has_job: bool,
 }
 
 pub(super) const RUNS: Fake = Fake {
@@ -40,6 +41,7 @@ pub(super) const RUNS: Fake = Fake {
     exit: (0, 0),
     restarts: 0,
     triggered_by: &[],
+    has_job: false,
 };
 pub(super) const KILLED: Fake = Fake {
     active: "failed",
@@ -81,6 +83,7 @@ impl StandIn {
         let systemd = Systemd {
             version,
             units: BTreeMap::new(),
+            changed_ms: BTreeMap::new(),
             calls: calls.clone(),
         };
         let stop = tasks.stop_token();
@@ -112,6 +115,8 @@ impl StandIn {
 struct Systemd {
     version: u32,
     units: BTreeMap<String, Fake>,
+    /// When each was set, milliseconds of `CLOCK_MONOTONIC`.
+    changed_ms: BTreeMap<String, i64>,
     calls: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
@@ -150,6 +155,9 @@ impl Systemd {
             Change::Set(fakes) => {
                 let signals = fakes.iter().map(|(unit, fake)| changed(unit, fake.active));
                 let signals = signals.collect();
+                let now_ms = clock::now().mono_ms;
+                let times = fakes.iter().map(|(unit, _)| (unit.clone(), now_ms));
+                self.changed_ms.extend(times);
                 self.units.extend(fakes);
                 signals
             }
@@ -222,12 +230,13 @@ impl Systemd {
             "Job" => {
                 body.signature("(uo)");
                 body.align(8);
-                body.number(0);
+                body.number(u32::from(fake.has_job));
                 body.text("/");
             }
             "StateChangeTimestampMonotonic" => {
                 body.signature("t");
-                body.long(clock::now().mono_ms as u64 * 1_000);
+                let changed_ms = self.changed_ms.get(unit).copied().unwrap_or(0);
+                body.long(changed_ms as u64 * 1_000);
             }
             "InactiveExitTimestampMonotonic" | "TimeoutStartUSec" | "TimeoutStopUSec" => {
                 body.signature("t");
