@@ -138,6 +138,11 @@ impl Between {
         self.committed.reported.clone_from(&self.reported);
     }
 
+    /// It is known what was packed into this archive.
+    pub(super) fn explain(&mut self, archive: FileId) {
+        self.reported.insert(archive);
+    }
+
     /// The last look.
     pub(super) const fn last(&self) -> Option<Look> {
         self.last

@@ -47,22 +47,23 @@ pub(super) fn is_rotated_name(original: &Path, path: &Path) -> bool {
             .is_some_and(|(stem, name)| name.starts_with(stem))
 }
 
-/// Whether rotation has packed all that was read of a file, by the time that it gave the archive.
-pub(super) fn has_archive_of(tail: &Tail) -> bool {
+/// The archive into which rotation has packed all that was read of a file, by the time that it gave it.
+pub(super) fn archive_of(tail: &Tail) -> Option<FileId> {
     let position = tail.position();
-    let Some(read_us) = tail.read_whole.and_then(|read| read.written_us) else {
-        return false;
-    };
+    let read_us = tail.read_whole?.written_us?;
     let in_seconds = read_us - read_us.rem_euclid(1_000_000);
     let dir = position
         .path
         .parent()
         .and_then(|dir| fs::read_dir(dir).ok());
-    dir.into_iter().flatten().flatten().any(|entry| {
+    dir.into_iter().flatten().flatten().find_map(|entry| {
         let path = entry.path();
         let is_archive = is_archive(&path) && is_rotated_name(&position.path, &path);
-        let packed_us = || written_us(&entry.metadata().ok()?);
-        is_archive && packed_us().is_some_and(|us| [read_us, in_seconds].contains(&us))
+        let metadata = is_archive.then(|| entry.metadata().ok()).flatten()?;
+        let packed_us = written_us(&metadata)?;
+        [read_us, in_seconds]
+            .contains(&packed_us)
+            .then(|| FileId::of(&metadata))
     })
 }
 

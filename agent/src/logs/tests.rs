@@ -18,6 +18,7 @@ use crate::clock;
 mod between;
 mod encodings;
 mod many;
+mod real;
 mod records;
 mod replaced;
 

@@ -13,7 +13,7 @@ use super::{
         Reading,
         between::{Followed, Look},
         remember::{Remembered, find_content, find_renamed},
-        rotation::{adopt_copy, has_archive_of},
+        rotation::{adopt_copy, archive_of},
         rules::Sink,
         tail::{FileId, Tail},
     },
@@ -184,7 +184,11 @@ impl Check {
             }
             reading.structure_changed = true;
             let before = tail.position().clone();
-            if tail.retired_ms.is_some() && (tail.is_drained || has_archive_of(tail)) {
+            let archive = archive_of(tail);
+            if tail.retired_ms.is_some() && (tail.is_drained || archive.is_some()) {
+                if let Some(archive) = archive {
+                    self.between.explain(archive);
+                }
                 // Overwritten before it was deleted (shred), after all of it was read.
                 tail.set_done();
                 at -= 1;
@@ -206,6 +210,11 @@ impl Check {
             }
             if let Some(copy) = copy.take() {
                 self.push_instead_of_its_like(copy);
+                continue;
+            }
+            if let Some(archive) = archive {
+                // Copied and compressed after all of it was read.
+                self.between.explain(archive);
                 continue;
             }
             tail.supersede(committed);
