@@ -257,6 +257,17 @@ impl Watch {
     }
 }
 
+/// `None` for a list that is too long to be read, which is no reason to end the connection.
+fn unless_too_long<T>(list: Result<T, BusError>) -> Result<Option<T>, BusError> {
+    match list {
+        Err(BusError::TooLong) => {
+            tracing::warn!("systemd has more units than can be listed, failed ones may be missing");
+            Ok(None)
+        }
+        list => list.map(Some),
+    }
+}
+
 /// One connection and what is to be asked over it.
 struct Follower {
     bus: Bus,
@@ -279,14 +290,19 @@ impl Follower {
         if due.all {
             names.extend(tracked.asked_names());
         }
-        if due.failed && wanted.failed {
-            let mut failed = query::failed_units(bus).await?;
+        if due.failed
+            && wanted.failed
+            && let Some(mut failed) = unless_too_long(query::failed_units(bus).await)?
+        {
             failed.retain(|unit| wanted.allows(unit));
             tracked.failed(&failed, clock::now().mono_ms);
         }
         if due.table || due.failed {
-            let table = query::loaded(bus, &mut self.abilities, &tracked.ids()).await?;
-            names.extend(tracked.take_table(&table, clock::now().mono_ms));
+            let table = query::loaded(bus, &mut self.abilities, &tracked.ids()).await;
+            match unless_too_long(table)? {
+                Some(table) => names.extend(tracked.take_table(&table, clock::now().mono_ms)),
+                None => names.extend(tracked.asked_names()),
+            }
         }
         let names: Vec<String> = names.into_iter().collect();
         let answers = query::units(bus, &names).await?;

@@ -309,6 +309,27 @@ async fn thousands_of_failed_units_and_their_reset_keep_the_connection() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_too_long_keeps_the_connection() {
+    let mut story = Story::new("", &["web.service"]);
+    let (_daemon, machine) = story.machine().await;
+    machine.set("web.service", RUNS).await;
+    story.until("web.service", ServiceStatus::Running, "").await;
+    machine.change(Change::Descriptions(200_000)).await;
+    let failed = (0..30).map(|i| (format!("job-{i:02}.service"), KILLED));
+    let lists = machine.calls("ListUnitsFiltered");
+    machine.change(Change::Set(failed.collect())).await;
+    machine.set("web.service", KILLED).await;
+    story
+        .until("web.service", ServiceStatus::Failed, "killed by")
+        .await;
+    machine.set("web.service", RUNS).await;
+    story.until("web.service", ServiceStatus::Running, "").await;
+    assert!(machine.calls("ListUnitsFiltered") > lists);
+    assert_eq!(machine.calls("Subscribe"), 1, "one connection");
+    story.tasks.stop().await;
+}
+
+#[tokio::test]
 async fn instances_of_a_template_are_one_entry() {
     let mut story = Story::new("", &[]);
     let (_daemon, machine) = story.machine().await;
