@@ -84,7 +84,7 @@ fn a_healthy_life_from_the_first_heartbeat_to_the_goodbye() {
     let services = vec![
         ServiceCheck::Tcp { address },
         ServiceCheck::Tcp {
-            address: "192.0.2.1:80".to_owned(),
+            address: "db.example:80".to_owned(),
         },
     ];
     fake.answer(with_policy(policy(&agent, services)));
@@ -99,7 +99,7 @@ fn a_healthy_life_from_the_first_heartbeat_to_the_goodbye() {
     );
     let refused = applied.batch.refused.unwrap();
     assert_eq!(refused.len(), 1);
-    assert_eq!(refused[0].item, "tcp:192.0.2.1:80");
+    assert_eq!(refused[0].item, "tcp:db.example:80");
     fake.arrival_that(|arrival| {
         let frames = &arrival.batch.frames;
         frames
