@@ -183,7 +183,11 @@ impl Check {
             .position(|tail| tail.position().path == path && tail.is_unlinked())
             .filter(|at| self.tails[*at].position().copy_of.is_none());
         if let Some(at) = replaced {
-            return self.replace(at, file, size, reading);
+            match compare(&self.tails[at], &file, size)? {
+                // It may still be a copy of another.
+                Replacement::Another => {}
+                replacement => return self.replace((at, replacement), file, size, reading),
+            }
         }
         let original = self.tails.iter().find(|tail| {
             let original = tail.position();
@@ -208,13 +212,12 @@ impl Check {
     /// Follows a file that was put in the place of a followed one.
     fn replace(
         &mut self,
-        at: usize,
+        (at, replacement): (usize, Replacement),
         file: File,
         size: u64,
         reading: &mut Reading<'_>,
     ) -> io::Result<Tail> {
         let path = self.tails[at].position().path.clone();
-        let replacement = compare(&self.tails[at], &file, size)?;
         let tail = Tail::new(file, path.clone(), 0, reading.now_ms)?;
         let anew = |offset: u64, before: &Tail, mut tail: Tail| {
             let new = tail.position().clone();

@@ -129,3 +129,21 @@ fn a_long_log_goes_on_behind_what_was_read_last() {
     assert_eq!(world.matched(), 10);
     assert_eq!(world.gaps, [(LogGapReason::Truncated, None)]);
 }
+
+/// A copy under the name of an older log that was compressed just before.
+#[test]
+fn a_copy_in_the_place_of_another_log_is_still_a_copy() {
+    let mut world = World::new("app.log*", "ERROR");
+    world.scan_and_commit();
+    world.append("app.log.1", text(0..30));
+    world.append("app.log", text(30..60));
+    world.scan_and_commit();
+    fs::remove_file(world.path("app.log.1")).unwrap();
+    fs::copy(world.path("app.log"), world.path("app.log.1")).unwrap();
+    tick();
+    world.scan_and_commit();
+    File::create(world.path("app.log")).unwrap();
+    world.settle();
+    assert_eq!(world.matched(), 20);
+    assert_eq!(world.gaps, []);
+}
