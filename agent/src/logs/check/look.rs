@@ -184,8 +184,11 @@ impl Check {
             }
             reading.structure_changed = true;
             let before = tail.position().clone();
-            let archive = archive_of(tail);
-            if tail.retired_ms.is_some() && (tail.is_drained || archive.is_some()) {
+            // Made since the last look: another may have the same time by chance.
+            let last_us = self.between.last().map(Look::file_us);
+            let archive = archive_of(tail).filter(|archive| archive.born_us() >= last_us);
+            let is_lost = tail.is_unlinked();
+            if is_lost && (tail.is_drained || archive.is_some()) {
                 if let Some(archive) = archive {
                     self.between.explain(archive);
                 }
