@@ -72,8 +72,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    pub(super) fn new(path: &str, saved: Option<SavedCheck>) -> Self {
-        let saved = saved.as_ref();
+    pub(super) fn new(path: &str, saved: Option<&SavedCheck>) -> Self {
         let remembered = |position: &Position| Remembered {
             now: Some(position.clone()),
             committed: position.clone(),

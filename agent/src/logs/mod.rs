@@ -192,7 +192,7 @@ impl LogWatcher {
             let kept = before.iter().position(|check| check.is_for(&log.path));
             let mut check = match kept {
                 Some(at) => before.swap_remove(at),
-                None => Check::new(&log.path, self.take_saved(&log.path)),
+                None => Check::new(&log.path, self.take_saved(&log.path).as_ref()),
             };
             check.set_rules(rules);
             self.checks.push(check);

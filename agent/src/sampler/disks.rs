@@ -458,7 +458,7 @@ impl Space {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, fmt::Write as _};
 
     use super::*;
 
@@ -488,10 +488,12 @@ mod tests {
             for (n, (point, device, kind, source)) in mounts.iter().enumerate() {
                 let point = self.point(point);
                 std::fs::create_dir_all(&point).unwrap();
-                table.push_str(&format!(
-                    "{} 1 {device} / {point} rw - {kind} {source} rw\n",
+                writeln!(
+                    table,
+                    "{} 1 {device} / {point} rw - {kind} {source} rw",
                     n + 10
-                ));
+                )
+                .unwrap();
             }
             std::fs::write(self.root.path().join("proc/self/mountinfo"), table).unwrap();
         }

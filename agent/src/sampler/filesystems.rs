@@ -273,6 +273,8 @@ fn rank(name: &str) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::sampler::mounts::parse;
 
@@ -322,11 +324,13 @@ mod tests {
 "
         .to_owned();
         for n in 0..60 {
-            table.push_str(&format!(
-                "{} 24 0:{} / /tank/d{n} rw - zfs tank/d{n} rw\n",
+            writeln!(
+                table,
+                "{} 24 0:{} / /tank/d{n} rw - zfs tank/d{n} rw",
                 100 + n,
                 100 + n
-            ));
+            )
+            .unwrap();
         }
         assert_eq!(names(&table, NOTHING_MORE), ["/", "/data", "/tank"]);
         let found = find(&parse(&table), NOTHING_MORE);
@@ -404,10 +408,7 @@ mod tests {
         let mut table = String::new();
         let mut add = |point: &str| {
             let n = table.lines().count();
-            table.push_str(&format!(
-                "{} 1 8:{n} / {point} rw - xfs /dev/x{n} rw\n",
-                n + 9
-            ));
+            writeln!(table, "{} 1 8:{n} / {point} rw - xfs /dev/x{n} rw", n + 9).unwrap();
         };
         for n in 0..40 {
             add(&format!("/backup/{n:02}"));

@@ -1,5 +1,5 @@
 //! Memory and swap: `/proc/meminfo` and `/proc/vmstat` (`proc_meminfo(5)`, `proc_vmstat(5)`), and the
-//! cache of ZFS (`arcstats` of OpenZFS), which the kernel does not count as available.
+//! cache of ZFS (`arcstats` of `OpenZFS`), which the kernel does not count as available.
 
 use std::path::Path;
 

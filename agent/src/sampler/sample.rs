@@ -27,6 +27,7 @@ const COUNTS: [&str; 1] = ["mem.oom_kills"];
 
 impl Sample {
     /// The same values once more, in which nothing new was counted.
+    #[must_use]
     pub fn repeated(&self) -> Self {
         let mut again = self.clone();
         for (name, value) in self.schema.names.iter().zip(&mut again.values) {

@@ -196,7 +196,7 @@ impl Check {
                 tail.set_done();
                 at -= 1;
                 let done = self.tails.swap_remove(at);
-                self.remember(done, None);
+                self.remember(&done, None);
                 continue;
             }
             truncated.push(before.path.clone());

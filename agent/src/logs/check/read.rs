@@ -86,7 +86,7 @@ impl Check {
                 path: &path,
             };
             tail.finish(&mut |found| sink.take(&found));
-            self.remember(tail, None);
+            self.remember(&tail, None);
             reading.structure_changed = true;
         }
     }
@@ -112,13 +112,13 @@ impl Check {
         let tail = self.tails.swap_remove(at);
         // If it has another stamp by now it has grown, and the next look opens it again.
         let idle = tail.read_whole;
-        self.remember(tail, idle);
+        self.remember(&tail, idle);
         reading.structure_changed = true;
         true
     }
 
     /// Keeps the position of a file that is closed.
-    pub(super) fn remember(&mut self, tail: Tail, idle: Option<Stamp>) {
+    pub(super) fn remember(&mut self, tail: &Tail, idle: Option<Stamp>) {
         let mut kept = tail.kept().cloned();
         let now = Some(tail.position().clone());
         self.remembered

@@ -139,7 +139,7 @@ impl Source {
                     match (target, name) {
                         (Target::File(file, _), _) => noticed.add_file(*file),
                         (Target::Config(dir), Some(name)) => {
-                            config_changed |= dir.join(name) == config
+                            config_changed |= dir.join(name) == config;
                         }
                         (Target::Config(_), None) => {}
                         (Target::Directory(dir), Some(name)) => {
