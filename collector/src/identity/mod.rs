@@ -10,6 +10,7 @@ mod rotate;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod watch;
 
 pub use authority::{Authority, Cas};
 pub use ca::{Ca, CaError, Issued, PeerIdentity, read_identity as peer_identity};
@@ -19,6 +20,7 @@ pub use port_tls::{PortNames, PortTls, SharedTls};
 pub use revoked::Revoked;
 pub use rotate::{Overview, OverviewHost, RotateError, RotateStep, overview, rotate};
 pub use tls::{TlsError, WebTls, agent_server, check_certificate, web_server};
+pub use watch::FileWatch;
 
 /// Where the CAs lie within the data directory.
 pub const CA_DIR: &str = "ca";
