@@ -1,6 +1,8 @@
-//! What of the MSP's policy is done, and what the customer's configuration refuses. Pure but for the
-//! file that keeps the last policy over a restart.
+//! What of the MSP's policy is done, and what the customer's configuration or this agent's limits
+//! refuse. Pure but for the files that keep policies over a restart (in `trial`).
 
+mod budget;
+mod trial;
 mod windows;
 
 use std::{
@@ -13,15 +15,13 @@ use watchkeep_shared::wire::{
     policy::{Item, JournalFilter, LogCheck, Policy, Refusal, ServiceCheck},
 };
 
-use crate::{
-    config::Limits,
-    files::{self, Durability},
-};
+use self::budget::Budget;
+pub use self::trial::{PolicyStore, SURVIVED_AFTER, forget, running};
+use crate::config::Limits;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 
-const FILE: &str = "policy.json";
 /// Length of a part of a command line to look for, bytes.
 const MIN_COMMAND_BYTES: usize = 8;
 const MAX_COMMAND_BYTES: usize = 200;
@@ -65,8 +65,9 @@ impl Effective {
                 Item::Unknown(value) => effective.unknown_service(value),
             }
         }
+        let mut budget = Budget::default();
         for check in &policy.logs {
-            effective.log(check, limits);
+            effective.log(check, limits, &mut budget);
         }
         effective
     }
@@ -120,7 +121,7 @@ impl Effective {
         );
     }
 
-    fn log(&mut self, check: &LogCheck, limits: &Limits) {
+    fn log(&mut self, check: &LogCheck, limits: &Limits, budget: &mut Budget) {
         let item = format!("log:{}", check.path);
         let allowed = match (&check.journal, &check.event_log) {
             (Some(_), Some(_)) => Err("either \"journal\" or \"event_log\", not both".to_owned()),
@@ -132,26 +133,22 @@ impl Effective {
             self.refuse(item, reason);
             return;
         }
-        if let Some(Err(error)) = check
-            .record_start
-            .as_deref()
-            .map(crate::logs::check_pattern)
-        {
-            self.refuse(item, format!("record_start: {error}"));
+        if let Err(reason) = budget.take_check(check) {
+            self.refuse(item, reason);
             return;
         }
         let mut rules = Vec::new();
         let known: usize = self.logs.iter().map(|log| log.rules.len()).sum();
         for rule in &check.rules {
-            if known + rules.len() >= MAX_LOG_RULES {
-                let reason = format!("rule {}: more than {MAX_LOG_RULES} log rules", rule.name);
-                self.refuse(item.clone(), reason);
-                continue;
-            }
-            match crate::logs::check_pattern(&rule.pattern) {
+            let taken = if known + rules.len() >= MAX_LOG_RULES {
+                Err(format!("more than {MAX_LOG_RULES} log rules"))
+            } else {
+                budget.take_pattern(&rule.pattern)
+            };
+            match taken {
                 Ok(()) => rules.push(rule.clone()),
-                Err(error) => {
-                    self.refuse(item.clone(), format!("rule {}: {error}", rule.name));
+                Err(reason) => {
+                    self.refuse(item.clone(), format!("rule {}: {reason}", rule.name));
                 }
             }
         }
@@ -352,26 +349,6 @@ fn host_of(address: &str) -> Option<&str> {
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(host);
     (!host.is_empty() && host.len() <= 255).then_some(host)
-}
-
-/// Reads the policy that was last in force.
-pub fn load(state_dir: &Path) -> Option<Policy> {
-    files::read_json(&state_dir.join(FILE))
-        .inspect_err(|error| tracing::warn!(%error, "the stored policy can't be read"))
-        .ok()
-        .flatten()
-}
-
-/// Removes the stored policy.
-pub fn forget(state_dir: &Path) -> std::io::Result<()> {
-    std::fs::remove_file(state_dir.join(FILE))
-}
-
-/// Keeps the policy for the next start; without it the agent asks for it again.
-pub fn store(state_dir: &Path, policy: &Policy) {
-    if let Err(error) = files::write_json(&state_dir.join(FILE), policy, Durability::Cached) {
-        tracing::warn!(%error, "the policy could not be stored");
-    }
 }
 
 #[cfg(test)]

@@ -48,7 +48,8 @@ pub(super) fn run(config: &Config, command: LogsCommand) -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(error) => {
             use std::io::Write as _;
-            let _ = writeln!(std::io::stderr(), "watchkeep-agent: {error:#}");
+            let text = watchkeep_shared::error_text(error.as_ref());
+            let _ = writeln!(std::io::stderr(), "watchkeep-agent: {text}");
             ExitCode::from(2)
         }
     }
@@ -87,7 +88,7 @@ fn test(config: &Config, command: LogsCommand) -> anyhow::Result<bool> {
 
 /// The running policy's checks that follow the file.
 fn followed(config: &Config, path: &Path) -> anyhow::Result<Vec<LogCheck>> {
-    let Some(policy) = policy::load(&config.state_dir) else {
+    let Some(policy) = policy::running(&config.state_dir) else {
         bail!(
             "no policy is stored in {}; give a rule with --pattern",
             config.state_dir.display()

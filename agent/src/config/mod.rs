@@ -5,6 +5,7 @@
 //! reported at once; those of the TOML's form one at a time, as the parser finds them.
 
 mod env;
+mod proxy;
 mod raw;
 
 use std::{
@@ -17,8 +18,8 @@ use regex::Regex;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use watchkeep_shared::wire::limits;
 
-pub use self::env::VARIABLES;
 use self::raw::{RawConfig, RawLimits};
+pub use self::{env::VARIABLES, proxy::ProxyUrl};
 
 /// Where `run` looks when no `--config` is given.
 pub const DEFAULT_PATH: &str = crate::platform::SETTINGS;
@@ -37,7 +38,7 @@ pub struct Config {
     /// Patterns beyond the built-in ones whose matches are taken out of log lines.
     pub redaction_extra: Vec<Regex>,
     /// Proxy for connections to the collector; none by default, whatever the environment says.
-    pub proxy: Option<String>,
+    pub proxy: Option<ProxyUrl>,
     /// What is logged, of `info` or `watchkeep_agent=debug`.
     pub log: Targets,
 }
@@ -263,6 +264,13 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
         problems.push(problem);
         Targets::default()
     });
+    let proxy = match raw.uplink.proxy.as_deref().map(ProxyUrl::parse) {
+        Some(Err(problem)) => {
+            problems.push(format!("uplink.proxy: {problem}"));
+            None
+        }
+        other => other.and_then(Result::ok),
+    };
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -279,7 +287,7 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
             memory_frames: raw.spool.memory_frames,
         },
         redaction_extra,
-        proxy: raw.uplink.proxy,
+        proxy,
         log,
     })
 }
@@ -410,7 +418,7 @@ mod tests {
     #[test]
     fn all_values_out_of_range_are_reported_at_once() {
         let error = parse(
-            "state_dir = \"here\"\n[limits]\nlog_paths = [\"logs/*\"]\nmin_interval_ms = 1\n[redaction]\nextra = [\"(\"]\n[log]\nlevel = \"a=b=c\"\n[spool]\nmax_bytes = 1\nmax_age_hours = 0\nmemory_frames = 1\n",
+            "state_dir = \"here\"\n[limits]\nlog_paths = [\"logs/*\"]\nmin_interval_ms = 1\n[redaction]\nextra = [\"(\"]\n[log]\nlevel = \"a=b=c\"\n[spool]\nmax_bytes = 1\nmax_age_hours = 0\nmemory_frames = 1\n[uplink]\nproxy = \"proxy:3128\"\n",
         )
         .unwrap_err();
         for key in [
@@ -422,6 +430,7 @@ mod tests {
             "spool.max_bytes",
             "spool.max_age_hours",
             "spool.memory_frames",
+            "uplink.proxy",
         ] {
             assert!(error.contains(key), "{key} in {error}");
         }

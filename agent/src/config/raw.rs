@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use watchkeep_shared::{settings, wire::limits::MIN_INTERVAL_MS};
+use watchkeep_shared::settings;
+
+/// The shortest interval that a policy may ask for, unless the customer allows a shorter one.
+const DEFAULT_MIN_INTERVAL_MS: u32 = 5_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -87,7 +90,7 @@ impl Default for RawLimits {
     fn default() -> Self {
         Self {
             log_paths: vec!["/var/log/**".to_owned()],
-            min_interval_ms: MIN_INTERVAL_MS,
+            min_interval_ms: DEFAULT_MIN_INTERVAL_MS,
             processes: None,
             journal_units: None,
             units: None,

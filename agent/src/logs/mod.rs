@@ -6,6 +6,7 @@
 //! match, and no line counts twice or not at all. Whatever could not be read is an event itself.
 //! A whole line never leaves this machine before [`redact`] has been over it.
 
+mod access;
 mod between;
 mod cards;
 mod changes;
@@ -37,11 +38,12 @@ use watchkeep_shared::wire::{
 };
 
 pub use self::{
+    access::LogAccess,
     changes::{Changes, Watches},
     event_log::{EventLauncher, channel_of},
     journal::{Launcher, machine_id},
     redact::Redactor,
-    rules::check_pattern,
+    rules::{CHECK_CACHE_BYTES, SMALLER_PATTERNS, check_pattern},
     tail::FileId,
     trial::{RuleTrial, Trial, try_rules},
 };

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fmt,
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, Read as _},
     net::{IpAddr, UdpSocket},
@@ -12,9 +13,11 @@ use std::{
             ffi::{OsStrExt as _, OsStringExt as _},
             fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
             net::{SocketAddr, UnixDatagram},
+            process::CommandExt as _,
         },
     },
     path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -364,6 +367,64 @@ pub fn last_record_before(_wall_ms: i64) -> Option<i64> {
 /// Does nothing: modes of directories keep others out.
 pub fn keep_others_out(_dir: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A user and group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    user: u32,
+    group: u32,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.user, self.group)
+    }
+}
+
+/// The owner of a directory, if this process is root and the directory is there and another user's.
+pub fn other_owner(dir: &Path) -> io::Result<Option<Owner>> {
+    if !is_root() {
+        return Ok(None);
+    }
+    match fs::metadata(dir) {
+        Ok(metadata) if metadata.uid() == 0 => Ok(None),
+        Ok(metadata) => Ok(Some(Owner {
+            user: metadata.uid(),
+            group: metadata.gid(),
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What root owns directly in a directory.
+pub fn files_of_root(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.uid() == 0) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// This program, to be run again. By this link it runs for any user, whoever may search the directory
+/// that it is in (`proc_pid_exe(5)`).
+pub fn own_program() -> io::Result<PathBuf> {
+    Ok(PathBuf::from("/proc/self/exe"))
+}
+
+/// Has a command run as this user and group, in no further groups.
+pub fn run_as(command: &mut Command, owner: Owner) {
+    command.uid(owner.user).gid(owner.group);
 }
 
 /// A connection to a program of this machine.

@@ -44,9 +44,9 @@ use crate::{
     config::{Config, Source},
     files,
     identity::{Identity, IdentityError},
-    logs::{self, Changes, LogWatcher, Redactor},
+    logs::{self, Changes, LogAccess, LogWatcher, Redactor},
     platform::{self, ReloadSignal, StopSignal},
-    policy::{self, Effective},
+    policy::{self, Effective, PolicyStore},
     process::Tasks,
     services::{ProbeResult, Services, SystemdPaths, Wakes},
     spool::{Keep, Run, Spool},
@@ -219,6 +219,9 @@ struct Agent {
     policy: Effective,
     /// What `policy` was made of.
     asked: Option<Policy>,
+    policies: PolicyStore,
+    log_access: LogAccess,
+    started: Instant,
     /// What the collector was last sent about this agent's own problems.
     troubles: Option<Vec<Trouble>>,
     blocking: Blocking,
@@ -273,10 +276,14 @@ impl Agent {
         });
         let (services, wakes) =
             Services::new(tasks.clone(), &config.limits, SystemdPaths::system());
+        let (policies, policy) = PolicyStore::open(&config.state_dir);
         let start = Instant::now();
         let mut agent = Self {
             policy: Effective::without_policy(&config.limits),
             asked: None,
+            policies,
+            log_access: LogAccess::default(),
+            started: start,
             troubles: None,
             blocking: tasks.blocking().clone(),
             disk,
@@ -293,7 +300,7 @@ impl Agent {
             schedule: Schedule::new(start, start + FIRST_SAMPLE_AFTER),
             config,
         };
-        if let Some(policy) = policy::load(&agent.config.state_dir) {
+        if let Some(policy) = policy {
             agent.apply_policy(policy);
         }
         agent.write_status(now, false);
@@ -375,6 +382,9 @@ impl Agent {
         self.spool.persist();
         let clocks = clock::now();
         self.make_frame(clocks, Vec::new());
+        if self.policies.is_waiting() && now - self.started >= policy::SURVIVED_AFTER {
+            self.policies.survived();
+        }
         self.tell_troubles();
         let interval = Duration::from_millis(u64::from(self.policy.interval_ms));
         self.schedule.beaten(now, interval);
@@ -411,6 +421,7 @@ impl Agent {
         let now = Instant::now();
         let clocks = clock::now();
         let Effects {
+            acknowledged,
             policy,
             want,
             persist,
@@ -438,8 +449,12 @@ impl Agent {
             let allowed = self.config.limits.busiest_processes;
             self.frames.ask_for_processes(clocks, allowed);
         }
-        if let Some(policy) = policy {
-            policy::store(&self.config.state_dir, &policy);
+        if let Some(version) = acknowledged {
+            self.policies.acknowledged(version, policy.is_some());
+        }
+        if let Some(policy) = policy
+            && self.policies.offer(&policy)
+        {
             self.apply_policy(policy);
         }
         self.write_status(clocks, false);
@@ -485,6 +500,7 @@ impl Agent {
     async fn stop(&mut self) {
         let reason = boot::goodbye_reason();
         tracing::info!(?reason, "agent stops");
+        self.policies.survived();
         // An answer that is on its way spares sending the same frames again.
         if self.request.is_some() {
             let under_way = answer_of(&mut self.request);
@@ -531,6 +547,7 @@ impl Agent {
             spool_bytes: self.spool.bytes(),
             spool_error: self.spool.write_error().map(str::to_owned),
             config_error: self.reload.error().map(str::to_owned),
+            troubles: self.other_troubles(),
             policy_version: self.policy.version,
             interval_ms: self.policy.interval_ms,
             refused: self.policy.refused.clone(),

@@ -147,6 +147,14 @@ impl Agent {
         Ok(())
     }
 
+    /// What the collector was told, but for what the status has fields of its own for.
+    pub(super) fn other_troubles(&self) -> Vec<Trouble> {
+        let told = self.troubles.iter().flatten();
+        told.filter(|one| !matches!(one.item.as_str(), "spool" | "config"))
+            .cloned()
+            .collect()
+    }
+
     /// Tells the collector what keeps the agent from doing all that it should, when that changes.
     pub(super) fn tell_troubles(&mut self) {
         let trouble = |item: &str, detail: String| Trouble {
@@ -169,6 +177,13 @@ impl Agent {
             troubles.push(trouble("hung", detail));
         }
         troubles.extend(self.services.troubles());
+        let policy = self.policies.problem();
+        troubles.extend(policy.map(|detail| trouble("policy", detail)));
+        let (version, now) = (self.policy.version, Instant::now());
+        let logs = self.log_access.problem(version, &self.policy.logs, now);
+        troubles.extend(logs.map(|detail| trouble("logs", detail)));
+        let certificate = self.uplink.certificate_problem();
+        troubles.extend(certificate.map(|detail| trouble("certificate", detail)));
         if self.troubles.as_ref() != Some(&troubles) {
             self.uplink.report_troubles(troubles.clone());
             self.troubles = Some(troubles);

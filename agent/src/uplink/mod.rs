@@ -10,6 +10,7 @@ pub mod backoff;
 mod failure;
 pub mod http;
 mod renew;
+mod renewal;
 mod trust;
 
 use std::{
@@ -39,8 +40,10 @@ use watchkeep_shared::{
 use self::{
     backoff::Backoff,
     http::{ClientError, Failure},
+    renewal::Renewal,
 };
 use crate::{
+    config::ProxyUrl,
     enroll::KeyAndRequest,
     identity::Identity,
     spool::{FrameId, Run, Spool, Spooled},
@@ -71,7 +74,7 @@ pub struct Uplink {
     identity: Identity,
     state_dir: PathBuf,
     presented: Arc<ClientIdentity>,
-    proxy: Option<String>,
+    proxy: Option<ProxyUrl>,
     encoder: wire::codec::Encoder,
     run: Run,
     backoff: Backoff,
@@ -86,9 +89,7 @@ pub struct Uplink {
     batch_frames: usize,
     refused: Option<Vec<Refusal>>,
     troubles: Option<Vec<Trouble>>,
-    renew_at_wall_ms: Option<i64>,
-    /// The collector asked for a renewal, which has not succeeded yet.
-    renewal_asked: bool,
+    renewal: Renewal,
     /// The CAs in the identity.
     trusts: Vec<CaId>,
     /// Why the CAs that the collector named last were not taken.
@@ -116,6 +117,7 @@ struct Sent {
     schemas: Vec<SchemaId>,
     refused: Option<Vec<Refusal>>,
     troubles: Option<Vec<Trouble>>,
+    policy_version: u64,
     at: Instant,
 }
 
@@ -131,6 +133,8 @@ pub struct Moment {
 /// What an answer asks the loop to do.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effects {
+    /// Heartbeats that were sent under this version of the policy were acknowledged.
+    pub acknowledged: Option<u64>,
     /// Run this policy from now on.
     pub policy: Option<Policy>,
     /// Send these once.
@@ -147,11 +151,11 @@ impl Uplink {
         identity: Identity,
         state_dir: &Path,
         run: Run,
-        proxy: Option<String>,
+        proxy: Option<ProxyUrl>,
     ) -> Result<Self, ClientError> {
         let key = tls::certified_key(&identity.cert_pem, &identity.key_pem)?;
         let presented = Arc::new(ClientIdentity::new(key));
-        let client = http::client(&identity, presented.clone(), proxy.as_deref())?;
+        let client = http::client(&identity, presented.clone(), proxy.as_ref())?;
         let now = Instant::now();
         let mut uplink = Self {
             client,
@@ -169,8 +173,7 @@ impl Uplink {
             batch_frames: BATCH_FRAMES,
             refused: None,
             troubles: None,
-            renew_at_wall_ms: None,
-            renewal_asked: false,
+            renewal: Renewal::default(),
             trusts: trust::authorities(&identity.ca_pem)?,
             trust_error: None,
             in_flight: None,
@@ -180,7 +183,7 @@ impl Uplink {
             given_up: VecDeque::new(),
             identity,
         };
-        uplink.plan_renewal();
+        uplink.renewal = Renewal::planned(uplink.identity.validity_ms());
         Ok(uplink)
     }
 
@@ -209,6 +212,11 @@ impl Uplink {
         self.last_error.as_deref()
     }
 
+    /// Why the certificate is not renewed though it should be.
+    pub fn certificate_problem(&self) -> Option<String> {
+        self.renewal.problem()
+    }
+
     /// Frames that were given up lately, with the reason.
     pub fn given_up(&self) -> impl Iterator<Item = &str> {
         self.given_up.iter().map(String::as_str)
@@ -230,8 +238,8 @@ impl Uplink {
     }
 
     /// Connects by way of `proxy` from now on.
-    pub fn set_proxy(&mut self, proxy: Option<String>) -> Result<(), ClientError> {
-        self.client = http::client(&self.identity, self.presented.clone(), proxy.as_deref())?;
+    pub fn set_proxy(&mut self, proxy: Option<ProxyUrl>) -> Result<(), ClientError> {
+        self.client = http::client(&self.identity, self.presented.clone(), proxy.as_ref())?;
         self.proxy = proxy;
         Ok(())
     }
@@ -261,7 +269,7 @@ impl Uplink {
         if self.in_flight.is_some() || now < self.retry_at {
             return None;
         }
-        if self.renew_at_wall_ms.is_some_and(|at| clocks.wall_ms >= at)
+        if self.renewal.is_due(clocks.wall_ms)
             && let Some(request) = self.start_renewal(clocks)
         {
             return Some(request);
@@ -390,6 +398,7 @@ impl Uplink {
             schemas: batch.frames.iter().map(|frame| frame.schema).collect(),
             refused: batch.refused,
             troubles: batch.troubles,
+            policy_version,
             at: Instant::now(),
         }));
         let url = format!("{}{}", self.identity.url, paths::HEARTBEATS);
@@ -438,6 +447,7 @@ impl Uplink {
             tracing::info!(backlog = spool.len(), "the collector answers again");
         }
         Effects {
+            acknowledged: Some(sent.policy_version),
             policy: ack.policy,
             want: ack.want,
             reconnected,

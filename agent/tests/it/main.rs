@@ -6,6 +6,7 @@
 mod agent;
 mod authority;
 mod disk;
+mod enrolment;
 mod fake;
 mod fuse;
 mod hostile;
@@ -13,3 +14,4 @@ mod hung;
 mod machine;
 mod reload;
 mod stories;
+mod trial;

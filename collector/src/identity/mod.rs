@@ -3,6 +3,7 @@
 
 mod authority;
 mod ca;
+mod client_verifier;
 mod enroll;
 mod port_tls;
 mod revoked;

@@ -48,7 +48,7 @@ impl Agent {
         let state = dir.path().join("state");
         let logs = dir.path().join("logs/**");
         let settings = format!(
-            "state_dir = {}\n[limits]\nlog_paths = [{}]\n",
+            "state_dir = {}\n[limits]\nmin_interval_ms = 200\nlog_paths = [{}]\n",
             toml::Value::from(state.to_str().context("the path is UTF-8")?),
             toml::Value::from(logs.to_str().context("the path is UTF-8")?),
         );

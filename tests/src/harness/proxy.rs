@@ -31,6 +31,8 @@ pub enum Line {
 pub struct Proxy {
     port: Port,
     line: watch::Sender<Line>,
+    /// How often the open connections were forgotten.
+    forgotten: watch::Sender<u64>,
     _accept: JoinSet<()>,
 }
 
@@ -40,11 +42,13 @@ impl Proxy {
         let port = Port::take()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number())).await?;
         let (line, watched) = watch::channel(Line::Pass);
+        let (forgotten, events) = watch::channel(0);
         let mut accept = JoinSet::new();
-        accept.spawn(accept_all(listener, target, watched));
+        accept.spawn(accept_all(listener, target, watched, events));
         Ok(Self {
             port,
             line,
+            forgotten,
             _accept: accept,
         })
     }
@@ -54,19 +58,30 @@ impl Proxy {
         self.port.number()
     }
 
+    /// Forgets the connections that are open, as a firewall does that lost its table: nothing of them
+    /// is carried any more, and neither end is told. New ones are carried.
+    pub fn forget(&self) {
+        self.forgotten.send_modify(|times| *times += 1);
+    }
+
     /// Changes what it does, for open connections too.
     pub fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
 }
 
-async fn accept_all(listener: TcpListener, target: SocketAddr, line: watch::Receiver<Line>) {
+async fn accept_all(
+    listener: TcpListener,
+    target: SocketAddr,
+    line: watch::Receiver<Line>,
+    forgotten: watch::Receiver<u64>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((client, _)) = accepted {
-                    connections.spawn(carry(client, target, line.clone()));
+                    connections.spawn(carry(client, target, line.clone(), forgotten.clone()));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -74,7 +89,13 @@ async fn accept_all(listener: TcpListener, target: SocketAddr, line: watch::Rece
     }
 }
 
-async fn carry(mut client: TcpStream, target: SocketAddr, mut line: watch::Receiver<Line>) {
+async fn carry(
+    mut client: TcpStream,
+    target: SocketAddr,
+    mut line: watch::Receiver<Line>,
+    mut forgotten: watch::Receiver<u64>,
+) {
+    forgotten.mark_unchanged();
     // A new connection on a stalled line waits like the bytes of an old one.
     let mode = line
         .wait_for(|line| *line != Line::Stall)
@@ -95,9 +116,14 @@ async fn carry(mut client: TcpStream, target: SocketAddr, mut line: watch::Recei
         tokio::select! {
             ((), ()) = async { tokio::join!(up, down) } => return,
             cut = line.wait_for(|line| matches!(line, Line::Close | Line::Reset)) => {
-                cut.map_or(Line::Close, |line| *line)
+                Some(cut.map_or(Line::Close, |line| *line))
             }
+            Ok(()) = forgotten.changed() => None,
         }
+    };
+    let Some(cut) = cut else {
+        // Both sockets stay open until this task is dropped.
+        return std::future::pending().await;
     };
     end(&client, cut);
     end(&server, cut);
@@ -184,6 +210,21 @@ mod tests {
         proxy.set(Line::Pass);
         stream.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"held");
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_connection_stays_open_and_carries_nothing() {
+        let (proxy, _server) = echo().await;
+        let mut old = connect(&proxy).await;
+        round_trip(&mut old).await;
+        proxy.forget();
+        let mut new = connect(&proxy).await;
+        round_trip(&mut new).await;
+        old.write_all(b"lost").await.unwrap();
+        let mut answer = [0; 4];
+        let lost = timeout(Duration::from_millis(200), old.read(&mut answer));
+        assert!(lost.await.is_err());
+        round_trip(&mut new).await;
     }
 
     #[tokio::test]

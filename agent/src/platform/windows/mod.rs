@@ -306,6 +306,43 @@ pub fn watchdog_timeout() -> Option<Duration> {
     None
 }
 
+/// Whether this process is root: there is no such user.
+pub fn is_root() -> bool {
+    false
+}
+
+/// A user; there is no value of this type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {}
+    }
+}
+
+/// `None`: access lists of the directory say who may do what in it.
+#[expect(clippy::unnecessary_wraps, reason = "may fail on Linux")]
+pub fn other_owner(_dir: &Path) -> io::Result<Option<Owner>> {
+    Ok(None)
+}
+
+/// None.
+#[expect(clippy::unnecessary_wraps, reason = "may fail on Linux")]
+pub fn files_of_root(_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(Vec::new())
+}
+
+/// This program, to be run again.
+pub fn own_program() -> io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+/// Is never called: there is no [`Owner`].
+pub fn run_as(_command: &mut std::process::Command, owner: Owner) {
+    match owner {}
+}
+
 /// The wish that the agent stop: from the service manager, or Ctrl-C.
 #[derive(Debug)]
 pub struct StopSignal {
