@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError, TryRecvError},
     },
     time::{Duration, Instant},
@@ -28,7 +28,8 @@ struct Round<K, T> {
     /// How many of `things` have answered; the next one is being asked.
     answered: usize,
     asked_at: Instant,
-    is_abandoned: Arc<AtomicBool>,
+    /// The thing that misses the deadline, by its number: the last that is asked.
+    last: Arc<AtomicUsize>,
 }
 
 struct Answer<T> {
@@ -73,10 +74,10 @@ impl<K: Clone + Send + 'static, T: Send + 'static> Rounds<K, T> {
             return false;
         }
         let (sender, answers) = mpsc::sync_channel(things.len());
-        let is_abandoned = Arc::new(AtomicBool::new(false));
-        let (asked, stop, ask) = (things.clone(), is_abandoned.clone(), self.ask);
+        let last = Arc::new(AtomicUsize::new(usize::MAX));
+        let (asked, stop_at, ask) = (things.clone(), last.clone(), self.ask);
         let work = move |_| {
-            for thing in &asked {
+            for (n, thing) in asked.iter().enumerate() {
                 let begun = Instant::now();
                 let value = ask(thing);
                 let came_at = Instant::now();
@@ -85,7 +86,7 @@ impl<K: Clone + Send + 'static, T: Send + 'static> Rounds<K, T> {
                     took: came_at - begun,
                     came_at,
                 };
-                if sender.send(answer).is_err() || stop.load(Ordering::Relaxed) {
+                if sender.send(answer).is_err() || n >= stop_at.load(Ordering::Relaxed) {
                     return;
                 }
             }
@@ -100,7 +101,7 @@ impl<K: Clone + Send + 'static, T: Send + 'static> Rounds<K, T> {
             answers,
             answered: 0,
             asked_at: Instant::now(),
-            is_abandoned,
+            last,
         });
         true
     }
@@ -127,7 +128,7 @@ impl<K: Clone + Send + 'static, T: Send + 'static> Rounds<K, T> {
                 }
             };
             if is_open && round.asked_at.elapsed() >= self.deadline {
-                round.is_abandoned.store(true, Ordering::Relaxed);
+                round.last.store(round.answered, Ordering::Relaxed);
                 self.hung.push(round);
             } else if is_open {
                 self.current = Some(round);
