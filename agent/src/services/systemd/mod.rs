@@ -49,8 +49,10 @@ use crate::{
 const RESYNC: Duration = Duration::from_mins(1);
 /// Looks are at least so far apart, so that a storm of signals costs little,
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-/// and at least so many times as long as the last look took.
+/// and after one that asked about many units at least so many times as long as it took.
 const REST_AFTER_LOOK: u32 = 10;
+/// After a look at no more units than these the next may follow soon: a death is to be known at once.
+const FEW_UNITS: usize = 16;
 /// The bus is read at most so often: on a machine that starts units all the time each read takes
 /// many signals.
 const BETWEEN_READS: Duration = Duration::from_millis(100);
@@ -304,6 +306,7 @@ impl Follower {
                 None => names.extend(tracked.asked_names()),
             }
         }
+        let is_small = !due.table && !due.failed && names.len() <= FEW_UNITS;
         let names: Vec<String> = names.into_iter().collect();
         let answers = query::units(bus, &names).await?;
         let clocks = clock::now();
@@ -316,7 +319,12 @@ impl Follower {
         }
         self.subscription.follow(bus, &tracked.asked_ids()).await?;
         let ended = Instant::now();
-        self.may_look = ended + BETWEEN_LOOKS.max(begun.elapsed() * REST_AFTER_LOOK);
+        let rest = if is_small {
+            BETWEEN_LOOKS
+        } else {
+            BETWEEN_LOOKS.max(begun.elapsed() * REST_AFTER_LOOK)
+        };
+        self.may_look = ended + rest;
         self.again = tracked.looks(now.mono_ms).map(|(wait_ms, names)| {
             let wait = Duration::from_millis(wait_ms as u64);
             (ended + wait, names)
