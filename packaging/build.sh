@@ -1,35 +1,21 @@
 #!/usr/bin/env bash
-# Builds packages into target/packages/: .deb, .rpm, and an archive with an install script for any
-# other Linux with systemd or OpenRC.
+# Builds the packages of agent and collector into target/packages/: .deb, .rpm, and an archive with
+# an install script for any other Linux with systemd.
 #
-#   packaging/build.sh                       agent and collector, with the C library of this machine or a
-#                                            newer one; the agent built for size (profile dist)
-#   packaging/build.sh --profile PROFILE     both from one profile, as CI does with dev
-#   packaging/build.sh --agent TARGET...     the agent for other machines, beside what is there already:
-#                                            x86_64-unknown-linux-gnu and aarch64-unknown-linux-gnu for
-#                                            glibc 2.17 or newer, x86_64-unknown-linux-musl and
-#                                            aarch64-unknown-linux-musl static, as an archive alone
+#   packaging/build.sh                     what is shipped: the agent built for size (profile dist)
+#   packaging/build.sh --profile PROFILE   both from one profile, as CI does with dev
 #
-# docs/platforms.md says which package is for which distribution.
+# The packages need the C library of the machine that builds them, or a newer one: build on the
+# oldest distribution that they shall run on.
 set -euo pipefail
 # shellcheck source=packaging/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# The oldest glibc that packages of --agent run with: that of RHEL 7.
-OLDEST_GLIBC=2.17
-
 agent_profile=dist
 collector_profile=dist-collector
-targets=()
 case ${1:-} in
 "") ;;
 --profile) agent_profile=${2:?name a profile} collector_profile=$2 ;;
---agent)
-    shift
-    targets=("$@")
-    [ ${#targets[@]} -gt 0 ] || fail "name a target"
-    agent_profile=${WATCHKEEP_AGENT_PROFILE:-dist}
-    ;;
 *)
     sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "$0"
     [ "$1" = --help ] && exit
@@ -54,43 +40,18 @@ libc_of() {
 
 # Everything about one package; the functions below read these.
 describe() {
-    name=$1 program=$2 user=$3 state=$4 groups=${5:-}
+    name=$1 program=$2 user=$3 state=$4
     short=${name#watchkeep-}
     config=/etc/watchkeep/$short.toml
     stage=$target/packages/$name
-    case $target_triple in
-    *-musl) libc=static ;;
-    *) libc=$(libc_of "$program") ;;
-    esac
-    machine=${target_triple%%-*}
-    case $machine in
-    x86_64) architecture=amd64 ;;
-    aarch64) architecture=arm64 ;;
-    *) architecture=$(dpkg --print-architecture) ;;
-    esac
-    # By zig it is linked in.
-    libgcc=
-    if readelf --dynamic "$program" | grep -q 'libgcc_s'; then libgcc=", libgcc-s1"; fi
-    case $short in
-    agent) next="watchkeep-agent enroll TOKEN" ;;
-    *) next="runuser -u $user -- watchkeep-collector init" ;;
-    esac
-}
-
-# Runs the program here, though it may be for another processor.
-run_program() {
-    if [ "$machine" = "$(uname -m)" ]; then
-        "$program" "$@"
-    else
-        "qemu-$machine-static" -L "/usr/$machine-linux-gnu" "$program" "$@"
-    fi
+    libc=$(libc_of "$program")
 }
 
 # fill FILE: its text with the package's names in it.
 fill() {
     sed -e "s|@PACKAGE@|$name|g; s|@VERSION@|$version|g; s|@USER@|$user|g; s|@STATE@|$state|g" \
-        -e "s|@CONFIG@|$config|g; s|@SIZE@|${size:-}|g; s|@GROUPS@|$groups|g; s|@LIBC@|$libc|g" \
-        -e "s|@ARCHITECTURE@|$architecture|g; s|@MACHINE@|$machine|g; s|@LIBGCC@|$libgcc|g; s|@NEXT@|$next|g" "$1"
+        -e "s|@CONFIG@|$config|g; s|@SIZE@|${size:-}|g; s|@LIBC@|$libc|g" \
+        -e "s|@ARCHITECTURE@|$(dpkg --print-architecture)|g; s|@MACHINE@|$(uname -m)|g" "$1"
 }
 
 # What every kind of package holds, as it lies on the machine.
@@ -98,11 +59,10 @@ lay_out() {
     local page
     rm -rf "$stage"
     install -D -m 755 "$program" "$stage/usr/bin/$name"
-    # Those for other machines are built without symbols.
-    if [ "$target_triple" = "$here" ]; then strip "$stage/usr/bin/$name"; fi
+    strip "$stage/usr/bin/$name"
     install -D -m 644 "packaging/systemd/$name.service" "$stage/usr/lib/systemd/system/$name.service"
     install -D -m 644 "config/$short.example.toml" "$stage$config"
-    run_program manual "$stage/manual"
+    "$program" manual "$stage/manual"
     for page in "$stage"/manual/*.1; do
         gzip -9n "$page"
         install -D -m 644 "$page.gz" "$stage/usr/share/man/man1/$(basename "$page").gz"
@@ -111,9 +71,6 @@ lay_out() {
     install -D -m 644 "$stage/manual/_$name" "$stage/usr/share/zsh/vendor-completions/_$name"
     install -D -m 644 "$stage/manual/$name.fish" "$stage/usr/share/fish/vendor_completions.d/$name.fish"
     rm -rf "$stage/manual"
-    if [ "$name" = watchkeep-agent ]; then
-        install -D -m 644 packaging/systemd/read-all-logs.conf "$stage/usr/share/doc/$name/examples/read-all-logs.conf"
-    fi
     if [ "$name" = watchkeep-collector ]; then
         install -D -m 644 config/rules/default.toml "$stage/usr/share/doc/$name/examples/rules.toml"
         install -D -m 644 config/fleet.example.toml "$stage/usr/share/doc/$name/examples/fleet.toml"
@@ -124,11 +81,7 @@ lay_out() {
 
 make_tarball() {
     local top
-    top=$name-$version-linux-$machine
-    if [ "$libc" = static ]; then top=$top-musl; fi
-    if [ -e "packaging/openrc/$name" ]; then
-        install -D -m 755 "packaging/openrc/$name" "$stage/etc/init.d/$name"
-    fi
+    top=$name-$version-linux-$(uname -m)
     fill packaging/install.sh >"$stage/install.sh"
     chmod 755 "$stage/install.sh"
     cp CHANGELOG.md "$stage/"
@@ -136,7 +89,7 @@ make_tarball() {
     tar --create --file - --sort=name --owner=root:0 --group=root:0 \
         --mtime="@$SOURCE_DATE_EPOCH" --transform "s|^\.|$top|" -C "$stage" . |
         gzip -9n >"$out/$top.tar.gz"
-    rm -rf "$stage/install.sh" "$stage/CHANGELOG.md" "$stage/etc/init.d"
+    rm "$stage/install.sh" "$stage/CHANGELOG.md"
 }
 
 make_rpm() {
@@ -157,11 +110,11 @@ make_rpm() {
     install -d -m 700 "$top/root$state"
     install -d "$top/root/usr/lib/sysusers.d"
     echo "u $user - \"Watchkeep\" $state /sbin/nologin" >"$top/root/usr/lib/sysusers.d/$name.conf"
-    rpmbuild --quiet -bb --target "$machine" --define "_topdir $top/work" --define "_rpmdir $top" \
+    rpmbuild --quiet -bb --target "$(uname -m)" --define "_topdir $top/work" --define "_rpmdir $top" \
         --define "_buildhost localhost" --define "use_source_date_epoch_as_buildtime 1" \
         --define "clamp_mtime_to_source_date_epoch 1" --define "_binary_payload w2.xzdio" \
         --define "layout $top/root" "$top/$name.spec"
-    mv "$top/$machine/"*.rpm "$out/"
+    mv "$top/$(uname -m)/"*.rpm "$out/"
     rm -rf "$top"
 }
 
@@ -185,76 +138,15 @@ make_deb() {
     dpkg-deb --root-owner-group -Zxz -z3 --build "$stage" "$out" >/dev/null
 }
 
-# package NAME PROGRAM USER STATE [GROUPS]: every kind of package of one program.
+# package NAME PROGRAM USER STATE: every kind of package of one program.
 package() {
     describe "$@"
     lay_out
     make_tarball
-    # A static program is for distributions that have neither.
-    if [ "$libc" != static ]; then
-        make_rpm
-        make_deb
-    fi
+    make_rpm
+    make_deb
     rm -rf "$stage"
 }
-
-package_agent() {
-    package watchkeep-agent "$1" watchkeep-agent /var/lib/watchkeep-agent "adm systemd-journal"
-}
-
-# The same programs of the same commit give the same packages, byte by byte. Not before the build:
-# that would compile all C code again where it was compiled without.
-begin_packing() {
-    : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || date +%s)}"
-    export SOURCE_DATE_EPOCH
-    say "Packing"
-    mkdir -p "$out"
-}
-
-end_packing() {
-    (
-        cd "$out"
-        shopt -s nullglob
-        files=(*.deb *.rpm *.tar.gz)
-        sha256sum -- "${files[@]}" >SHA256SUMS
-        ls -l -- "${files[@]}"
-    )
-}
-
-# The agent for another machine: its program's path in $agent.
-build_for() {
-    local linked_for=$target_triple
-    need_rust_target "$target_triple"
-    case $target_triple in
-    *-gnu) linked_for=$target_triple.$OLDEST_GLIBC ;;
-    esac
-    if [ "${target_triple%%-*}" != "$(uname -m)" ]; then
-        have "qemu-${target_triple%%-*}-static" || apt_install qemu-user-static
-        [ -d /usr/aarch64-linux-gnu/lib ] || apt_install libc6-arm64-cross
-    fi
-    say "Building the agent for $linked_for"
-    cargo zigbuild --profile "$agent_profile" --locked -p watchkeep-agent --target "$linked_for"
-    agent=$target/$target_triple/${agent_profile/#dev/debug}/watchkeep-agent
-    case $target_triple in
-    *-gnu) at_least "$OLDEST_GLIBC" "$(libc_of "$agent")" || fail "it needs a glibc newer than $OLDEST_GLIBC" ;;
-    *) ! readelf --dynamic "$agent" | grep -q NEEDED || fail "it is not static" ;;
-    esac
-}
-
-here=$(rustc -vV | sed -n 's/^host: //p')
-if [ ${#targets[@]} -gt 0 ]; then
-    need_zig
-    for target_triple in "${targets[@]}"; do
-        build_for
-        # Not stripped with this machine's tools.
-        here=
-        begin_packing
-        package_agent "$agent"
-    done
-    end_packing
-    exit
-fi
-target_triple=$here
 
 say "Building the programs"
 if [ "$agent_profile $collector_profile" = "dev dev" ]; then
@@ -270,8 +162,13 @@ fi
 agent=$target/${agent_profile/#dev/debug}/watchkeep-agent
 collector=$target/${collector_profile/#dev/debug}/watchkeep-collector
 
+# The same programs of the same commit give the same packages, byte by byte. Not before the build:
+# that would compile all C code again where it was compiled without.
+: "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || date +%s)}"
+export SOURCE_DATE_EPOCH
+say "Packing"
 rm -rf "$out"
-begin_packing
-package_agent "$agent"
+mkdir -p "$out"
+package watchkeep-agent "$agent" watchkeep-agent /var/lib/watchkeep-agent
 package watchkeep-collector "$collector" watchkeep /var/lib/watchkeep
-end_packing
+(cd "$out" && sha256sum -- *.deb *.rpm *.tar.gz >SHA256SUMS && ls -l -- *.deb *.rpm *.tar.gz)

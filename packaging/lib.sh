@@ -182,33 +182,6 @@ need_tool() {
         fail "$program could not be installed"
 }
 
-# cargo-zigbuild and zig, which link for other processors and older C libraries, from wheels of known
-# content in the Python package index.
-need_zig() {
-    local dir
-    dir=$(target_dir)/tools
-    PATH=$dir/bin:$PATH
-    have cargo-zigbuild && "$dir/bin/python3" -c 'import ziglang' 2>/dev/null && return
-    [ "$(uname -m)" = x86_64 ] || fail "packages for other processors are built on x86_64"
-    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
-    say "Installing cargo-zigbuild and zig"
-    [ -x "$dir/bin/pip" ] || python3 -m venv "$dir"
-    cat >"$dir/zig.txt" <<'END'
-cargo-zigbuild==0.24.1 --hash=sha256:238a1ab54a95053a4eadc34775c81f795a8ad75f80bfed63f3f445f518102375
-ziglang==0.17.1 --hash=sha256:ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54
-END
-    "$dir/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
-        --require-hashes -r "$dir/zig.txt" || fail "cargo-zigbuild could not be installed"
-}
-
-# The standard library of Rust for a target.
-need_rust_target() {
-    have rustup || fail "rustup is missing: it brings the standard library for $1"
-    (cd "$ROOT" && rustup target list --installed | grep -qx "$1") && return
-    say "Fetching the standard library for $1"
-    (cd "$ROOT" && rustup target add "$1") || fail "rustup could not fetch it"
-}
-
 # Where cargo builds to.
 target_dir() {
     (cd "$ROOT" && cargo metadata --format-version 1 --no-deps --offline) |

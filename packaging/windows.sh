@@ -188,7 +188,7 @@ run() {
     need_wine
     mkdir -p "$WINEPREFIX/drive_c/watched"
     printf 'ERROR old\r\n' >"$WINEPREFIX/drive_c/watched/app.log"
-    printf '%s\n' 'state_dir = "C:/watchkeep"' '[limits]' 'min_interval_ms = 200' 'log_paths = ["C:/watched/**"]' \
+    printf '%s\n' 'state_dir = "C:/watchkeep"' '[limits]' 'log_paths = ["C:/watched/**"]' \
         >"$WINEPREFIX/drive_c/agent.toml"
     expect "the version" watchkeep-agent agent --version
     expect "the settings" "is valid" agent check-config --config 'C:\agent.toml'

@@ -140,7 +140,7 @@ fn last_seen(before: &Status, now: Clocks, journal_wall_ms: Option<i64>) -> i64 
     let booted_wall_ms = now.wall_ms - now.boot_ms;
     let recorded = fs::read(WTMP)
         .ok()
-        .and_then(|wtmp| last_record(RECORDS, &wtmp, before.written_wall_ms, booted_wall_ms));
+        .and_then(|wtmp| last_record(&wtmp, before.written_wall_ms, booted_wall_ms));
     recorded
         .into_iter()
         .chain(platform::last_record_before(booted_wall_ms))
@@ -148,91 +148,24 @@ fn last_seen(before: &Status, now: Clocks, journal_wall_ms: Option<i64>) -> i64 
         .fold(before.written_wall_ms, i64::max)
 }
 
-/// The form of glibc's records in `wtmp` and `utmp` (`utmp(5)`, `struct utmp` in `bits/utmp.h`). A
-/// processor that once had a 32-bit system beside keeps 32-bit times (`__WORDSIZE_TIME64_COMPAT32`);
-/// aarch64, riscv64 and loongarch64 have 64-bit ones, and longer records.
-#[derive(Clone, Copy, Debug)]
-struct RecordForm {
-    bytes: usize,
-    seconds_at: usize,
-    has_long_times: bool,
-}
-
-const SHORT_TIMES: RecordForm = RecordForm {
-    bytes: 384,
-    seconds_at: 340,
-    has_long_times: false,
-};
-const LONG_TIMES: RecordForm = RecordForm {
-    bytes: 400,
-    seconds_at: 344,
-    has_long_times: true,
-};
-const RECORDS: RecordForm = if cfg!(any(
-    target_arch = "aarch64",
-    target_arch = "riscv64",
-    target_arch = "loongarch64"
-)) {
-    LONG_TIMES
-} else {
-    SHORT_TIMES
-};
-
-/// Types of records that are used here, and the last that `utmp(5)` has.
-const RUN_LVL: u16 = 1;
-const BOOT_TIME: u16 = 2;
-const LAST_TYPE: u16 = 9;
-/// No record is from before 2000 or after 2100: that is some other bytes.
-const PLAUSIBLE_SECONDS: std::ops::Range<i64> = 946_684_800..4_102_444_800;
-
-/// A record, as far as it is used.
-#[derive(Debug, PartialEq, Eq)]
-struct Record {
-    kind: u16,
-    pid: i32,
-    wall_ms: i64,
-}
-
-impl RecordForm {
-    /// The records of a file. Those that can't be what they seem are left out: the file is of another
-    /// form, or damaged.
-    fn read(self, file: &[u8]) -> impl DoubleEndedIterator<Item = Record> {
-        let records = file.chunks_exact(self.bytes);
-        records.filter_map(move |record| self.parse(record))
-    }
-
-    fn parse(self, record: &[u8]) -> Option<Record> {
-        let long = |at: usize| Some(i64::from_ne_bytes(record.get(at..at + 8)?.try_into().ok()?));
-        let short = |at: usize| Some(i32::from_ne_bytes(record.get(at..at + 4)?.try_into().ok()?));
-        let (seconds, micros) = if self.has_long_times {
-            (long(self.seconds_at)?, long(self.seconds_at + 8)?)
-        } else {
-            // Without a sign it lasts until 2106.
-            let seconds = short(self.seconds_at)?.cast_unsigned();
-            (i64::from(seconds), i64::from(short(self.seconds_at + 4)?))
-        };
-        let kind = u16::from_ne_bytes(record.get(..2)?.try_into().ok()?);
-        let pid = short(4)?;
-        let is_plausible = (1..=LAST_TYPE).contains(&kind)
-            && PLAUSIBLE_SECONDS.contains(&seconds)
-            && (0..1_000_000).contains(&micros);
-        is_plausible.then(|| Record {
-            kind,
-            pid,
-            wall_ms: seconds * 1_000,
-        })
-    }
-}
-
 /// The time of the last record in a `wtmp(5)` file of the boot in which the agent wrote at
 /// `written_ms`, if it lies before `limit_ms`; milliseconds. Records are in the order of their
 /// writing: whatever follows the next boot's record is not of that boot. That record alone often
-/// looks earlier than the boot itself, since `wtmp` cuts times to whole seconds.
-fn last_record(form: RecordForm, wtmp: &[u8], written_ms: i64, limit_ms: i64) -> Option<i64> {
-    form.read(wtmp)
-        .take_while(|record| record.kind != BOOT_TIME || record.wall_ms <= written_ms)
-        .map(|record| record.wall_ms)
-        .filter(|ms| *ms < limit_ms)
+/// looks earlier than the boot itself, since `wtmp` cuts times to whole seconds. The record's form is
+/// glibc's on Linux with 32-bit times: 384 bytes, seconds at offset 340.
+fn last_record(wtmp: &[u8], written_ms: i64, limit_ms: i64) -> Option<i64> {
+    const RECORD_BYTES: usize = 384;
+    const SECONDS_AT: usize = 340;
+    const BOOT_TIME: [u8; 2] = [2, 0];
+    wtmp.chunks_exact(RECORD_BYTES)
+        .filter_map(|record| {
+            let seconds = record.get(SECONDS_AT..SECONDS_AT + 4)?;
+            let ms = i64::from(u32::from_le_bytes(seconds.try_into().ok()?)) * 1_000;
+            Some((record[..2] == BOOT_TIME, ms))
+        })
+        .take_while(|(is_boot, ms)| !is_boot || *ms <= written_ms)
+        .map(|(_, ms)| ms)
+        .filter(|ms| *ms > 0 && *ms < limit_ms)
         .last()
 }
 
@@ -241,7 +174,7 @@ pub fn goodbye_reason() -> GoodbyeReason {
     let going_down = platform::is_going_down()
         || Path::new("/run/systemd/shutdown/scheduled").exists()
         || Path::new("/run/nologin").exists()
-        || fs::read("/run/utmp").is_ok_and(|utmp| is_shutdown_runlevel(RECORDS, &utmp));
+        || fs::read("/run/utmp").is_ok_and(|utmp| is_shutdown_runlevel(&utmp));
     if going_down {
         GoodbyeReason::Shutdown
     } else if platform::is_replaced() {
@@ -252,93 +185,45 @@ pub fn goodbye_reason() -> GoodbyeReason {
 }
 
 /// Whether the last run-level record of a `utmp(5)` file says halt (0) or reboot (6).
-fn is_shutdown_runlevel(form: RecordForm, utmp: &[u8]) -> bool {
-    form.read(utmp)
-        .rfind(|record| record.kind == RUN_LVL)
+fn is_shutdown_runlevel(utmp: &[u8]) -> bool {
+    const RECORD_BYTES: usize = 384;
+    const RUN_LVL: [u8; 2] = [1, 0];
+    utmp.chunks_exact(RECORD_BYTES)
+        .rfind(|record| record[..2] == RUN_LVL)
         // The run level is the low byte of the record's process id.
-        .is_some_and(|record| matches!(record.pid.to_le_bytes()[0], b'0' | b'6'))
+        .is_some_and(|record| matches!(record[4], b'0' | b'6'))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FORMS: [RecordForm; 2] = [SHORT_TIMES, LONG_TIMES];
-    /// Some time in 2026, in the tests' seconds 0.
-    const BASE_S: i64 = 1_790_000_000;
-
-    fn record(form: RecordForm, kind: u16, pid: u8, seconds: i64) -> Vec<u8> {
-        let mut record = vec![0; form.bytes];
-        record[..2].copy_from_slice(&kind.to_ne_bytes());
-        record[4..8].copy_from_slice(&i32::from(pid).to_ne_bytes());
-        // The name of the machine from which someone logged in.
-        record[76..90].copy_from_slice(b"192.0.2.14.abc");
-        let at = form.seconds_at;
-        let seconds = BASE_S + seconds;
-        if form.has_long_times {
-            record[at..at + 8].copy_from_slice(&seconds.to_ne_bytes());
-        } else {
-            let seconds = u32::try_from(seconds).unwrap();
-            record[at..at + 4].copy_from_slice(&seconds.to_ne_bytes());
-        }
+    fn record(kind: u8, pid: u8, seconds: u32) -> Vec<u8> {
+        let mut record = vec![0; 384];
+        record[0] = kind;
+        record[4] = pid;
+        record[340..344].copy_from_slice(&seconds.to_le_bytes());
         record
     }
 
     #[test]
     fn the_last_record_of_the_boot_before_is_found() {
-        for form in FORMS {
-            let wtmp = [
-                record(form, 2, 0, 50),
-                record(form, 7, 1, 100),
-                record(form, 7, 1, 200),
-                record(form, 2, 0, 300),
-                record(form, 7, 1, 310),
-            ]
-            .concat();
-            let base_ms = BASE_S * 1_000;
-            let last = |written_ms, limit_ms| {
-                let found = last_record(form, &wtmp, base_ms + written_ms, base_ms + limit_ms);
-                found.map(|ms| ms - base_ms)
-            };
-            // The boot's own record says 300 s, cut to the second: 0.6 s before the kernel's start.
-            assert_eq!(last(150_000, 300_600), Some(200_000));
-            assert_eq!(last(150_000, 150_000), Some(100_000));
-            // A boot in which the agent never ran says nothing about the end of the one before.
-            assert_eq!(last(150_000, 900_000), Some(200_000));
-            assert_eq!(last(40_000, 300_600), None);
-            assert_eq!(last_record(form, b"short", 0, 250_000), None);
-        }
-    }
-
-    #[test]
-    fn records_that_can_not_be_what_they_seem_prove_nothing() {
-        for (form, other) in [(SHORT_TIMES, LONG_TIMES), (LONG_TIMES, SHORT_TIMES)] {
-            let wtmp: Vec<u8> = (0..200).flat_map(|n| record(other, 7, 1, n)).collect();
-            // Now and then a record of the other form lies where one of this form would.
-            let read = form.read(&wtmp).count();
-            assert!(read <= 200 / 16, "{read}");
-            let odd = [
-                record(form, 77, 1, 100),
-                record(form, 7, 1, 100 - BASE_S),
-                vec![0xff; form.bytes],
-                vec![0; form.bytes],
-            ];
-            assert_eq!(form.read(&odd.concat()).count(), 0);
-        }
-    }
-
-    #[test]
-    fn run_levels_zero_and_six_mean_shutdown() {
-        for form in FORMS {
-            let levels = |first, last| {
-                let utmp = [record(form, 1, first, 1), record(form, 1, last, 2)].concat();
-                is_shutdown_runlevel(form, &utmp)
-            };
-            assert!(levels(b'5', b'6'));
-            assert!(levels(b'5', b'0'));
-            assert!(!levels(b'6', b'5'));
-            assert!(!is_shutdown_runlevel(form, &record(form, 7, b'6', 1)));
-        }
+        let wtmp = [
+            record(2, 0, 50),
+            record(7, 1, 100),
+            record(7, 1, 200),
+            record(2, 0, 300),
+            record(7, 1, 310),
+        ]
+        .concat();
+        let last = |written_ms, limit_ms| last_record(&wtmp, written_ms, limit_ms);
+        // The boot's own record says 300 s, cut to the second: 0.6 s before the kernel's start.
+        assert_eq!(last(150_000, 300_600), Some(200_000));
+        assert_eq!(last(150_000, 150_000), Some(100_000));
+        // A boot in which the agent never ran says nothing about the end of the one before.
+        assert_eq!(last(150_000, 900_000), Some(200_000));
+        assert_eq!(last(40_000, 300_600), None);
+        assert_eq!(last_record(b"short", 0, 250_000), None);
     }
 
     /// Prints an entry if it is asked as `journalctl` takes it.
@@ -361,5 +246,16 @@ mod tests {
         assert_eq!(ask_journal(program, other).await, None);
         let absent = dir.path().join("absent");
         assert_eq!(ask_journal(absent.as_os_str(), boot).await, None);
+    }
+
+    #[test]
+    fn run_levels_zero_and_six_mean_shutdown() {
+        assert!(is_shutdown_runlevel(
+            &[record(1, b'5', 1), record(1, b'6', 2)].concat()
+        ));
+        assert!(!is_shutdown_runlevel(
+            &[record(1, b'6', 1), record(1, b'5', 2)].concat()
+        ));
+        assert!(!is_shutdown_runlevel(&record(7, b'6', 1)));
     }
 }

@@ -1,8 +1,6 @@
 //! The command line.
 
-mod enroll;
 mod logs;
-mod service;
 
 use std::{
     fmt::Write as _,
@@ -15,13 +13,14 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::{layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
-use watchkeep_shared::metric;
+use watchkeep_shared::{metric, token::EnrolmentToken};
 
 use crate::{
-    blocking::Blocking,
     clock,
-    config::{Config, DiskSettings, Source},
-    manual, run, sampler,
+    config::{Config, Source},
+    enroll,
+    identity::Identity,
+    manual, platform, run, sampler,
     status::Status,
     timekeeping,
 };
@@ -57,9 +56,6 @@ enum Command {
         /// The name to enrol under, instead of the machine's host name.
         #[arg(long, value_name = "NAME")]
         hostname: Option<String>,
-        /// Do not start the service.
-        #[arg(long)]
-        no_start: bool,
     },
     /// Watches and reports until it is stopped.
     Run,
@@ -149,28 +145,21 @@ fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
             token,
             force,
             hostname,
-            no_start,
         } => {
-            let options = enroll::Options {
-                token,
-                hostname: hostname.unwrap_or_else(sampler::host_name),
-                force,
-                start: !no_start,
-            };
-            return enroll::run(&config, &options);
+            let hostname = hostname.unwrap_or_else(sampler::host_name);
+            enroll_here(&config, &token, &hostname, force)?;
         }
         Command::Run => {
-            service::check_user(&config)?;
             let set_level = start_log(&config);
             runtime()?.block_on(run::run(config, source, set_level))?;
         }
         Command::CheckConfig => {
             print(&format!("the configuration is valid:\n{config:#?}\n"))?;
         }
-        Command::Sample { json } => print(&sample(json, config.disks)?)?,
+        Command::Sample { json } => print(&sample(json)?)?,
         Command::Logs { command } => return Ok(logs::run(&config, command)),
         #[cfg(windows)]
-        Command::Service { command } => windows_service(command, source, config)?,
+        Command::Service { command } => service(command, source, config)?,
         Command::Status { .. } | Command::Manual { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
@@ -184,7 +173,7 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 #[cfg(windows)]
-fn windows_service(command: ServiceCommand, source: Source, config: Config) -> anyhow::Result<()> {
+fn service(command: ServiceCommand, source: Source, config: Config) -> anyhow::Result<()> {
     use crate::platform::service;
 
     match command {
@@ -230,6 +219,32 @@ fn print(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+fn enroll_here(config: &Config, token: &str, hostname: &str, force: bool) -> anyhow::Result<()> {
+    let token: EnrolmentToken = token.parse()?;
+    let _lock = run::lock_state_dir(&config.state_dir)?;
+    if Identity::exists(&config.state_dir) && !force {
+        bail!(
+            "this machine is enrolled already ({} holds an identity); use --force to replace it",
+            config.state_dir.display()
+        );
+    }
+    platform::keep_others_out(&config.state_dir)
+        .with_context(|| keep_out_failed(&config.state_dir))?;
+    let before = Identity::load(&config.state_dir).ok();
+    let enrolment = enroll::enroll(&token, hostname, config.proxy.as_deref());
+    let identity = runtime()?.block_on(enrolment)?;
+    // A host that only got a new key keeps what it has not sent yet.
+    if force && before.is_none_or(|before| before.host != identity.host) {
+        run::forget_previous_host(&config.state_dir)?;
+    }
+    identity.store(&config.state_dir)?;
+    print(&format!(
+        "enrolled as host {} at {}; start the agent with `watchkeep-agent run`\n",
+        identity.host, identity.url
+    ))?;
+    Ok(())
+}
+
 fn keep_out_failed(dir: &Path) -> String {
     format!(
         "other users can't be kept out of {}; run this as an administrator",
@@ -237,9 +252,8 @@ fn keep_out_failed(dir: &Path) -> String {
     )
 }
 
-fn sample(json: bool, disks: DiskSettings) -> anyhow::Result<String> {
-    let blocking = Blocking::default();
-    let mut sampler = sampler::Sampler::new(&blocking, disks, clock::now());
+fn sample(json: bool) -> anyhow::Result<String> {
+    let mut sampler = sampler::Sampler::new(clock::now());
     let (asked, ()) = runtime()?.block_on(async {
         let pause = tokio::time::sleep(Duration::from_millis(500));
         tokio::join!(timekeeping::look(), pause)
@@ -347,13 +361,6 @@ fn table(status: &Status, running: bool) -> Result<String, std::fmt::Error> {
     let config_error = status.config_error.as_ref().map(|error| {
         format!("the configuration in force is the one before, the new one is wrong: {error}")
     });
-    let troubles = status
-        .troubles
-        .iter()
-        .map(|trouble| format!("{}: {}", trouble.item, trouble.detail));
-    for problem in troubles {
-        line("problem", &problem)?;
-    }
     for problem in status
         .last_error
         .iter()

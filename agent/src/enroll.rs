@@ -4,22 +4,21 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
-use reqwest::StatusCode;
+use reqwest::{Client, Proxy, StatusCode, redirect};
 use watchkeep_shared::{
     token::EnrolmentToken,
     wire::{
         self,
         enroll::{EnrollRequest, Enrolled, RenewRequest},
         paths,
-        problem::ProblemType,
+        problem::{Problem, ProblemType},
     },
 };
 
 use crate::{
-    config::ProxyUrl,
     identity::Identity,
     tls::{self, MaterialError},
-    uplink::http::{self, BodyError, read_bounded},
+    uplink::http::{BodyError, read_bounded},
 };
 
 /// How long the collector may take to answer.
@@ -34,9 +33,9 @@ pub enum EnrollError {
         /// The URL.
         url: String,
     },
-    /// The client can't be made.
-    #[error("the HTTP client can't be set up: {0}")]
-    Client(#[source] reqwest::Error),
+    /// The configured proxy can't be used.
+    #[error("uplink.proxy can't be used: {0}; it is http://HOST:PORT")]
+    Proxy(#[source] reqwest::Error),
     /// The server does not hold the pinned CA.
     #[error(
         "the server at {url} is not the collector that made this token (its CA key is another): check for an intercepting proxy, or make a new token if the collector was set up anew or replaced its certificate authority"
@@ -44,14 +43,6 @@ pub enum EnrollError {
     WrongCa {
         /// The URL.
         url: String,
-    },
-    /// The server's certificate does not fit, though its CA is the pinned one.
-    #[error("the certificate of the collector at {url} can't be trusted: {cause}")]
-    Untrusted {
-        /// The URL.
-        url: String,
-        /// Why, and what to do.
-        cause: String,
     },
     /// No answer.
     #[error("can't reach the collector at {url}: {cause}; check name, port and firewall")]
@@ -136,26 +127,26 @@ impl KeyAndRequest {
 pub async fn enroll(
     token: &EnrolmentToken,
     hostname: &str,
-    proxy: Option<&ProxyUrl>,
+    proxy: Option<&str>,
 ) -> Result<Identity, EnrollError> {
     let url = token.url.trim_end_matches('/').to_owned();
     if !url.starts_with("https://") {
         return Err(EnrollError::Url { url });
     }
     let (config, mismatch) = tls::pinned_config(&token.ca_key_sha256)?;
-    let unreachable = |error: &reqwest::Error| match tls::rustls_error(error) {
-        Some(cause @ rustls::Error::InvalidCertificate(_)) => EnrollError::Untrusted {
-            url: url.clone(),
-            cause: tls::refused_server(cause),
-        },
-        _ => EnrollError::Unreachable {
-            url: url.clone(),
-            cause: tls::with_causes(error),
-        },
+    let unreachable = |error: &reqwest::Error| EnrollError::Unreachable {
+        url: url.clone(),
+        cause: tls::with_causes(error),
     };
-    let client = http::builder(config, proxy)
-        .and_then(|builder| builder.timeout(TIMEOUT).build())
-        .map_err(EnrollError::Client)?;
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(config)
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .timeout(TIMEOUT);
+    if let Some(proxy) = proxy {
+        builder = builder.proxy(Proxy::all(proxy).map_err(EnrollError::Proxy)?);
+    }
+    let client = builder.build().map_err(|error| unreachable(&error))?;
     let key = KeyAndRequest::generate()?;
     let request = EnrollRequest {
         v: wire::PROTOCOL_VERSION,
@@ -223,7 +214,18 @@ fn bad_answer(url: &str, why: &str) -> EnrollError {
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> EnrollError {
-    let (kind, detail) = http::refusal(body);
+    let problem: Option<Problem> = serde_json::from_slice(body).ok();
+    let kind = problem.as_ref().and_then(Problem::known_type);
+    let detail = problem.map_or_else(
+        || "no reason given".to_owned(),
+        |problem| {
+            if problem.detail.is_empty() {
+                problem.title
+            } else {
+                problem.detail
+            }
+        },
+    );
     match kind {
         Some(ProblemType::TokenRefused) => EnrollError::TokenRefused { detail },
         Some(ProblemType::Busy | ProblemType::TooManyRequests) => EnrollError::Busy { detail },

@@ -112,12 +112,6 @@ impl Identity {
         files::write_json(&state_dir.join(IDENTITY), &stored, Durability::Synced).map_err(file)
     }
 
-    /// Keeps the key of a renewal that is about to be asked for; it counts once its certificate is
-    /// stored.
-    pub fn store_next_key(state_dir: &Path, key_pem: &str) -> Result<(), IdentityError> {
-        write(state_dir, NEXT_KEY, key_pem.as_bytes())
-    }
-
     /// Replaces key, certificate and CA after a renewal.
     pub fn store_renewed(&self, state_dir: &Path) -> Result<(), IdentityError> {
         write(state_dir, NEXT_KEY, self.key_pem.as_bytes())?;
@@ -141,13 +135,11 @@ impl Identity {
                 dir: state_dir.to_owned(),
             })?;
         if let Some(cert) = read_if_there(&state_dir.join(NEXT_CERT))? {
-            let belongs = |key: &str| tls::certified_key(&cert, key).is_ok();
-            let next_key = read_if_there(&state_dir.join(NEXT_KEY))?;
-            if next_key.as_deref().is_some_and(belongs) {
-                promote(state_dir)?;
-            } else if belongs(&read(state_dir, KEY)?) {
-                // Its key was moved into place already; another one is of a later attempt.
-                remove(&state_dir.join(NEXT_KEY))?;
+            let key = match read_if_there(&state_dir.join(NEXT_KEY))? {
+                Some(key) => key,
+                None => read(state_dir, KEY)?,
+            };
+            if tls::certified_key(&cert, &key).is_ok() {
                 promote(state_dir)?;
             }
         }

@@ -5,10 +5,9 @@
 //! [`policy`] asks for within the customer's caps; every heartbeat lies in the [`spool`] until the
 //! collector has acknowledged it over the [`uplink`].
 //!
-//! The agent opens no port and runs no command on anyone's behalf. All state belongs to the
-//! loop in [`run`], which has one thread; what may block runs apart from it ([`blocking`]).
+//! The agent opens no port and runs no command on anyone's behalf. It has one thread of its own;
+//! all state belongs to the loop in [`run`], so there are no locks.
 
-pub mod blocking;
 pub mod boot;
 pub mod cli;
 pub mod clock;

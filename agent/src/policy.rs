@@ -1,8 +1,6 @@
-//! What of the MSP's policy is done, and what the customer's configuration or this agent's limits
-//! refuse. Pure but for the files that keep policies over a restart (in `trial`).
+//! What of the MSP's policy is done, and what the customer's configuration refuses. Pure but for the
+//! file that keeps the last policy over a restart.
 
-mod budget;
-mod trial;
 mod windows;
 
 use std::{
@@ -15,16 +13,15 @@ use watchkeep_shared::wire::{
     policy::{Item, JournalFilter, LogCheck, Policy, Refusal, ServiceCheck},
 };
 
-use self::budget::Budget;
-pub use self::trial::{PolicyStore, SURVIVED_AFTER, forget, running};
-use crate::config::Limits;
+use crate::{
+    config::Limits,
+    files::{self, Durability},
+};
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 
-/// Length of a part of a command line to look for, bytes.
-const MIN_COMMAND_BYTES: usize = 8;
-const MAX_COMMAND_BYTES: usize = 200;
+const FILE: &str = "policy.json";
 /// Most log rules of a policy; each costs memory in the automaton that looks for them all.
 const MAX_LOG_RULES: usize = 256;
 
@@ -52,8 +49,8 @@ impl Effective {
         }
     }
 
-    /// Applies the customer's caps.
-    pub fn new(policy: &Policy, limits: &Limits) -> Self {
+    /// Applies the customer's caps. `is_local` says whether an address is one of this machine's.
+    pub fn new(policy: &Policy, limits: &Limits, is_local: &dyn Fn(IpAddr) -> bool) -> Self {
         let mut effective = Self {
             version: policy.version,
             ..Self::default()
@@ -61,13 +58,12 @@ impl Effective {
         effective.interval_ms = effective.interval(policy.interval_ms, limits);
         for item in &policy.services {
             match item {
-                Item::Known(check) => effective.service(check, limits),
+                Item::Known(check) => effective.service(check, limits, is_local),
                 Item::Unknown(value) => effective.unknown_service(value),
             }
         }
-        let mut budget = Budget::default();
         for check in &policy.logs {
-            effective.log(check, limits, &mut budget);
+            effective.log(check, limits);
         }
         effective
     }
@@ -92,7 +88,12 @@ impl Effective {
             .clamp(MIN_INTERVAL_MS, MAX_INTERVAL_MS)
     }
 
-    fn service(&mut self, check: &ServiceCheck, limits: &Limits) {
+    fn service(
+        &mut self,
+        check: &ServiceCheck,
+        limits: &Limits,
+        is_local: &dyn Fn(IpAddr) -> bool,
+    ) {
         let key = check.key();
         if self.services.iter().any(|known| known.key() == key) {
             return;
@@ -100,7 +101,7 @@ impl Effective {
         let allowed = if self.services.len() >= MAX_SERVICES_PER_FRAME {
             Err(format!("more than {MAX_SERVICES_PER_FRAME} services"))
         } else {
-            allowed_service(check, limits).map_err(str::to_owned)
+            allowed_service(check, limits, is_local).map_err(str::to_owned)
         };
         match allowed {
             Ok(()) => self.services.push(check.clone()),
@@ -121,7 +122,7 @@ impl Effective {
         );
     }
 
-    fn log(&mut self, check: &LogCheck, limits: &Limits, budget: &mut Budget) {
+    fn log(&mut self, check: &LogCheck, limits: &Limits) {
         let item = format!("log:{}", check.path);
         let allowed = match (&check.journal, &check.event_log) {
             (Some(_), Some(_)) => Err("either \"journal\" or \"event_log\", not both".to_owned()),
@@ -133,22 +134,26 @@ impl Effective {
             self.refuse(item, reason);
             return;
         }
-        if let Err(reason) = budget.take_check(check) {
-            self.refuse(item, reason);
+        if let Some(Err(error)) = check
+            .record_start
+            .as_deref()
+            .map(crate::logs::check_pattern)
+        {
+            self.refuse(item, format!("record_start: {error}"));
             return;
         }
         let mut rules = Vec::new();
         let known: usize = self.logs.iter().map(|log| log.rules.len()).sum();
         for rule in &check.rules {
-            let taken = if known + rules.len() >= MAX_LOG_RULES {
-                Err(format!("more than {MAX_LOG_RULES} log rules"))
-            } else {
-                budget.take_pattern(&rule.pattern)
-            };
-            match taken {
+            if known + rules.len() >= MAX_LOG_RULES {
+                let reason = format!("rule {}: more than {MAX_LOG_RULES} log rules", rule.name);
+                self.refuse(item.clone(), reason);
+                continue;
+            }
+            match crate::logs::check_pattern(&rule.pattern) {
                 Ok(()) => rules.push(rule.clone()),
-                Err(reason) => {
-                    self.refuse(item.clone(), format!("rule {}: {reason}", rule.name));
+                Err(error) => {
+                    self.refuse(item.clone(), format!("rule {}: {error}", rule.name));
                 }
             }
         }
@@ -163,21 +168,24 @@ impl Effective {
 
 /// Whether the customer would allow this service.
 pub fn allows(check: &ServiceCheck, limits: &Limits) -> bool {
-    allowed_service(check, limits).is_ok()
+    allowed_service(check, limits, &is_local).is_ok()
 }
 
 /// Whether a service makes sense and the customer allows it.
-fn allowed_service(check: &ServiceCheck, limits: &Limits) -> Result<(), &'static str> {
+fn allowed_service(
+    check: &ServiceCheck,
+    limits: &Limits,
+    is_local: &dyn Fn(IpAddr) -> bool,
+) -> Result<(), &'static str> {
     match check {
         ServiceCheck::Process { name, .. } => allowed_process(name, limits),
-        ServiceCheck::Command { contains, .. } => allowed_command(contains, limits),
         ServiceCheck::Tcp { address } | ServiceCheck::Tls { address, .. } => {
-            allowed_endpoint(address, limits)
+            allowed_endpoint(address, limits, is_local)
         }
         ServiceCheck::Systemd { unit } => allowed_unit(unit, limits),
         ServiceCheck::WindowsService { name } => windows::allowed_service(name, limits),
         ServiceCheck::Http { url, .. } => match address_of(url) {
-            Some(address) => allowed_endpoint(&address, limits),
+            Some(address) => allowed_endpoint(&address, limits, is_local),
             None => Err("not http:// or https://, a host and a path, without a password"),
         },
         ServiceCheck::Certificate { path } => allowed_certificate(path, limits),
@@ -190,21 +198,6 @@ fn allowed_process(name: &str, limits: &Limits) -> Result<(), &'static str> {
     }
     match &limits.processes {
         Some(allowed) if !allowed.iter().any(|a| a == name) => {
-            Err("not in the local limits.processes")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A short text is in many command lines.
-fn allowed_command(contains: &str, limits: &Limits) -> Result<(), &'static str> {
-    if !(MIN_COMMAND_BYTES..=MAX_COMMAND_BYTES).contains(&contains.len())
-        || contains.chars().any(char::is_control)
-    {
-        return Err("a part of a command line is 8 to 200 bytes, without control characters");
-    }
-    match &limits.processes {
-        Some(allowed) if !allowed.iter().any(|a| a == contains) => {
             Err("not in the local limits.processes")
         }
         _ => Ok(()),
@@ -240,37 +233,18 @@ fn allowed_unit(unit: &str, limits: &Limits) -> Result<(), &'static str> {
     }
 }
 
-fn allowed_endpoint(address: &str, limits: &Limits) -> Result<(), &'static str> {
+fn allowed_endpoint(
+    address: &str,
+    limits: &Limits,
+    is_local: &dyn Fn(IpAddr) -> bool,
+) -> Result<(), &'static str> {
     let host = host_of(address).ok_or("not HOST:PORT, as in 127.0.0.1:5432")?;
-    // A network address may come later, move to another machine and come back: a probe asks each
-    // time whether it is here (`address_to_own`).
-    let is_number = host == "localhost" || host.parse::<IpAddr>().is_ok();
-    if is_number || is_listed(address, limits) {
+    let local = host == "localhost" || host.parse().is_ok_and(is_local);
+    if local || limits.tcp.iter().any(|allowed| allowed == address) {
         Ok(())
     } else {
         Err("not an address of this machine, nor in the local limits.tcp")
     }
-}
-
-fn is_listed(address: &str, limits: &Limits) -> bool {
-    limits.tcp.iter().any(|allowed| allowed == address)
-}
-
-/// `HOST:PORT` that a check connects to, if it connects.
-pub fn address_of_check(check: &ServiceCheck) -> Option<String> {
-    match check {
-        ServiceCheck::Tcp { address } | ServiceCheck::Tls { address, .. } => Some(address.clone()),
-        ServiceCheck::Http { url, .. } => address_of(url),
-        _ => None,
-    }
-}
-
-/// The network address that this machine must have for `HOST:PORT` to be probed. `None` if it may
-/// be probed at any time: the loopback, and what the customer lists.
-pub fn address_to_own(address: &str, limits: &Limits) -> Option<IpAddr> {
-    let host = host_of(address)?.parse::<IpAddr>().ok()?.to_canonical();
-    let is_here = host.is_loopback() || host.is_unspecified();
-    (!is_here && !is_listed(address, limits)).then_some(host)
 }
 
 fn allowed_certificate(path: &str, limits: &Limits) -> Result<(), &'static str> {
@@ -349,6 +323,31 @@ fn host_of(address: &str) -> Option<&str> {
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(host);
     (!host.is_empty() && host.len() <= 255).then_some(host)
+}
+
+/// Whether an address is one of this machine's own: loopback, or one that a socket can be bound to.
+pub fn is_local(address: IpAddr) -> bool {
+    address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// Reads the policy that was last in force.
+pub fn load(state_dir: &Path) -> Option<Policy> {
+    files::read_json(&state_dir.join(FILE))
+        .inspect_err(|error| tracing::warn!(%error, "the stored policy can't be read"))
+        .ok()
+        .flatten()
+}
+
+/// Removes the stored policy.
+pub fn forget(state_dir: &Path) -> std::io::Result<()> {
+    std::fs::remove_file(state_dir.join(FILE))
+}
+
+/// Keeps the policy for the next start; without it the agent asks for it again.
+pub fn store(state_dir: &Path, policy: &Policy) {
+    if let Err(error) = files::write_json(&state_dir.join(FILE), policy, Durability::Cached) {
+        tracing::warn!(%error, "the policy could not be stored");
+    }
 }
 
 #[cfg(test)]

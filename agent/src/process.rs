@@ -5,14 +5,11 @@ use std::{fmt, future::Future};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
-use crate::blocking::Blocking;
-
 /// The tasks of the running agent, and the token that asks them to stop.
 #[derive(Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
-    blocking: Blocking,
 }
 
 impl fmt::Debug for Tasks {
@@ -28,7 +25,6 @@ impl Default for Tasks {
         Self {
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
-            blocking: Blocking::default(),
         }
     }
 }
@@ -41,11 +37,6 @@ impl Tasks {
     {
         self.tracker
             .spawn(future.instrument(tracing::info_span!("task", task.name = name)));
-    }
-
-    /// Runs calls that may block, on threads. Calls that hang end with the process.
-    pub fn blocking(&self) -> &Blocking {
-        &self.blocking
     }
 
     /// Cancelled when the tasks shall stop.

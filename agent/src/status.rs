@@ -4,10 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use watchkeep_shared::{
-    BootId, CaId, HostId, InstanceId,
-    wire::policy::{Refusal, Trouble},
-};
+use watchkeep_shared::{BootId, CaId, HostId, InstanceId, wire::policy::Refusal};
 
 use crate::{
     files::{self, Durability},
@@ -94,9 +91,6 @@ pub struct Status {
     /// Why the changed configuration was not taken; absent while the one on disk is in force.
     #[serde(default)]
     pub config_error: Option<String>,
-    /// What the collector is told of this agent's problems, but for those above.
-    #[serde(default)]
-    pub troubles: Vec<Trouble>,
     /// Version of the policy in force; 0 before there is one.
     pub policy_version: u64,
     /// Heartbeat interval, milliseconds.

@@ -197,57 +197,6 @@ pub fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error
     None
 }
 
-/// Why a server's certificate was refused and what to do about it, for people.
-pub fn refused_server(cause: &Error) -> String {
-    let Error::InvalidCertificate(certificate) = cause else {
-        return format!("{cause}; check for an intercepting proxy");
-    };
-    match certificate {
-        CertificateError::NotValidYet => wrong_clock("not valid yet", None),
-        CertificateError::NotValidYetContext { time, not_before } => wrong_clock(
-            &format!("valid only from {}", utc(*not_before)),
-            Some(*time),
-        ),
-        CertificateError::Expired => wrong_clock("expired", None),
-        CertificateError::ExpiredContext { time, not_after } => wrong_clock(
-            &format!("valid only until {}", utc(*not_after)),
-            Some(*time),
-        ),
-        CertificateError::UnknownIssuer => format!(
-            "{cause}; either something intercepts the connection, or the provider has replaced its certificate authority while this machine was away: then ask for a token for a new key and run `watchkeep-agent enroll --force TOKEN`"
-        ),
-        _ => format!("{cause}; check for an intercepting proxy"),
-    }
-}
-
-fn wrong_clock(state: &str, now: Option<UnixTime>) -> String {
-    let now = utc(now.unwrap_or_else(UnixTime::now));
-    format!(
-        "it is {state}, and this machine's clock is at {now}: set the clock if that is wrong; if it is right, the collector's clock is wrong or it was not started for a year"
-    )
-}
-
-/// A time to the minute, as in `2026-11-28 14:45 UTC`.
-fn utc(time: UnixTime) -> String {
-    let time = i64::try_from(time.as_secs())
-        .ok()
-        .and_then(|seconds| x509_parser::time::ASN1Time::from_timestamp(seconds).ok());
-    time.map_or_else(
-        || "a time that no calendar has".to_owned(),
-        |time| {
-            let time = time.to_datetime();
-            format!(
-                "{:04}-{:02}-{:02} {:02}:{:02} UTC",
-                time.year(),
-                u8::from(time.month()),
-                time.day(),
-                time.hour(),
-                time.minute()
-            )
-        },
-    )
-}
-
 /// An error and its causes in one line, each said once.
 pub fn with_causes(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
@@ -376,46 +325,4 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn at(seconds: u64) -> UnixTime {
-        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn a_wrong_clock_is_named_with_its_time() {
-        let early = refused_server(&Error::InvalidCertificate(
-            CertificateError::NotValidYetContext {
-                time: at(90),
-                not_before: at(1_795_876_000),
-            },
-        ));
-        assert!(
-            early.contains("this machine's clock is at 1970-01-01 00:01 UTC"),
-            "{early}"
-        );
-        assert!(
-            early.contains("valid only from 2026-11-28 14:26 UTC"),
-            "{early}"
-        );
-        let late = refused_server(&Error::InvalidCertificate(
-            CertificateError::ExpiredContext {
-                time: at(4_102_444_800),
-                not_after: at(1_795_876_000),
-            },
-        ));
-        assert!(
-            late.contains("this machine's clock is at 2100-01-01 00:00 UTC"),
-            "{late}"
-        );
-        assert!(!late.contains("proxy"), "{late}");
-        let other = refused_server(&Error::InvalidCertificate(CertificateError::UnknownIssuer));
-        assert!(other.contains("enroll --force TOKEN"), "{other}");
-    }
 }

@@ -15,10 +15,8 @@ use std::{
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tempfile::TempDir;
 use watchkeep_agent::{
-    blocking::Blocking,
-    config::{AllowedPath, Config, DiskSettings, SpoolLimits},
+    config::{AllowedPath, SpoolLimits},
     logs::{LogWatcher, Redactor},
-    policy::Effective,
     sampler::{Busiest, Facts, Sampler},
     spool::{FrameId, Keep, Run, Spool},
 };
@@ -26,7 +24,7 @@ use watchkeep_shared::{
     BootId, InstanceId, ids,
     wire::{
         heartbeat::{Clocks, Frame},
-        policy::{LogCheck, LogRule, Policy},
+        policy::{LogCheck, LogRule},
     },
 };
 
@@ -171,12 +169,7 @@ impl Agent {
         };
         let allowed = AllowedPath::new(&format!("{}/**", root.display())).unwrap();
         Self {
-            sampler: Sampler::of(
-                root,
-                &Blocking::default(),
-                DiskSettings::default(),
-                clocks(0),
-            ),
+            sampler: Sampler::of(root, clocks(0)),
             facts: Facts::default(),
             busiest: Busiest::default(),
             logs: LogWatcher::new(None, vec![allowed], Arc::new(Redactor::new(Vec::new()))),
@@ -250,68 +243,5 @@ fn memory_stays_as_it_is_over_thousands_of_cycles_of_churn() {
     assert!(
         last - settled < ROOM_BYTES,
         "{bytes_per_cycle:.1} bytes a cycle: {ends:?}"
-    );
-}
-
-/// Most memory that the log rules of a policy may take, bytes.
-const RULES_BYTES: isize = 16 << 20;
-
-/// Thirty logs with eight rules each, all of them large.
-fn greedy_policy(dir: &Path) -> Policy {
-    let check = |log: usize| LogCheck {
-        path: dir.join(format!("{log}.log")).to_str().unwrap().to_owned(),
-        rules: (0..8)
-            .map(|rule| LogRule {
-                name: format!("r{rule}"),
-                pattern: format!(r"a{rule:04}\w{{20}}c"),
-                lines_per_minute: None,
-            })
-            .collect(),
-        record_start: None,
-        journal: None,
-        event_log: None,
-    };
-    Policy {
-        version: 1,
-        interval_ms: 10_000,
-        services: Vec::new(),
-        logs: (0..30).map(check).collect(),
-    }
-}
-
-#[test]
-fn the_rules_of_a_policy_take_no_more_memory_than_their_budget() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = Config::parse(
-        &format!("[limits]\nlog_paths = [\"{}/**\"]", dir.path().display()),
-        "agent.toml",
-        &|_| None,
-    )
-    .unwrap();
-    let policy = greedy_policy(dir.path());
-    let before = live_bytes();
-    let effective = Effective::new(&policy, &config.limits);
-    let redactor = Arc::new(Redactor::new(Vec::new()));
-    let mut logs = LogWatcher::new(None, config.limits.log_paths, redactor);
-    logs.set(&effective.logs);
-    logs.scan(0);
-    // Text that teaches the automata as much as they can keep.
-    for check in &effective.logs {
-        let lines: Vec<String> = (0..20_000)
-            .map(|n| format!("a000{}é{}ü{}c", n % 8, n * 7, n * 13))
-            .collect();
-        fs::write(&check.path, lines.join("\n") + "\n").unwrap();
-    }
-    while logs.scan(1) {
-        logs.take();
-    }
-    let taken = live_bytes() - before;
-    // What was found so far, and buffers of reading, are beside it.
-    assert!(taken < RULES_BYTES + (4 << 20), "{taken} bytes");
-    assert!(!effective.logs.is_empty(), "some are done");
-    let refused = &effective.refused;
-    assert!(
-        refused.iter().any(|one| one.reason.contains("16 MiB")),
-        "{refused:?}"
     );
 }

@@ -45,15 +45,6 @@
       setTimeout(() => fetchPart(id), Math.max(HINTS_TOGETHER, free - Date.now()));
     }
   };
-  // What the server is still computing is fetched again until it is all there.
-  const INCOMPLETE_AGAIN = 1000;
-  const complete = async () => {
-    for (let parts; (parts = $$("[data-incomplete]")).length > 0;) {
-      await new Promise((done) => setTimeout(done, INCOMPLETE_AGAIN));
-      for (const { id } of parts) await fetchPart(id);
-    }
-  };
-  complete();
   document.addEventListener("htmx:after:swap", (event) => {
     const { target, response } = event.detail.ctx ?? {};
     if (!target?.id) return;

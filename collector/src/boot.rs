@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{Notify, mpsc},
+    sync::mpsc,
 };
 use watchkeep_shared::DurationMs;
 
@@ -21,12 +21,12 @@ use self::open::{lock, node_id};
 use crate::{
     app::App,
     config::MinTls,
-    identity::{self, Authority, FileWatch, PortNames, PortTls, Revoked, SharedTls},
+    identity::{self, Authority, PortNames, PortTls, Revoked, SharedTls},
     ids::RowIds,
     ingest::{Pipeline, Room, http, metrics::Metrics, seal},
     notify::{self, Channels},
     own,
-    repeat::{every, every_or_when},
+    repeat::every,
     retention,
     server::{self, Limits, Port},
     store::{StoreError, identity as identity_rows},
@@ -35,10 +35,8 @@ use crate::{
 
 /// How often the revocations of other programs (the command line) are read.
 const REVOKED_EVERY: Duration = Duration::from_secs(1);
-/// How often the files of the CAs and certificates are read although nothing said that they changed.
-const AUTHORITY_EVERY: Duration = Duration::from_mins(1);
-/// The same where their directories cannot be watched.
-const AUTHORITY_POLLED_EVERY: Duration = Duration::from_secs(1);
+/// How often the CAs are checked for changes.
+const AUTHORITY_EVERY: Duration = Duration::from_secs(1);
 /// How often policies are checked for changes by other programs.
 const POLICIES_EVERY: Duration = Duration::from_secs(1);
 /// How often the system's wall clock is compared with the collector's.
@@ -191,21 +189,9 @@ fn port_tls(app: &App, authority: Arc<Authority>) -> anyhow::Result<PortTls> {
     Ok(PortTls::new(authority, names, app.clock.clone())?)
 }
 
-/// What the command line does to the CAs, and an ACME client to the web certificate, reaches the
-/// running collector.
+/// What the command line does to the CAs reaches the running collector.
 fn refresh_port_tls(app: &App, tls: PortTls) {
-    let changed = Arc::new(Notify::new());
-    let watch = FileWatch::new(&tls.files(), Arc::clone(&changed));
-    let watch = watch.inspect_err(|error| {
-        tracing::warn!("certificate files are read each second, as their directories cannot be watched: {error}");
-    });
-    let period = match watch {
-        Ok(_) => AUTHORITY_EVERY,
-        Err(_) => AUTHORITY_POLLED_EVERY,
-    };
-    every_or_when(app, "certificate authorities", period, changed, move || {
-        // It watches as long as this is done.
-        let _ = &watch;
+    every(app, "certificate authorities", AUTHORITY_EVERY, move || {
         std::future::ready(tls.refresh().map_err(|error| error.to_string()))
     });
 }

@@ -2,10 +2,9 @@
 //! pauses that grow; a run of failures is logged once when it begins and once when it ends, and an
 //! outage of the store not at all: the store logs that itself.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use rand::RngExt as _;
-use tokio::sync::Notify;
 
 use crate::{app::App, store::StoreError};
 
@@ -38,27 +37,9 @@ impl TaskError {
     }
 }
 
-/// What woke the work may go on for a moment, as when several files are replaced.
-const SETTLE: Duration = Duration::from_millis(200);
-
 /// Does `work` every `period` until the process stops.
 pub(crate) fn every<F, T, E>(app: &App, name: &'static str, period: Duration, work: F)
 where
-    F: Fn() -> T + Send + 'static,
-    T: Future<Output = Result<(), E>> + Send,
-    E: Into<TaskError> + Send,
-{
-    every_or_when(app, name, period, Arc::default(), work);
-}
-
-/// Does `work` every `period`, and soon after a notification, until the process stops.
-pub(crate) fn every_or_when<F, T, E>(
-    app: &App,
-    name: &'static str,
-    period: Duration,
-    wake: Arc<Notify>,
-    work: F,
-) where
     F: Fn() -> T + Send + 'static,
     T: Future<Output = Result<(), E>> + Send,
     E: Into<TaskError> + Send,
@@ -71,7 +52,6 @@ pub(crate) fn every_or_when<F, T, E>(
             tokio::select! {
                 () = stop.cancelled() => return Ok::<(), String>(()),
                 () = tokio::time::sleep(pause) => {}
-                () = wake.notified() => tokio::time::sleep(SETTLE).await,
             }
             pause = match work().await {
                 Ok(()) => {

@@ -2,17 +2,39 @@
 // answering. Each story has a browser context of its own: refusals are expected here.
 
 import assert from "node:assert/strict";
-import { pathsOf, signIn, signedIn } from "./visits.mjs";
 
 const PHONE = { width: 390, height: 844 };
 const TABLET = { width: 768, height: 1024 };
 
+async function signedIn({ browser, url, login, password, limit }, options = {}) {
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
+  const page = await context.newPage();
+  await page.goto(`${url}/login`);
+  await signIn(page, login, password);
+  await page.waitForURL(`${url}/`, limit);
+  return { context, page };
+}
+
+async function signIn(page, login, password) {
+  await page.getByLabel("User name").fill(login);
+  await page.getByLabel("Password").fill(password);
+  await page.getByRole("button", { name: "Sign in" }).click();
+}
+
 /** No page scrolls sideways on a phone or a tablet. */
 export async function thePagesFit(story) {
-  const { url, limit } = story;
+  const { url, ticket, limit } = story;
   for (const viewport of [PHONE, TABLET]) {
     const { context, page } = await signedIn(story, { viewport });
-    for (const path of await pathsOf(story, page)) {
+    const linked = async (path, selector) => {
+      await page.goto(`${url}${path}`);
+      return new URL(await page.locator(selector).first().evaluate((a) => a.href)).pathname;
+    };
+    const host = await linked("/", "tr a.main[href^='/hosts/']");
+    const contract = await linked("/contracts", "table a.main");
+    const paths = ["/", "/?state=problem", "/tickets", "/tickets?state=all", ticket, host, `${host}?found=all&range=7d`,
+      `${host}/rekey`, "/contracts", contract, "/account", "/account/password", "/nothing-here"];
+    for (const path of paths.filter(Boolean)) {
       await page.goto(`${url}${path}`);
       await page.waitForFunction(() => !document.querySelector(".plot.loading"), null, limit);
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);

@@ -58,8 +58,6 @@ services = [
   { type = "tcp", address = "127.0.0.1:$web" },
 ]
 EOF
-# The agent may beat as often as the settings above ask for.
-export WATCHKEEP_LIMITS__MIN_INTERVAL_MS=200
 "$bin/watchkeep-collector" quickstart --data-dir "$work/data" --agent-port "$agents" \
     --web-port "$web" >"$work/out" 2>"$work/log" &
 collector=$!

@@ -21,7 +21,6 @@ import { execSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { chromium } from "playwright-core";
-import { thePagesAreAccessible } from "./access.mjs";
 import { theBarTells, theListIsFoundAgain, theNoteIsKept, thePagesFit } from "./breaks.mjs";
 
 const { env } = process;
@@ -73,7 +72,6 @@ try {
   const story = { browser, url, login, password, host, ticket, limit: LIMIT, until };
   await thePagesFit(story);
   say("no page scrolls sideways at 390 and 768");
-  say(`${await thePagesAreAccessible(story)} views of pages keep the rules of axe-core`);
   if (ticket) {
     await theListIsFoundAgain(story);
     say("the link back to a list keeps its filters");

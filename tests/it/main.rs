@@ -8,11 +8,7 @@ mod clocks;
 mod clones;
 mod crash;
 mod flood;
-#[expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
-#[path = "../../agent/tests/it/fuse.rs"]
-mod fuse;
 mod held_up;
-mod hung;
 mod log_flood;
 mod network;
 mod policy;

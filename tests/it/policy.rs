@@ -46,14 +46,14 @@ async fn a_policy_of_a_site_reaches_its_hosts_and_leaves_them(kind: DatabaseKind
 
     let with = fleet(
         "interval_ms = 700\n\
-         services = [{ type = \"process\", name = \"sleep\" }, { type = \"tcp\", address = \"db.example:9\" }]\n\
+         services = [{ type = \"process\", name = \"sleep\" }, { type = \"tcp\", address = \"192.0.2.1:9\" }]\n\
          logs = [{ path = \"/nowhere/*\", rules = [{ name = \"e\", pattern = \"e\" }] }]\n\
          without = [\"process:watchkeep-agent\"]",
     );
     let plan = apply(&collector, &with, true).await?;
     let line = format!(
         "add policy of site {SITE}: interval inherited to 700 ms, + process:sleep, \
-         + tcp:db.example:9, + log:e, + without process:watchkeep-agent"
+         + tcp:192.0.2.1:9, + log:e, + without process:watchkeep-agent"
     );
     ensure!(plan.contains(&line), "{plan}");
     let view = policy(&collector, agent.host()).await?;
@@ -65,13 +65,13 @@ async fn a_policy_of_a_site_reaches_its_hosts_and_leaves_them(kind: DatabaseKind
     settled(&collector, agent.host(), |view| {
         view["interval_ms"]["item"] == 700
             && state(view, "process:sleep") == "watched"
-            && state(view, "tcp:db.example:9") == "refused"
+            && state(view, "tcp:192.0.2.1:9") == "refused"
             && view["logs"][0]["state"] == "refused"
     })
     .await;
     let view = policy(&collector, agent.host()).await?;
     ensure!(
-        keys(&view) == ["process:sleep", "tcp:db.example:9"],
+        keys(&view) == ["process:sleep", "tcp:192.0.2.1:9"],
         "{view}"
     );
     ensure!(view["services"][0]["from"] == "site", "{view}");

@@ -18,7 +18,6 @@ async fn a_process_that_dies_is_a_ticket_at_once() -> Result<()> {
         name: PROGRAM.to_owned(),
         min: None,
         max: None,
-        in_containers: None,
     };
     let site = Site::start(vec![check]).await?;
     let check = format!("service:process:{PROGRAM}");

@@ -48,8 +48,7 @@ pub(super) fn run(config: &Config, command: LogsCommand) -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(error) => {
             use std::io::Write as _;
-            let text = watchkeep_shared::error_text(error.as_ref());
-            let _ = writeln!(std::io::stderr(), "watchkeep-agent: {text}");
+            let _ = writeln!(std::io::stderr(), "watchkeep-agent: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -88,13 +87,13 @@ fn test(config: &Config, command: LogsCommand) -> anyhow::Result<bool> {
 
 /// The running policy's checks that follow the file.
 fn followed(config: &Config, path: &Path) -> anyhow::Result<Vec<LogCheck>> {
-    let Some(policy) = policy::running(&config.state_dir) else {
+    let Some(policy) = policy::load(&config.state_dir) else {
         bail!(
             "no policy is stored in {}; give a rule with --pattern",
             config.state_dir.display()
         );
     };
-    let mut checks = Effective::new(&policy, &config.limits).logs;
+    let mut checks = Effective::new(&policy, &config.limits, &policy::is_local).logs;
     checks.retain(|check| {
         check.journal.is_none() && AllowedPath::new(&check.path).is_ok_and(|glob| glob.allows(path))
     });

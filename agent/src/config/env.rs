@@ -28,7 +28,7 @@ const fn variable(name: &'static str, env: &'static str, set: Setter) -> Variabl
 }
 
 /// All of them.
-pub const VARIABLES: [Variable; 23] = [
+pub const VARIABLES: [Variable; 21] = [
     variable("state_dir", "WATCHKEEP_STATE_DIR", |raw, text| {
         raw.state_dir = text.into();
         Ok(())
@@ -112,12 +112,6 @@ pub const VARIABLES: [Variable; 23] = [
             Ok(())
         },
     ),
-    variable("network", "WATCHKEEP_DISKS__NETWORK", |raw, text| {
-        flag(text, &mut raw.disks.network)
-    }),
-    variable("tmpfs", "WATCHKEEP_DISKS__TMPFS", |raw, text| {
-        flag(text, &mut raw.disks.tmpfs)
-    }),
     variable("max_bytes", "WATCHKEEP_SPOOL__MAX_BYTES", |raw, text| {
         number(text, &mut raw.spool.max_bytes)
     }),

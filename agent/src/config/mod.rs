@@ -5,7 +5,6 @@
 //! reported at once; those of the TOML's form one at a time, as the parser finds them.
 
 mod env;
-mod proxy;
 mod raw;
 
 use std::{
@@ -18,8 +17,8 @@ use regex::Regex;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use watchkeep_shared::wire::limits;
 
+pub use self::env::VARIABLES;
 use self::raw::{RawConfig, RawLimits};
-pub use self::{env::VARIABLES, proxy::ProxyUrl};
 
 /// Where `run` looks when no `--config` is given.
 pub const DEFAULT_PATH: &str = crate::platform::SETTINGS;
@@ -31,14 +30,12 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// What the policy may ask for.
     pub limits: Limits,
-    /// Which file systems are measured.
-    pub disks: DiskSettings,
     /// Bounds of the spool.
     pub spool: SpoolLimits,
     /// Patterns beyond the built-in ones whose matches are taken out of log lines.
     pub redaction_extra: Vec<Regex>,
     /// Proxy for connections to the collector; none by default, whatever the environment says.
-    pub proxy: Option<ProxyUrl>,
+    pub proxy: Option<String>,
     /// What is logged, of `info` or `watchkeep_agent=debug`.
     pub log: Targets,
 }
@@ -124,16 +121,6 @@ pub struct Limits {
 pub struct AllowedPath {
     text: String,
     matcher: GlobMatcher,
-}
-
-/// Which file systems are measured beside those on this machine's own disks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskSettings {
-    /// Those that another machine or a program serves: NFS, SMB, FUSE. Whether they answer is watched
-    /// in any case.
-    pub network: bool,
-    /// Those in memory.
-    pub tmpfs: bool,
 }
 
 /// Bounds of the spool.
@@ -264,30 +251,19 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
         problems.push(problem);
         Targets::default()
     });
-    let proxy = match raw.uplink.proxy.as_deref().map(ProxyUrl::parse) {
-        Some(Err(problem)) => {
-            problems.push(format!("uplink.proxy: {problem}"));
-            None
-        }
-        other => other.and_then(Result::ok),
-    };
     if !problems.is_empty() {
         return Err(problems);
     }
     Ok(Config {
         state_dir: raw.state_dir,
         limits: caps,
-        disks: DiskSettings {
-            network: raw.disks.network,
-            tmpfs: raw.disks.tmpfs,
-        },
         spool: SpoolLimits {
             max_bytes: raw.spool.max_bytes,
             max_age_hours: raw.spool.max_age_hours,
             memory_frames: raw.spool.memory_frames,
         },
         redaction_extra,
-        proxy,
+        proxy: raw.uplink.proxy,
         log,
     })
 }
@@ -418,7 +394,7 @@ mod tests {
     #[test]
     fn all_values_out_of_range_are_reported_at_once() {
         let error = parse(
-            "state_dir = \"here\"\n[limits]\nlog_paths = [\"logs/*\"]\nmin_interval_ms = 1\n[redaction]\nextra = [\"(\"]\n[log]\nlevel = \"a=b=c\"\n[spool]\nmax_bytes = 1\nmax_age_hours = 0\nmemory_frames = 1\n[uplink]\nproxy = \"proxy:3128\"\n",
+            "state_dir = \"here\"\n[limits]\nlog_paths = [\"logs/*\"]\nmin_interval_ms = 1\n[redaction]\nextra = [\"(\"]\n[log]\nlevel = \"a=b=c\"\n[spool]\nmax_bytes = 1\nmax_age_hours = 0\nmemory_frames = 1\n",
         )
         .unwrap_err();
         for key in [
@@ -430,7 +406,6 @@ mod tests {
             "spool.max_bytes",
             "spool.max_age_hours",
             "spool.memory_frames",
-            "uplink.proxy",
         ] {
             assert!(error.contains(key), "{key} in {error}");
         }

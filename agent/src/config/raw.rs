@@ -3,17 +3,13 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use watchkeep_shared::settings;
-
-/// The shortest interval that a policy may ask for, unless the customer allows a shorter one.
-const DEFAULT_MIN_INTERVAL_MS: u32 = 5_000;
+use watchkeep_shared::{settings, wire::limits::MIN_INTERVAL_MS};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawConfig {
     pub(super) state_dir: PathBuf,
     pub(super) limits: RawLimits,
-    pub(super) disks: RawDisks,
     pub(super) spool: RawSpool,
     pub(super) redaction: RawRedaction,
     pub(super) uplink: RawUplink,
@@ -37,13 +33,6 @@ pub(super) struct RawLimits {
     pub(super) probe_ca: Option<PathBuf>,
     pub(super) insecure_probes: Vec<String>,
     pub(super) certificate_paths: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawDisks {
-    pub(super) network: bool,
-    pub(super) tmpfs: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,7 +66,6 @@ impl Default for RawConfig {
         Self {
             state_dir: PathBuf::from(crate::platform::STATE_DIR),
             limits: RawLimits::default(),
-            disks: RawDisks::default(),
             spool: RawSpool::default(),
             redaction: RawRedaction::default(),
             uplink: RawUplink::default(),
@@ -90,7 +78,7 @@ impl Default for RawLimits {
     fn default() -> Self {
         Self {
             log_paths: vec!["/var/log/**".to_owned()],
-            min_interval_ms: DEFAULT_MIN_INTERVAL_MS,
+            min_interval_ms: MIN_INTERVAL_MS,
             processes: None,
             journal_units: None,
             units: None,

@@ -4,18 +4,14 @@ use std::io;
 
 use super::{BusError, Malformed, Reader, Value, Writer};
 
-/// Longest message that is read, bytes: a table of about 10,000 units. The specification allows
-/// 128 MiB.
-pub(super) const MAX_MESSAGE_BYTES: usize = 4 << 20;
-/// Longest header, bytes.
-const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Longest message that is taken, bytes; the specification allows 128 MiB.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// Bytes of a header before its list of fields.
 const FIXED_BYTES: usize = 16;
 const LITTLE_ENDIAN: u8 = b'l';
 const VERSION: u8 = 1;
 const NO_REPLY: u8 = 1;
 const NO_AUTO_START: u8 = 2;
-const UNKNOWN_METHOD: &str = "org.freedesktop.DBus.Error.UnknownMethod";
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,14 +68,12 @@ pub struct Message {
     pub sender: String,
     signature: String,
     body: Vec<u8>,
-    /// The body was too long and was left out.
-    is_cut: bool,
     big_endian: bool,
 }
 
 impl Message {
     /// Reads one message from the start of `bytes`; `None` while it is not complete. With it goes its
-    /// length, which is more than there is for one that is too long: that comes without its body.
+    /// length.
     pub(super) fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
         if bytes.len() < FIXED_BYTES {
             return Ok(None);
@@ -90,12 +84,10 @@ impl Message {
         let (body_bytes, fields_bytes) = (number(4), number(6));
         let body_at = (FIXED_BYTES + fields_bytes).next_multiple_of(8);
         let size = body_at + body_bytes;
-        if number(3) != usize::from(VERSION) || body_at > MAX_HEADER_BYTES {
+        if number(3) != usize::from(VERSION) || size > MAX_MESSAGE_BYTES {
             return Err(Malformed);
         }
-        let is_cut = size > MAX_MESSAGE_BYTES;
-        let end = if is_cut { body_at } else { size };
-        if bytes.len() < end {
+        if bytes.len() < size {
             return Ok(None);
         }
         let mut message = Self {
@@ -108,8 +100,7 @@ impl Message {
             error: String::new(),
             sender: String::new(),
             signature: String::new(),
-            body: bytes[body_at..end].to_vec(),
-            is_cut,
+            body: bytes[body_at..size].to_vec(),
             big_endian,
         };
         let header = Reader::new(&bytes[..body_at], big_endian).values("yyyyuua(yv)")?;
@@ -142,36 +133,13 @@ impl Message {
 
     /// What it says, or the error that it is.
     pub fn into_result(self) -> Result<Vec<Value>, BusError> {
-        self.check()?;
-        Ok(self.values()?)
-    }
-
-    /// Shows each row of an answer that is a table to `each`. A table may be long: it is never in
-    /// memory as values.
-    pub fn each_row(&self, each: &mut dyn FnMut(&[Value])) -> Result<(), BusError> {
-        self.check()?;
-        let signature = self.signature.strip_prefix('a').ok_or(Malformed)?;
-        let mut reader = Reader::new(&self.body, self.big_endian);
-        reader.each_member(signature, &mut |row| each(row.list()))?;
-        Ok(())
-    }
-
-    /// Whether it says that there is no such method.
-    pub fn is_unknown_method(&self) -> bool {
-        self.kind == Kind::Error && self.error == UNKNOWN_METHOD
-    }
-
-    fn check(&self) -> Result<(), BusError> {
-        if self.is_cut {
-            return Err(BusError::TooLong);
-        }
+        let values = self.values()?;
         if self.kind == Kind::Error {
-            let values = self.values()?;
             let text = values.first().and_then(Value::text).unwrap_or_default();
             let text = format!("{}: {text}", self.error);
             return Err(BusError::Io(io::Error::other(text)));
         }
-        Ok(())
+        Ok(values)
     }
 }
 

@@ -8,7 +8,6 @@
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-mod inbox;
 mod message;
 #[cfg(test)]
 pub mod testing;
@@ -21,7 +20,6 @@ use tokio::{
     time::timeout,
 };
 
-use self::inbox::Inbox;
 pub use self::{
     message::{Call, Kind, Message},
     value::{Malformed, Reader, Value, Writer},
@@ -38,9 +36,8 @@ const BUS_PATH: &str = "/org/freedesktop/DBus";
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 /// How long the bus or a service on it may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Signals that are kept while an answer is waited for; more are dropped, and [`Bus::take_lost`]
-/// says so.
-const MAX_KEPT_SIGNALS: usize = 1_024;
+/// Signals that are kept while an answer is waited for; with more the connection ends.
+const MAX_KEPT_SIGNALS: usize = 4_096;
 /// Longest line of the authentication that is read.
 const MAX_AUTH_LINE_BYTES: usize = 512;
 
@@ -59,20 +56,18 @@ pub enum BusError {
     /// The bus does not let this user in.
     #[error("the bus refuses this user: {0}")]
     Refused(String),
-    /// An answer was longer than may be read.
-    #[error("the answer is longer than {} MiB", message::MAX_MESSAGE_BYTES >> 20)]
-    TooLong,
+    /// More signals than can be kept.
+    #[error("too many signals at once")]
+    Flooded,
 }
 
 /// A connection that has said hello.
 #[derive(Debug)]
 pub struct Bus {
     stream: LocalStream,
-    inbox: Inbox,
+    received: Vec<u8>,
     /// Signals that came while an answer was waited for.
     kept: VecDeque<Message>,
-    /// Whether a signal was dropped.
-    lost: bool,
     serial: u32,
 }
 
@@ -95,9 +90,8 @@ impl Bus {
         let hello = async {
             let mut bus = Self {
                 stream: platform::connect_locally(socket).await?,
-                inbox: Inbox::default(),
+                received: Vec::new(),
                 kept: VecDeque::new(),
-                lost: false,
                 serial: 0,
             };
             bus.authenticate().await?;
@@ -130,12 +124,11 @@ impl Bus {
 
     async fn auth_line(&mut self) -> Result<String, BusError> {
         loop {
-            let received = self.inbox.bytes();
-            if let Some(end) = received.windows(2).position(|two| two == b"\r\n") {
-                let line: Vec<u8> = received.drain(..end + 2).take(end).collect();
+            if let Some(end) = self.received.windows(2).position(|two| two == b"\r\n") {
+                let line: Vec<u8> = self.received.drain(..end + 2).take(end).collect();
                 return Ok(String::from_utf8_lossy(&line).into_owned());
             }
-            if received.len() > MAX_AUTH_LINE_BYTES {
+            if self.received.len() > MAX_AUTH_LINE_BYTES {
                 return Err(Malformed.into());
             }
             self.read_some().await?;
@@ -145,12 +138,6 @@ impl Bus {
     /// Asks the bus to pass on signals that fit `rule` (D-Bus Specification, "Match Rules").
     pub async fn add_match(&mut self, rule: &str) -> Result<(), BusError> {
         let call = Call::method(BUS, BUS_PATH, BUS, "AddMatch").with_text(rule);
-        self.call(&call).await?.into_result().map(drop)
-    }
-
-    /// Takes back what [`Self::add_match`] asked for.
-    pub async fn remove_match(&mut self, rule: &str) -> Result<(), BusError> {
-        let call = Call::method(BUS, BUS_PATH, BUS, "RemoveMatch").with_text(rule);
         self.call(&call).await?.into_result().map(drop)
     }
 
@@ -179,11 +166,10 @@ impl Bus {
                     missing -= usize::from(answer.is_none());
                     *answer = Some(message);
                 } else if message.kind == Kind::Signal {
-                    if self.kept.len() < MAX_KEPT_SIGNALS {
-                        self.kept.push_back(message);
-                    } else {
-                        self.lost = true;
+                    if self.kept.len() == MAX_KEPT_SIGNALS {
+                        return Err(BusError::Flooded);
                     }
+                    self.kept.push_back(message);
                 }
             }
             Ok(answers.into_iter().flatten().collect())
@@ -209,23 +195,14 @@ impl Bus {
         }
     }
 
-    /// The next message that is no answer and that is here already.
-    pub fn received(&mut self) -> Result<Option<Message>, BusError> {
-        match self.kept.pop_front() {
-            Some(message) => Ok(Some(message)),
-            None => Ok(self.inbox.take()?),
-        }
-    }
-
-    /// Whether signals were dropped since the last call, because too many came while an answer was
-    /// waited for.
-    pub fn take_lost(&mut self) -> bool {
-        std::mem::take(&mut self.lost)
-    }
-
     async fn next_message(&mut self) -> Result<Message, BusError> {
         loop {
-            if let Some(message) = self.inbox.take()? {
+            if let Some((message, size)) = Message::read(&self.received)? {
+                self.received.drain(..size);
+                if self.received.is_empty() {
+                    // A large answer is rare; its memory is not kept.
+                    self.received.shrink_to(4_096);
+                }
                 return Ok(message);
             }
             self.read_some().await?;
@@ -233,9 +210,8 @@ impl Bus {
     }
 
     async fn read_some(&mut self) -> Result<(), BusError> {
-        let received = self.inbox.bytes();
-        received.reserve(1_024);
-        match self.stream.read_buf(received).await? {
+        self.received.reserve(1_024);
+        match self.stream.read_buf(&mut self.received).await? {
             0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             _ => Ok(()),
         }

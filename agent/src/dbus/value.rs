@@ -88,31 +88,6 @@ impl<'a> Reader<'a> {
         Ok(values)
     }
 
-    /// Reads an array whose members are of the type `kind`, and shows each to `each`.
-    pub fn each_member(
-        &mut self,
-        kind: &str,
-        each: &mut dyn FnMut(&Value),
-    ) -> Result<(), Malformed> {
-        let kind = kind.as_bytes();
-        match split_type(kind, 0)? {
-            (_, []) => {}
-            _ => return Err(Malformed),
-        }
-        let end = self.array_end(kind)?;
-        let room = self.room;
-        while self.at < end {
-            // Only one member is in memory.
-            self.room = room;
-            each(&self.value(kind, 1)?);
-        }
-        if self.at == end {
-            Ok(())
-        } else {
-            Err(Malformed)
-        }
-    }
-
     fn value(&mut self, kind: &[u8], depth: u32) -> Result<Value, Malformed> {
         if depth > MAX_DEPTH {
             return Err(Malformed);
@@ -165,7 +140,12 @@ impl<'a> Reader<'a> {
     }
 
     fn array(&mut self, kind: &[u8], depth: u32) -> Result<Value, Malformed> {
-        let end = self.array_end(kind)?;
+        let length = self.unsigned(4)? as usize;
+        self.align(alignment(kind))?;
+        let end = self.at.checked_add(length).ok_or(Malformed)?;
+        if end > self.bytes.len() {
+            return Err(Malformed);
+        }
         let mut members = Vec::new();
         // Every type takes at least a byte, so the length bounds the members.
         while self.at < end {
@@ -175,17 +155,6 @@ impl<'a> Reader<'a> {
             return Err(Malformed);
         }
         Ok(Value::List(members))
-    }
-
-    /// Reads an array's length; where it ends.
-    fn array_end(&mut self, kind: &[u8]) -> Result<usize, Malformed> {
-        let length = self.unsigned(4)? as usize;
-        self.align(alignment(kind))?;
-        let end = self.at.checked_add(length).ok_or(Malformed)?;
-        if end > self.bytes.len() {
-            return Err(Malformed);
-        }
-        Ok(end)
     }
 
     fn text(&mut self, length: usize) -> Result<Value, Malformed> {

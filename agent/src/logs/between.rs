@@ -25,13 +25,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::wire::heartbeat::LogGapReason;
 
-pub(super) use self::beside::is_rotation_of;
-use self::beside::{Beside, list, unpacked};
+use self::beside::{Beside, is_rotation_of, list, unpacked, written_us};
 pub(super) use self::known::Followed;
 use super::{
     Reading,
     find::is_archive,
-    tail::{FileId, Tail, written_us},
+    tail::{FileId, Tail},
 };
 use crate::clock;
 
@@ -92,21 +91,8 @@ impl Look {
         }
     }
 
-    /// By the clock by which files are stamped, microseconds since the Unix epoch.
-    pub(super) const fn file_us(self) -> i64 {
-        self.file_us
-    }
-
-    /// A look by another process.
-    pub(super) const fn of_another(file_us: i64) -> Self {
-        Self {
-            file_us,
-            boot_ms: None,
-        }
-    }
-
     /// When it was by the clock as it is `now`: the earlier of both, if that was set in between.
-    pub(super) fn seen_from(self, now: Self) -> i64 {
+    fn seen_from(self, now: Self) -> i64 {
         let elapsed_ms = self.boot_ms.zip(now.boot_ms).map(|(from, to)| to - from);
         let moved = elapsed_ms.map_or(self.file_us, |elapsed| now.file_us - elapsed * 1_000);
         if self.file_us - moved > STEP_US {
@@ -120,7 +106,10 @@ impl Look {
 impl Between {
     /// `seen`: what [`Between::committed`] gave before the restart.
     pub(super) fn new(seen: ScanProgress) -> Self {
-        let since = seen.since_us.map(Look::of_another);
+        let since = seen.since_us.map(|file_us| Look {
+            file_us,
+            boot_ms: None,
+        });
         Self {
             last: since,
             since,
@@ -136,16 +125,6 @@ impl Between {
     pub(super) fn commit(&mut self) {
         self.committed.since_us = self.since.map(|look| look.file_us);
         self.committed.reported.clone_from(&self.reported);
-    }
-
-    /// It is known what was packed into this archive.
-    pub(super) fn explain(&mut self, archive: FileId) {
-        self.reported.insert(archive);
-    }
-
-    /// The last look.
-    pub(super) const fn last(&self) -> Option<Look> {
-        self.last
     }
 
     pub(super) fn committed(&self) -> &ScanProgress {
@@ -297,7 +276,7 @@ impl Between {
     }
 
     /// Archives of contents that nobody has seen: written since, and not by whoever packed them, nor
-    /// made of a file that is open and has left its path.
+    /// made of a file that is open, which was written at that very time.
     fn tell_packed<'p>(
         &mut self,
         lying: &[Beside],
@@ -305,36 +284,20 @@ impl Between {
         window: (i64, i64),
         (known, reading): (&Followed<'_>, &mut Reading<'_>),
     ) {
-        let mut left: Vec<&Tail> = known
-            .tails
-            .iter()
-            .filter(|tail| tail.retired_ms.is_some() && tail.position().copy_of.is_none())
-            .collect();
-        let mut first = None;
-        let mut count = 0;
-        for file in lying {
-            let name = unpacked(&file.path).filter(|_| age(file, window) == Age::New);
-            let is_proof = file.written_us < file.id.born_us();
-            let Some(name) = name.filter(|_| is_proof) else {
-                continue;
-            };
-            if lying.iter().any(|other| other.path == name) {
-                continue;
-            }
-            let Some(place) = place_of(&name) else {
-                continue;
-            };
-            if let Some(at) = left.iter().position(|tail| is_packed(tail, file)) {
-                left.swap_remove(at);
-            } else if self.reported.insert(file.id) {
-                first.get_or_insert(place);
-                count += 1;
-            }
-        }
+        let mut packed = lying.iter().filter_map(|file| {
+            let is_new = age(file, window) == Age::New;
+            let name = is_new.then(|| unpacked(&file.path)).flatten()?;
+            let is_proof = file.written_us < file.id.born_us()
+                && !lying.iter().any(|other| other.path == name)
+                && !known.tails.iter().any(|tail| is_packed(tail, file));
+            let place = is_proof.then(|| place_of(&name)).flatten()?;
+            self.reported.insert(file.id).then_some(place)
+        });
+        let first = packed.next();
         // Known to be gone already.
         let lost = known.remembered.iter().filter(|known| known.now.is_none());
         if let Some(place) = first
-            && count > lost.count()
+            && 1 + packed.count() > lost.count()
         {
             tracing::warn!(path = %place.display(), "rotated and compressed before it was read");
             reading.pending.gap(place, LogGapReason::RotatedAway, None);
@@ -342,17 +305,11 @@ impl Between {
     }
 }
 
-/// Whether an archive may have been made of a followed file. Rotation gives it the file's time, in
-/// full or in whole seconds, or the time that the file had when rotation began; the file may have
-/// been written, or overwritten, since.
+/// Whether an archive has the time of a followed file, in full or in whole seconds.
 fn is_packed(tail: &Tail, archive: &Beside) -> bool {
     let written_us = tail.metadata().ok().as_ref().and_then(written_us);
-    archive.written_us <= written_us && tail.id().born_us() <= archive.written_us.map(up_to_second)
-}
-
-/// The last microsecond of the same second.
-const fn up_to_second(us: i64) -> i64 {
-    us - us.rem_euclid(1_000_000) + 999_999
+    let seconds = written_us.map(|us| us - us.rem_euclid(1_000_000));
+    [written_us, seconds].contains(&archive.written_us)
 }
 
 /// Whether a file is from after the beginning of a window, microseconds. Something that was only put

@@ -15,17 +15,6 @@ const MAX_ENTRIES: usize = 20_000;
 const ARCHIVES: [&str; 6] = ["gz", "xz", "zst", "bz2", "zip", "lz4"];
 const META: [char; 5] = ['*', '?', '[', '{', '\\'];
 
-/// What a path or glob means at one time.
-#[derive(Debug, Default)]
-pub(super) struct Listing {
-    /// The regular files, in order of their paths.
-    pub(super) files: Vec<(PathBuf, fs::Metadata)>,
-    /// The directories that were looked through.
-    pub(super) directories: Vec<PathBuf>,
-    /// There were more entries than one look takes.
-    pub(super) is_cut: bool,
-}
-
 /// A path or glob.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
@@ -79,34 +68,20 @@ impl Pattern {
         }
     }
 
-    /// What it means now.
-    pub(super) fn list(&self) -> Listing {
-        let mut listing = Listing::default();
+    /// The regular files that it means, in order of their paths.
+    pub(super) fn files(&self) -> Vec<(PathBuf, fs::Metadata)> {
+        let mut found = Vec::new();
         if let Some(glob) = &self.glob {
             let mut entries = MAX_ENTRIES;
-            walk(&self.base, self.depth, glob, &mut entries, &mut listing);
-            listing.files.sort_by(|a, b| a.0.cmp(&b.0));
+            walk(&self.base, self.depth, glob, &mut entries, &mut found);
+            found.sort_by(|a, b| a.0.cmp(&b.0));
         } else {
             match fs::metadata(&self.path) {
-                Ok(metadata) if metadata.is_file() => {
-                    listing.files.push((self.path.clone(), metadata));
-                }
+                Ok(metadata) if metadata.is_file() => found.push((self.path.clone(), metadata)),
                 _ => {}
             }
         }
-        listing
-    }
-
-    /// Whether it may mean something else once this name has come or gone.
-    pub(super) fn concerns(&self, entry: &Path, is_directory: bool) -> bool {
-        self.base.starts_with(entry)
-            || match &self.glob {
-                None => entry == self.path,
-                Some(glob) => {
-                    let is_within = || is_directory && entry.starts_with(&self.base);
-                    glob.is_match(entry) || (self.depth > 1 && is_within())
-                }
-            }
+        found
     }
 
     /// The path, if it is one.
@@ -120,12 +95,16 @@ impl Pattern {
     }
 }
 
-fn walk(dir: &Path, depth: usize, glob: &GlobMatcher, entries: &mut usize, found: &mut Listing) {
+fn walk(
+    dir: &Path,
+    depth: usize,
+    glob: &GlobMatcher,
+    entries: &mut usize,
+    found: &mut Vec<(PathBuf, fs::Metadata)>,
+) {
     let Ok(list) = fs::read_dir(dir) else { return };
-    found.directories.push(dir.to_owned());
     for entry in list.filter_map(io::Result::ok) {
         if *entries == 0 {
-            found.is_cut = true;
             return;
         }
         *entries -= 1;
@@ -146,7 +125,7 @@ fn walk(dir: &Path, depth: usize, glob: &GlobMatcher, entries: &mut usize, found
         if let Ok(metadata) = fs::metadata(&path)
             && metadata.is_file()
         {
-            found.files.push((path, metadata));
+            found.push((path, metadata));
         }
     }
 }

@@ -19,8 +19,6 @@ pub(super) const MAX_RECORD_LINES: usize = 512;
 pub(super) enum Found<'a> {
     /// A line or a record, without its end.
     Text(&'a [u8]),
-    /// A line of which the first `seen` bytes were given before its end came.
-    Longer { text: &'a [u8], seen: usize },
     /// An overlong line ended, so many bytes of which were not looked at.
     Skipped(u64),
 }

@@ -74,7 +74,7 @@ pub(super) fn cut(bytes: &[u8], sizes: &[usize], start: Option<&bytes::Regex>) -
         let framing = Framing { start, flush };
         let (taken, _) = framing::take(&buffer, &mut skipping, framing, &mut |found| {
             match found {
-                Found::Text(text) | Found::Longer { text, .. } => given.texts.push(text.to_vec()),
+                Found::Text(text) => given.texts.push(text.to_vec()),
                 Found::Skipped(bytes) => given.skipped += bytes,
             }
             true

@@ -1,9 +1,8 @@
 //! The systemd journal as a log.
 //!
 //! It is read by `journalctl`, whose output is stable and which knows every journal format: the
-//! agent starts that one program with arguments of its own, never with the policy's text: it is only
-//! asked for the fields that are used, and for entries as urgent as the least urgent that a check
-//! wants. The other filters are applied here. Position is the cursor of the last entry that was taken; it is committed with
+//! agent starts that one program with arguments of its own, never with the policy's text; filters
+//! are applied here. Position is the cursor of the last entry that was taken; it is committed with
 //! what was found, like positions in files. Cursors hold over boots; where an entry at a cursor is
 //! gone (vacuumed, or a journal that was only in memory), what came after it may be too: a gap.
 
@@ -27,30 +26,16 @@ pub(super) struct Journal {
     launcher: Option<Launcher>,
     checks: Vec<(JournalFilter, Rules)>,
     feed: Option<Feed<Item>>,
-    /// Which entries the feed gives.
-    most: Most,
-    position: Option<Position>,
-    committed: Option<Position>,
+    cursor: Option<String>,
+    committed: Option<String>,
 }
-
-/// The last entry that was taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) cursor: String,
-    /// Of which entries it was the last.
-    pub(super) most: Most,
-}
-
-/// No entry is wanted that is less urgent, 0 (emergency) to 7 (debug); `None`: those without a priority
-/// are wanted too.
-type Most = Option<u8>;
 
 impl Journal {
-    /// Reads on behind the entry at `position`, or from now on.
-    pub(super) fn new(position: Option<Position>) -> Self {
+    /// Reads on behind the entry at `cursor`, or from now on.
+    pub(super) fn new(cursor: Option<String>) -> Self {
         Self {
-            position: position.clone(),
-            committed: position,
+            cursor: cursor.clone(),
+            committed: cursor,
             ..Self::default()
         }
     }
@@ -68,11 +53,11 @@ impl Journal {
 
     /// Everything that was read has been handed over.
     pub(super) fn commit(&mut self) {
-        self.committed.clone_from(&self.position);
+        self.committed.clone_from(&self.cursor);
     }
 
-    pub(super) const fn committed(&self) -> Option<&Position> {
-        self.committed.as_ref()
+    pub(super) fn committed(&self) -> Option<&str> {
+        self.committed.as_deref()
     }
 
     pub(super) fn scan(&mut self, reading: &mut Reading<'_>) {
@@ -96,10 +81,9 @@ impl Journal {
     }
 
     fn move_to(&mut self, cursor: String, reading: &mut Reading<'_>) {
-        reading.structure_changed |= self.position.is_none();
+        reading.structure_changed |= self.cursor.is_none();
         reading.moved = true;
-        let most = self.most;
-        self.position = Some(Position { cursor, most });
+        self.cursor = Some(cursor);
     }
 
     fn take(&self, entry: &entry::Entry, reading: &mut Reading<'_>) {
@@ -126,19 +110,12 @@ impl Journal {
     }
 
     fn start_or_stop(&mut self) {
-        let asked = self.checks.iter().map(|(filter, _)| filter.max_priority);
-        let most = asked
-            .reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b)))
-            .flatten();
-        if self.checks.is_empty() || most != self.most {
+        if self.checks.is_empty() {
             self.feed = None;
-        }
-        self.most = most;
-        if !self.checks.is_empty()
-            && self.feed.is_none()
+        } else if self.feed.is_none()
             && let Some(launcher) = &self.launcher
         {
-            self.feed = Some(launcher.start(self.position.clone(), most));
+            self.feed = Some(launcher.start(self.cursor.clone()));
         }
     }
 }

@@ -6,12 +6,8 @@
 //! match, and no line counts twice or not at all. Whatever could not be read is an event itself.
 //! A whole line never leaves this machine before [`redact`] has been over it.
 
-mod access;
 mod between;
-mod cards;
-mod changes;
 mod check;
-mod encoding;
 mod event_log;
 mod feed;
 mod find;
@@ -22,14 +18,16 @@ mod journal;
 mod pending;
 mod redact;
 mod remember;
-mod replaced;
 mod rotation;
 mod rules;
-mod shares;
 mod tail;
 mod trial;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use watchkeep_shared::wire::{
@@ -37,36 +35,27 @@ use watchkeep_shared::wire::{
     policy::LogCheck,
 };
 
-pub use self::{
-    access::LogAccess,
-    changes::{Changes, Watches},
-    event_log::{EventLauncher, channel_of},
-    journal::{Launcher, machine_id},
-    redact::Redactor,
-    rules::{CHECK_CACHE_BYTES, SMALLER_PATTERNS, check_pattern},
-    tail::FileId,
-    trial::{RuleTrial, Trial, try_rules},
-};
 use self::{
-    check::{Check, Room},
+    check::Check,
     event_log::{Bookmarks, EventLogs},
     journal::Journal,
     pending::Pending,
     remember::SavedCheck,
     rules::Rules,
-    shares::shares,
+};
+pub use self::{
+    event_log::{EventLauncher, channel_of},
+    journal::{Launcher, machine_id},
+    redact::Redactor,
+    rules::check_pattern,
+    trial::{RuleTrial, Trial, try_rules},
 };
 use crate::config::AllowedPath;
 
 /// Most bytes that one scan reads, so that the loop stays responsive.
 const SCAN_BYTES: usize = 4 << 20;
-/// Every open file is read so often, in case a notice was lost or never comes (network file systems). A
-/// little less than the loop's interval between polls.
-const READ_ALL_EVERY_MS: i64 = 3_900;
-/// Most files of all checks that are open at once. The packaged unit allows the agent 1,024.
-const MAX_OPEN_FILES: usize = 512;
-/// Most files of all checks whose positions are known.
-const MAX_FILES: usize = 4_096;
+/// Most directories that are worth watching for changes.
+const MAX_DIRECTORIES: usize = 64;
 
 /// The followed logs.
 #[derive(Debug)]
@@ -82,25 +71,15 @@ pub struct LogWatcher {
     structure_changed: bool,
     /// Positions moved since they were last handed out.
     moved: bool,
-    /// What notices are needed of may be other than at the last call of [`LogWatcher::watches`].
-    watches_changed: bool,
-    /// Most files of all checks whose positions are known.
-    most_files: usize,
-    /// When every open file was read.
-    read_all_ms: Option<i64>,
-    /// Where files are read into.
-    buffer: Vec<u8>,
 }
 
 /// The positions as they are kept.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Saved {
     checks: Vec<SavedCheck>,
-    /// Cursor of the last entry of the journal, and which entries were asked for.
+    /// Cursor of the last entry of the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     journal: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    journal_max_priority: Option<u8>,
     /// Bookmarks of channels of the Event Log.
     #[serde(default, skip_serializing_if = "Bookmarks::is_empty")]
     event_logs: Bookmarks,
@@ -114,9 +93,6 @@ struct Reading<'a> {
     now_ms: i64,
     structure_changed: bool,
     moved: bool,
-    /// A check looked at what there is.
-    has_looked: bool,
-    buffer: &'a mut Vec<u8>,
 }
 
 impl LogWatcher {
@@ -131,19 +107,12 @@ impl LogWatcher {
         Self {
             allowed,
             checks: Vec::new(),
-            journal: Journal::new(saved.journal.map(|cursor| journal::Position {
-                cursor,
-                most: saved.journal_max_priority,
-            })),
+            journal: Journal::new(saved.journal),
             event_logs: EventLogs::new(saved.event_logs),
             saved: saved.checks,
             pending: Pending::new(redactor),
             structure_changed: false,
             moved: false,
-            watches_changed: true,
-            most_files: MAX_FILES,
-            read_all_ms: None,
-            buffer: Vec::new(),
         }
     }
 
@@ -194,7 +163,7 @@ impl LogWatcher {
             let kept = before.iter().position(|check| check.is_for(&log.path));
             let mut check = match kept {
                 Some(at) => before.swap_remove(at),
-                None => Check::new(&log.path, self.take_saved(&log.path).as_ref()),
+                None => Check::new(&log.path, self.take_saved(&log.path)),
             };
             check.set_rules(rules);
             self.checks.push(check);
@@ -205,31 +174,10 @@ impl LogWatcher {
         self.saved.extend(before.iter().map(Check::saved));
         self.saved.truncate(64);
         self.structure_changed = true;
-        self.watches_changed = true;
     }
 
-    /// Looks at everything and reads what is new. `now_ms` only has to run on. Returns whether there is
-    /// more to read.
+    /// Reads what is new. `now_ms` only has to run on. Returns whether there is more to read.
     pub fn scan(&mut self, now_ms: i64) -> bool {
-        self.scan_changed(now_ms, &Changes::everything())
-    }
-
-    /// Reads what is new where something has changed, and where it is time to look without a notice.
-    /// Returns whether there is more to read.
-    pub fn scan_changed(&mut self, now_ms: i64, changes: &Changes) -> bool {
-        let all = self
-            .read_all_ms
-            .is_none_or(|read_ms| now_ms - read_ms >= READ_ALL_EVERY_MS)
-            .then(|| {
-                self.read_all_ms = Some(now_ms);
-                changes.clone().and_all_files()
-            });
-        let changes = all.as_ref().unwrap_or(changes);
-        let wants: Vec<usize> = self.checks.iter().map(Check::wants).collect();
-        let known: usize = wants.iter().sum();
-        let shares = shares(&wants, MAX_OPEN_FILES);
-        // Whoever comes first may have what nobody wants.
-        let mut spare = MAX_OPEN_FILES - shares.iter().sum::<usize>();
         let mut reading = Reading {
             allowed: &self.allowed,
             pending: &mut self.pending,
@@ -237,22 +185,14 @@ impl LogWatcher {
             now_ms,
             structure_changed: false,
             moved: false,
-            has_looked: false,
-            buffer: &mut self.buffer,
         };
         reading.pending.at(now_ms);
-        for ((check, share), wants) in self.checks.iter_mut().zip(shares).zip(wants) {
-            let room = Room {
-                open: share + spare,
-                files: self.most_files.saturating_sub(known - wants),
-            };
-            check.scan(changes, room, &mut reading);
-            spare -= check.open().saturating_sub(share).min(spare);
+        for check in &mut self.checks {
+            check.scan(&mut reading);
         }
         self.journal.scan(&mut reading);
         self.event_logs.scan(&mut reading);
         self.structure_changed |= reading.structure_changed;
-        self.watches_changed |= reading.has_looked || reading.structure_changed;
         self.moved |= reading.moved;
         let more = reading.budget == 0;
         more && !self.pending.is_full()
@@ -289,16 +229,14 @@ impl LogWatcher {
         due.then(|| self.positions())
     }
 
-    /// What notices are needed of, if it may have changed since the last call.
-    pub fn watches(&mut self) -> Option<Watches> {
-        if !std::mem::take(&mut self.watches_changed) {
-            return None;
+    /// Directories in which a change may concern a followed log.
+    pub fn directories(&self) -> BTreeSet<PathBuf> {
+        let mut directories: BTreeSet<PathBuf> =
+            self.checks.iter().flat_map(Check::directories).collect();
+        while directories.len() > MAX_DIRECTORIES {
+            directories.pop_last();
         }
-        let mut watches = Watches::default();
-        for check in &self.checks {
-            check.add_watches(&mut watches);
-        }
-        Some(watches)
+        directories
     }
 
     /// Everything that was read counts as handed over.
@@ -315,11 +253,9 @@ impl LogWatcher {
         self.structure_changed = false;
         self.moved &= !self.pending.is_empty();
         let checks = self.checks.iter().map(Check::saved);
-        let journal = self.journal.committed();
         let saved = Saved {
             checks: checks.chain(self.saved.iter().cloned()).collect(),
-            journal: journal.map(|position| position.cursor.clone()),
-            journal_max_priority: journal.and_then(|position| position.most),
+            journal: self.journal.committed().map(str::to_owned),
             event_logs: self.event_logs.committed(),
         };
         serde_json::to_string(&saved).expect("positions have string keys only")

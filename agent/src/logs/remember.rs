@@ -10,7 +10,7 @@ use super::{
     Reading,
     between::ScanProgress,
     rotation::{copied, renamed, reused},
-    tail::{FileId, Position, Stamp, Tail},
+    tail::{FileId, Position, Tail},
 };
 
 /// A position without an open file.
@@ -19,8 +19,6 @@ pub(super) struct Remembered {
     /// `None`: it is lost, and forgotten when that has been handed over.
     pub(super) now: Option<Position>,
     pub(super) committed: Position,
-    /// It was read to its end when it was this, and closed to make room for others.
-    pub(super) idle: Option<Stamp>,
 }
 
 impl Remembered {
@@ -34,12 +32,6 @@ impl Remembered {
 pub(super) struct SavedCheck {
     pub(super) path: String,
     pub(super) files: Vec<Position>,
-    /// When the check began, microseconds since the Unix epoch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) began_us: Option<i64>,
-    /// There were more files than it follows.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) is_crowded: bool,
     #[serde(default)]
     pub(super) between: ScanProgress,
 }

@@ -10,7 +10,7 @@ use std::{
 use super::{
     Reading,
     find::is_archive,
-    tail::{FileId, Position, Tail, written_us},
+    tail::{FileId, Position, Tail},
 };
 use crate::platform;
 
@@ -45,26 +45,6 @@ pub(super) fn is_rotated_name(original: &Path, path: &Path) -> bool {
         && stem
             .zip(name)
             .is_some_and(|(stem, name)| name.starts_with(stem))
-}
-
-/// The archive into which rotation has packed all that was read of a file, by the time that it gave it.
-pub(super) fn archive_of(tail: &Tail) -> Option<FileId> {
-    let position = tail.position();
-    let read_us = tail.read_whole?.written_us?;
-    let in_seconds = read_us - read_us.rem_euclid(1_000_000);
-    let dir = position
-        .path
-        .parent()
-        .and_then(|dir| fs::read_dir(dir).ok());
-    dir.into_iter().flatten().flatten().find_map(|entry| {
-        let path = entry.path();
-        let is_archive = is_archive(&path) && is_rotated_name(&position.path, &path);
-        let metadata = is_archive.then(|| entry.metadata().ok()).flatten()?;
-        let packed_us = written_us(&metadata)?;
-        [read_us, in_seconds]
-            .contains(&packed_us)
-            .then(|| FileId::of(&metadata))
-    })
 }
 
 /// Opens a regular file if the customer allows what the path leads to. That is asked of the open

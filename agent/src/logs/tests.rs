@@ -1,11 +1,10 @@
 //! Stories and properties of following files, on real files.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::Write as _,
     os::unix::fs::symlink,
-    path::PathBuf,
 };
 
 use proptest::prelude::*;
@@ -16,11 +15,7 @@ use super::*;
 use crate::clock;
 
 mod between;
-mod encodings;
-mod many;
-mod real;
 mod records;
-mod replaced;
 
 /// A watcher over a directory, with a clock and a store of positions.
 struct World {

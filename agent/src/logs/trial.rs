@@ -7,7 +7,6 @@ use serde::Serialize;
 use watchkeep_shared::wire::policy::LogCheck;
 
 use super::{
-    encoding::{Encoding, mark_bytes},
     framing::{self, Found, Framing},
     redact::Redactor,
     rules::Rules,
@@ -67,28 +66,17 @@ pub fn try_rules(
             .collect(),
     };
     let (mut buffer, mut skipping) = (Vec::new(), None);
-    let (mut raw, mut encoding, mut is_first) = (Vec::new(), Encoding::default(), true);
+    let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        let kept = raw.len();
-        raw.resize(CHUNK_BYTES, 0);
-        let n = log.read(&mut raw[kept..])?;
-        raw.truncate(kept + n);
-        if is_first {
-            is_first = false;
-            encoding = Encoding::of(&raw);
-            raw.drain(..mark_bytes(&raw));
-        }
-        let used = encoding.decode(&raw, &mut buffer);
-        raw.drain(..used);
+        let n = log.read(&mut chunk)?;
+        buffer.extend_from_slice(&chunk[..n]);
         let framing = Framing {
             start: rules.record_start.as_ref(),
             flush: n == 0,
         };
         let found = &mut |found: Found<'_>| {
             match found {
-                Found::Text(text) | Found::Longer { text, .. } => {
-                    trial.text(&rules, text, redactor, shown);
-                }
+                Found::Text(text) => trial.text(&rules, text, redactor, shown),
                 Found::Skipped(bytes) => trial.skipped_bytes += bytes,
             }
             true
@@ -97,10 +85,6 @@ pub fn try_rules(
         buffer.drain(..taken);
         if n == 0 {
             trial.skipped_bytes += skipping.unwrap_or(0);
-            if skipping.is_none() && !buffer.is_empty() {
-                // The agent matches it too, once it waited for its end.
-                trial.text(&rules, framing::without_end(&buffer), redactor, shown);
-            }
             return Ok(trial);
         }
     }
@@ -147,30 +131,9 @@ mod tests {
         let redactor = Redactor::new(Vec::new());
         let trial = try_rules(&mut log.as_bytes(), &check, &redactor, 1).unwrap();
         assert!(trial.matched());
-        assert_eq!((trial.records, trial.skipped_bytes), (5, 7));
-        assert_eq!(trial.rules[0].count, 3, "also the last line without an end");
+        assert_eq!((trial.records, trial.skipped_bytes), (4, 7));
+        assert_eq!(trial.rules[0].count, 2);
         assert_eq!(trial.rules[0].lines, ["1 ERROR\n password=[redacted]"]);
         assert_eq!((trial.rules[1].count, trial.rules[1].lines.len()), (0, 0));
-    }
-
-    #[test]
-    fn a_log_in_utf_16_is_read() {
-        let text = "\u{feff}1 ERROR\r\n2 fine\r\n3 ERROR";
-        let log: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let check = LogCheck {
-            path: String::new(),
-            rules: vec![LogRule {
-                name: "errors".to_owned(),
-                pattern: "^[0-9] ERROR$".to_owned(),
-                lines_per_minute: None,
-            }],
-            record_start: None,
-            journal: None,
-            event_log: None,
-        };
-        let redactor = Redactor::new(Vec::new());
-        let trial = try_rules(&mut log.as_slice(), &check, &redactor, 5).unwrap();
-        assert_eq!((trial.records, trial.rules[0].count), (3, 2));
-        assert_eq!(trial.rules[0].lines, ["1 ERROR", "3 ERROR"]);
     }
 }

@@ -39,14 +39,3 @@ pub enum ServiceExit {
     /// A number of the service's own.
     Own(u32),
 }
-
-/// What the service manager is told of the agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ManagerNews {
-    /// It runs.
-    Ready,
-    /// It still does.
-    Alive,
-    /// It ends by itself.
-    Stopping,
-}

@@ -12,7 +12,6 @@ use watchkeep_shared::{
 };
 
 use crate::{
-    config::DiskSettings,
     process::Tasks,
     sampler::{Busiest, Facts, NamedSchema, Sample, Sampler},
     timekeeping::Timekeeping,
@@ -20,10 +19,8 @@ use crate::{
 
 /// Every so many frames carry the services even without a change.
 const SERVICES_EVERY: u64 = 30;
-/// A frame so soon after another repeats its values: differences over less time say little, and one of
-/// them can break off what a rule waits for. With shorter intervals it is this part of one.
-const SHORTEST_SAMPLE_MS: i64 = 2_000;
-const SHORTEST_SAMPLE_PART: f64 = 0.75;
+/// A frame so soon after another repeats its values: differences over less time say little.
+const SHORTEST_SAMPLE_MS: i64 = 150;
 
 #[derive(Debug)]
 pub(super) struct FrameMaker {
@@ -54,9 +51,9 @@ pub(super) struct Input {
 
 impl FrameMaker {
     /// `started` is the event of the first frame.
-    pub(super) fn new(tasks: &Tasks, disks: DiskSettings, now: Clocks, started: Event) -> Self {
+    pub(super) fn new(tasks: &Tasks, now: Clocks, started: Event) -> Self {
         Self {
-            sampler: Sampler::new(tasks.blocking(), disks, now),
+            sampler: Sampler::new(now),
             timekeeping: Timekeeping::start(tasks),
             seq: 0,
             started: Some(started),
@@ -73,16 +70,6 @@ impl FrameMaker {
         self.seq
     }
 
-    /// Applies other settings from the next frame on.
-    pub(super) fn set_disks(&mut self, settings: DiskSettings) {
-        self.sampler.set_disks(settings);
-    }
-
-    /// Sensors that do not answer, for people.
-    pub(super) fn hung_sensors(&self) -> Vec<String> {
-        self.sampler.hung_sensors()
-    }
-
     /// The collector asks for the busiest processes, which the customer allows or not.
     pub(super) fn ask_for_processes(&mut self, now: Clocks, allowed: bool) {
         self.busiest.ask(now, allowed);
@@ -90,7 +77,7 @@ impl FrameMaker {
 
     pub(super) fn make(&mut self, input: Input) -> (Frame, Arc<NamedSchema>) {
         self.seq += 1;
-        let sample = self.measure(&input);
+        let sample = self.measure(input.clocks, input.spool_frames);
         let mut values = self.timekeeping.values();
         values.extend(input.values);
         let sample = self.with_values(sample, &values);
@@ -151,16 +138,14 @@ impl FrameMaker {
         sample
     }
 
-    fn measure(&mut self, input: &Input) -> Sample {
-        let part_ms = f64::from(input.interval_ms) * SHORTEST_SAMPLE_PART;
-        let shortest_ms = SHORTEST_SAMPLE_MS.min(part_ms as i64);
+    fn measure(&mut self, clocks: Clocks, spool_frames: usize) -> Sample {
         if let Some((at, sample)) = &self.last
-            && input.clocks.boot_ms - at.boot_ms < shortest_ms
+            && clocks.boot_ms - at.boot_ms < SHORTEST_SAMPLE_MS
         {
-            return sample.repeated();
+            return sample.clone();
         }
-        let sample = self.sampler.sample(input.clocks, input.spool_frames);
-        self.last = Some((input.clocks, sample.clone()));
+        let sample = self.sampler.sample(clocks, spool_frames);
+        self.last = Some((clocks, sample.clone()));
         sample
     }
 }
@@ -179,7 +164,7 @@ mod tests {
         let started = Event::Goodbye {
             reason: GoodbyeReason::Other,
         };
-        let mut maker = FrameMaker::new(&tasks, DiskSettings::default(), clocks, started);
+        let mut maker = FrameMaker::new(&tasks, clocks, started);
         let mut values_of = |timekeeping: Timekeeping, probed: &[f64]| {
             maker.timekeeping = timekeeping;
             let probed = probed
@@ -212,47 +197,6 @@ mod tests {
         let neither = values_of(Timekeeping::start(&tasks), &[30.0]);
         assert!(neither.ends_with(&[probed]), "{neither:?}");
         assert!(neither.iter().all(|(name, _)| !name.starts_with("clock.")));
-        tasks.stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_frame_soon_after_another_repeats_its_values_and_counts_nothing_twice() {
-        let tasks = Tasks::default();
-        let start = clock::now();
-        let started = Event::Goodbye {
-            reason: GoodbyeReason::Other,
-        };
-        let mut maker = FrameMaker::new(&tasks, DiskSettings::default(), start, started);
-        let mut values_at = |after_ms: i64, interval_ms: u32| {
-            if let Some((_, sample)) = &mut maker.last {
-                let mut names = sample.schema.names.iter();
-                let kills = names.position(|name| name == "mem.oom_kills").unwrap();
-                sample.values[kills] = Some(3.0);
-                // No machine has this.
-                sample.values[0] = Some(-1.0);
-            }
-            let clocks = Clocks {
-                boot_ms: start.boot_ms + after_ms,
-                ..start
-            };
-            let (frame, schema) = maker.make(Input {
-                clocks,
-                interval_ms,
-                spool_frames: 0,
-                services: Vec::new(),
-                values: Vec::new(),
-                behind: false,
-                events: Vec::new(),
-            });
-            let mut names = schema.names.iter();
-            let kills = names.position(|name| name == "mem.oom_kills").unwrap();
-            (frame.values[0] == Some(-1.0), frame.values[kills])
-        };
-        values_at(10_000, 10_000);
-        assert_eq!(values_at(11_999, 10_000), (true, Some(0.0)));
-        assert!(!values_at(12_000, 10_000).0);
-        assert!(!values_at(12_200, 200).0, "no faster than it is asked for");
-        assert!(values_at(12_300, 200).0);
         tasks.stop().await;
     }
 }

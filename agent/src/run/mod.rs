@@ -9,7 +9,6 @@ mod frames;
 mod notice;
 mod reload;
 mod wake;
-mod watchdog;
 
 use std::{
     fs::File,
@@ -35,18 +34,16 @@ use self::{
     notice::LogNotice,
     reload::{Reload, ReloadReason},
     wake::Schedule,
-    watchdog::Watchdog,
 };
 use crate::{
-    blocking::{Blocking, GuardedDisk},
     boot::{self, BootError},
     clock,
     config::{Config, Source},
     files,
     identity::{Identity, IdentityError},
-    logs::{self, Changes, LogAccess, LogWatcher, Redactor},
+    logs::{self, LogWatcher, Redactor},
     platform::{self, ReloadSignal, StopSignal},
-    policy::{self, Effective, PolicyStore},
+    policy::{self, Effective},
     process::Tasks,
     services::{ProbeResult, Services, SystemdPaths, Wakes},
     spool::{Keep, Run, Spool},
@@ -104,36 +101,20 @@ pub enum RunError {
     Signals(#[source] io::Error),
 }
 
-/// Takes the state directory for this process; it is free again when the file is closed. `None`: it is
-/// on a disk that takes no writes and has never been locked, so that nothing can be said.
-pub fn lock_state_dir(dir: &Path) -> Result<Option<File>, RunError> {
+/// Takes the state directory for this process; it is free again when the file is closed.
+pub fn lock_state_dir(dir: &Path) -> Result<File, RunError> {
     let state_dir = |source| RunError::StateDir {
         dir: dir.to_owned(),
         source,
     };
     files::make_private_dir(dir).map_err(state_dir)?;
-    let Some(file) = open_lock(&dir.join(LOCK)).map_err(state_dir)? else {
-        return Ok(None);
-    };
+    let file = File::create(dir.join(LOCK)).map_err(state_dir)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(RunError::Locked {
             dir: dir.to_owned(),
         }),
         Err(std::fs::TryLockError::Error(source)) => Err(state_dir(source)),
-    }
-}
-
-/// A disk that turned read-only must not keep the agent from starting: that is what it has to report.
-fn open_lock(path: &Path) -> io::Result<Option<File>> {
-    match File::create(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => match File::open(path) {
-            Ok(file) => Ok(Some(file)),
-            Err(absent) if absent.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error),
     }
 }
 
@@ -173,25 +154,21 @@ pub async fn run(
     let (mut agent, mut inputs) = Agent::new(config, reload, &tasks, &began)?;
     let stop = stop_signal.wait();
     tokio::pin!(stop);
-    let mut watchdog = Watchdog::ready(Instant::now());
     loop {
         agent.turn();
-        watchdog.turned(Instant::now());
         let wake = agent.wake_at();
-        let wake = watchdog.due_at().map_or(wake, |due| wake.min(due));
         tokio::select! {
             biased;
             () = &mut stop => break,
             () = hangup.wait() => agent.reload(ReloadReason::BySignal),
+            Some(()) = inputs.config.recv() => agent.config_changed(Instant::now()),
             answer = answer_of(&mut agent.request) => agent.answered(answer),
             Some(result) = inputs.services.probes.recv() => agent.probed(result),
             Some(()) = inputs.services.exits.recv() => agent.schedule.process_ended(),
             Some(()) = inputs.logs.recv() => agent.schedule.logs_changed(Instant::now()),
-            () = agent.notice.wait() => agent.noticed(Instant::now()),
             () = tokio::time::sleep_until(wake) => {}
         }
     }
-    Watchdog::stopping();
     agent.stop().await;
     tasks.stop().await;
     Ok(())
@@ -209,6 +186,7 @@ async fn answer_of(request: &mut Option<Request>) -> Result<Vec<u8>, Failure> {
 struct Inputs {
     services: Wakes,
     logs: mpsc::Receiver<()>,
+    config: mpsc::Receiver<()>,
 }
 
 struct Agent {
@@ -219,14 +197,8 @@ struct Agent {
     policy: Effective,
     /// What `policy` was made of.
     asked: Option<Policy>,
-    policies: PolicyStore,
-    log_access: LogAccess,
-    started: Instant,
     /// What the collector was last sent about this agent's own problems.
     troubles: Option<Vec<Trouble>>,
-    blocking: Blocking,
-    /// That of the state directory.
-    disk: GuardedDisk,
     services: Services,
     logs: LogWatcher,
     notice: LogNotice,
@@ -250,16 +222,14 @@ impl Agent {
         let instance = InstanceId(ids::random_uuid());
         let run = Run { boot, instance };
         tracing::info!(host.id = %identity.host, collector = %identity.url, "agent starts");
-        let disk = GuardedDisk::new(tasks.blocking().clone());
-        let spool_dir = config.state_dir.join(SPOOL);
-        let spool = Spool::open_on(disk.clone(), &spool_dir, config.spool, run);
+        let spool = Spool::open(&config.state_dir.join(SPOOL), config.spool, run);
         let uplink = Uplink::new(identity, &config.state_dir, run, config.proxy.clone())?;
         let mut logs = LogWatcher::new(
             spool.note(),
             config.limits.log_paths.clone(),
             Arc::new(Redactor::new(config.redaction_extra.clone())),
         );
-        let (notice, log_changes) = LogNotice::new(reload.file());
+        let (notice, log_changes, config_changes) = LogNotice::new(reload.file());
         logs.read_journal_with(logs::Launcher {
             program: "journalctl".into(),
             tasks: tasks.clone(),
@@ -276,37 +246,32 @@ impl Agent {
         });
         let (services, wakes) =
             Services::new(tasks.clone(), &config.limits, SystemdPaths::system());
-        let (policies, policy) = PolicyStore::open(&config.state_dir);
         let start = Instant::now();
         let mut agent = Self {
             policy: Effective::without_policy(&config.limits),
             asked: None,
-            policies,
-            log_access: LogAccess::default(),
-            started: start,
             troubles: None,
-            blocking: tasks.blocking().clone(),
-            disk,
             reload,
             boot,
             instance,
             services,
             logs,
             notice,
-            frames: FrameMaker::new(tasks, config.disks, now, began.event(now)),
+            frames: FrameMaker::new(tasks, now, began.event(now)),
             spool,
             uplink,
             request: None,
             schedule: Schedule::new(start, start + FIRST_SAMPLE_AFTER),
             config,
         };
-        if let Some(policy) = policy {
+        if let Some(policy) = policy::load(&agent.config.state_dir) {
             agent.apply_policy(policy);
         }
         agent.write_status(now, false);
         let inputs = Inputs {
             services: wakes,
             logs: log_changes,
+            config: config_changes,
         };
         Ok((agent, inputs))
     }
@@ -324,12 +289,10 @@ impl Agent {
             self.schedule.services_changed(now);
         }
         if self.schedule.logs_due(now) {
-            let more = self.scan_logs(now);
+            let more = self.logs.scan(clock::now().boot_ms);
             let unhurried = self.notice.is_live() && !self.logs.record_waits();
             self.schedule.logs_read(now, more, unhurried);
-            if let Some(watches) = self.logs.watches() {
-                self.notice.watch(watches);
-            }
+            self.notice.watch(self.logs.directories());
             if self.logs.has_events() {
                 self.schedule.log_matched(now);
             }
@@ -342,30 +305,6 @@ impl Agent {
             let clocks = clock::now();
             let version = self.policy.version;
             self.request = self.uplink.start(&mut self.spool, now, clocks, version);
-        }
-    }
-
-    /// Reads logs where something was noticed; all of them where nothing is.
-    fn scan_logs(&mut self, now: Instant) -> bool {
-        if self.notice.take_in() {
-            self.config_changed(now);
-        }
-        let noticed = self.notice.take_changes();
-        let changes = if self.notice.is_live() {
-            noticed
-        } else {
-            Changes::everything()
-        };
-        self.logs.scan_changed(clock::now().boot_ms, &changes)
-    }
-
-    /// The kernel has noticed a change of a file.
-    fn noticed(&mut self, now: Instant) {
-        if self.notice.take_in() {
-            self.config_changed(now);
-        }
-        if self.notice.has_changes() {
-            self.schedule.logs_changed(now);
         }
     }
 
@@ -382,9 +321,6 @@ impl Agent {
         self.spool.persist();
         let clocks = clock::now();
         self.make_frame(clocks, Vec::new());
-        if self.policies.is_waiting() && now - self.started >= policy::SURVIVED_AFTER {
-            self.policies.survived();
-        }
         self.tell_troubles();
         let interval = Duration::from_millis(u64::from(self.policy.interval_ms));
         self.schedule.beaten(now, interval);
@@ -421,7 +357,6 @@ impl Agent {
         let now = Instant::now();
         let clocks = clock::now();
         let Effects {
-            acknowledged,
             policy,
             want,
             persist,
@@ -449,19 +384,15 @@ impl Agent {
             let allowed = self.config.limits.busiest_processes;
             self.frames.ask_for_processes(clocks, allowed);
         }
-        if let Some(version) = acknowledged {
-            self.policies.acknowledged(version, policy.is_some());
-        }
-        if let Some(policy) = policy
-            && self.policies.offer(&policy)
-        {
+        if let Some(policy) = policy {
+            policy::store(&self.config.state_dir, &policy);
             self.apply_policy(policy);
         }
         self.write_status(clocks, false);
     }
 
     fn apply_policy(&mut self, policy: Policy) {
-        let effective = Effective::new(&policy, &self.config.limits);
+        let effective = Effective::new(&policy, &self.config.limits, &policy::is_local);
         self.asked = Some(policy);
         tracing::info!(
             policy.version = effective.version,
@@ -500,7 +431,6 @@ impl Agent {
     async fn stop(&mut self) {
         let reason = boot::goodbye_reason();
         tracing::info!(?reason, "agent stops");
-        self.policies.survived();
         // An answer that is on its way spares sending the same frames again.
         if self.request.is_some() {
             let under_way = answer_of(&mut self.request);
@@ -547,7 +477,6 @@ impl Agent {
             spool_bytes: self.spool.bytes(),
             spool_error: self.spool.write_error().map(str::to_owned),
             config_error: self.reload.error().map(str::to_owned),
-            troubles: self.other_troubles(),
             policy_version: self.policy.version,
             interval_ms: self.policy.interval_ms,
             refused: self.policy.refused.clone(),
@@ -555,14 +484,7 @@ impl Agent {
             trusts: self.uplink.trusts().to_vec(),
             given_up: self.uplink.given_up().map(str::to_owned).collect(),
         };
-        let dir = self.config.state_dir.clone();
-        let written = self.disk.call(move || {
-            status.write(&dir);
-            Ok(())
-        });
-        if let Err(error) = written {
-            tracing::debug!(%error, "the status file is not written");
-        }
+        status.write(&self.config.state_dir);
     }
 }
 

@@ -1,51 +1,45 @@
-//! Notices of changed files from the kernel: logs, and the agent's own configuration file. They only say
-//! where to look: where they fail or are missing (network file systems, no watches left) the polling of
-//! [`super::wake`] sees the same change a little later.
-//!
-//! Notices are gathered until the loop has scanned. A file that is written all the time wakes it once a
-//! scan, and one that no check follows not at all.
+//! Notices of changed files from the kernel, through `notify`: logs, and the agent's own
+//! configuration file. They only say "look now": where they
+//! fail or are missing (network file systems, no watches left) the polling of [`super::wake`] sees
+//! the same change a little later.
 
-#[cfg(unix)]
-mod inotify;
-#[cfg(windows)]
-mod portable;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
-use std::path::{Path, PathBuf};
-
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
 use tokio::sync::mpsc;
-
-#[cfg(unix)]
-use self::inotify::Source;
-#[cfg(windows)]
-use self::portable::Source;
-use crate::logs::{Changes, Watches};
 
 #[derive(Debug)]
 pub(super) struct LogNotice {
     changes: mpsc::Sender<()>,
-    config: PathBuf,
-    source: Option<Source>,
-    /// What was noticed since the last scan.
-    noticed: Changes,
-    /// Notices can't be had; said once.
+    /// The configuration file, and where its changes are reported.
+    config: (PathBuf, mpsc::Sender<()>),
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
     failed: bool,
 }
 
 impl LogNotice {
-    /// Watches nothing but the directory of the configuration file yet. The receiver is for what others
-    /// that follow logs say at [`LogNotice::changes`].
-    pub(super) fn new(config: &Path) -> (Self, mpsc::Receiver<()>) {
+    /// Watches nothing yet; each change after a read leaves one message at the first receiver, one
+    /// of the configuration file at the second.
+    pub(super) fn new(config: &Path) -> (Self, mpsc::Receiver<()>, mpsc::Receiver<()>) {
         let (changes, receiver) = mpsc::channel(1);
+        let (changed, config_receiver) = mpsc::channel(1);
         // The kernel's notices name files as they were asked for.
         let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
         let notice = Self {
             changes,
-            config,
-            source: None,
-            noticed: Changes::everything(),
+            config: (config, changed),
+            watcher: None,
+            watched: BTreeSet::new(),
             failed: false,
         };
-        (notice, receiver)
+        (notice, receiver, config_receiver)
     }
 
     /// Where others that follow logs say that there is something to read.
@@ -53,50 +47,79 @@ impl LogNotice {
         self.changes.clone()
     }
 
-    /// Whether there is a notice of each change.
+    /// Whether all directories are watched.
     pub(super) fn is_live(&self) -> bool {
-        self.source.as_ref().is_some_and(Source::is_complete)
+        self.watcher.is_some() && !self.failed
     }
 
-    /// Watches these from now on, not what is below the directories.
-    pub(super) fn watch(&mut self, watches: Watches) {
-        if self.source.is_none() {
-            self.source = match Source::new(&self.config) {
-                Ok(source) => Some(source),
-                Err(error) => {
-                    if !std::mem::replace(&mut self.failed, true) {
-                        tracing::warn!(%error, "log files are polled: no change notices");
-                    }
-                    return;
+    /// Watches these directories from now on, not what is below them.
+    pub(super) fn watch(&mut self, mut directories: BTreeSet<PathBuf>) {
+        // The directory, as editors and package managers put a new file in the old one's place.
+        directories.extend(
+            self.config
+                .0
+                .parent()
+                .filter(|dir| dir.is_dir())
+                .map(Path::to_owned),
+        );
+        if directories == self.watched {
+            return;
+        }
+        if directories.is_empty() {
+            self.watcher = None;
+            self.watched = directories;
+            return;
+        }
+        if self.watcher.is_none() {
+            self.watcher = self.start();
+            self.watched.clear();
+        }
+        let Some(watcher) = self.watcher.as_mut() else {
+            return;
+        };
+        self.failed = false;
+        for gone in self.watched.difference(&directories) {
+            // It may have been deleted, which ends the watch by itself.
+            let _ = watcher.unwatch(gone);
+        }
+        for directory in directories.difference(&self.watched) {
+            if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+                tracing::info!(path = %directory.display(), %error, "polled instead of watched");
+                self.failed = true;
+            }
+        }
+        self.watched = directories;
+    }
+
+    fn start(&mut self) -> Option<RecommendedWatcher> {
+        let changes = self.changes.clone();
+        let (config, changed) = self.config.clone();
+        let created = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if event.as_ref().is_ok_and(|event| !is_change(event.kind)) {
+                return;
+            }
+            let is_config = event.is_ok_and(|event| event.paths.contains(&config));
+            // A full channel already says what this event would.
+            let _ = if is_config { &changed } else { &changes }.try_send(());
+        });
+        match created {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                if !self.failed {
+                    tracing::warn!(%error, "log files are polled: no change notices");
                 }
-            };
-        }
-        if let Some(source) = &mut self.source {
-            source.watch(watches, &self.config);
-        }
-    }
-
-    /// Waits for a notice; for ever while there are some that no scan has taken.
-    pub(super) async fn wait(&self) {
-        match &self.source {
-            Some(source) if self.noticed.is_empty() => source.wait().await,
-            _ => std::future::pending().await,
+                self.failed = true;
+                None
+            }
         }
     }
+}
 
-    /// Takes in what the kernel has noticed. Returns whether the configuration file changed.
-    pub(super) fn take_in(&mut self) -> bool {
-        let source = self.source.as_mut();
-        source.is_some_and(|source| source.take_in(&self.config, &mut self.noticed))
-    }
-
-    /// Whether there is something to scan for.
-    pub(super) fn has_changes(&self) -> bool {
-        !self.noticed.is_empty()
-    }
-
-    /// What was noticed since the last call.
-    pub(super) fn take_changes(&mut self) -> Changes {
-        std::mem::take(&mut self.noticed)
+/// Opening and reading a file, which this agent does itself, is no change.
+fn is_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
     }
 }

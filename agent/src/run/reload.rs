@@ -134,7 +134,6 @@ impl Agent {
         // What was found under the limits before goes out now.
         self.beat(Instant::now());
         self.spool.set_limits(config.spool);
-        self.frames.set_disks(config.disks);
         let redactor = Arc::new(Redactor::new(config.redaction_extra.clone()));
         self.logs
             .set_limits(config.limits.log_paths.clone(), redactor);
@@ -145,14 +144,6 @@ impl Agent {
             None => self.policy = Effective::without_policy(&self.config.limits),
         }
         Ok(())
-    }
-
-    /// What the collector was told, but for what the status has fields of its own for.
-    pub(super) fn other_troubles(&self) -> Vec<Trouble> {
-        let told = self.troubles.iter().flatten();
-        told.filter(|one| !matches!(one.item.as_str(), "spool" | "config"))
-            .cloned()
-            .collect()
     }
 
     /// Tells the collector what keeps the agent from doing all that it should, when that changes.
@@ -167,23 +158,6 @@ impl Agent {
             let detail = format!("the new one is wrong, the one before stays in force: {error}");
             trouble("config", detail)
         }));
-        let mut hung = self.frames.hung_sensors();
-        hung.extend(self.blocking.overdue());
-        if !hung.is_empty() {
-            let detail = format!(
-                "the operating system does not answer about: {}",
-                hung.join(", ")
-            );
-            troubles.push(trouble("hung", detail));
-        }
-        troubles.extend(self.services.troubles());
-        let policy = self.policies.problem();
-        troubles.extend(policy.map(|detail| trouble("policy", detail)));
-        let (version, now) = (self.policy.version, Instant::now());
-        let logs = self.log_access.problem(version, &self.policy.logs, now);
-        troubles.extend(logs.map(|detail| trouble("logs", detail)));
-        let certificate = self.uplink.certificate_problem();
-        troubles.extend(certificate.map(|detail| trouble("certificate", detail)));
         if self.troubles.as_ref() != Some(&troubles) {
             self.uplink.report_troubles(troubles.clone());
             self.troubles = Some(troubles);

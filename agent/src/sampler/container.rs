@@ -48,12 +48,11 @@ fn is_word(text: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
-/// What the control group of this container allows, if there is a limit. It may be changed while the
-/// container runs (`docker update`, `pct set`), so it is read each time.
+/// What the control group of this container allows, if there is a limit.
 #[derive(Debug)]
 pub(super) struct Limits {
-    /// `None` outside of a container.
-    groups: Option<PathBuf>,
+    memory: Option<Group>,
+    cpus: Option<f64>,
 }
 
 /// Where a control group keeps its account of memory.
@@ -66,19 +65,25 @@ struct Group {
 }
 
 impl Limits {
-    pub(super) fn new(root: &Path) -> Self {
+    /// Looks once: a limit is part of how a container was started.
+    pub(super) fn find(root: &Path) -> Self {
+        if kind(root).is_none() {
+            return Self {
+                memory: None,
+                cpus: None,
+            };
+        }
+        let groups = root.join("sys/fs/cgroup");
+        let memory = Group::version_2(&groups).or_else(|| Group::version_1(&groups.join("memory")));
         Self {
-            groups: kind(root).map(|_| root.join("sys/fs/cgroup")),
+            memory,
+            cpus: cpus(&groups),
         }
     }
 
     pub(super) fn read(&self) -> Vec<Named> {
-        let Some(groups) = &self.groups else {
-            return Vec::new();
-        };
-        let memory = Group::version_2(groups).or_else(|| Group::version_1(&groups.join("memory")));
         let mut values = Vec::new();
-        if let Some(group) = memory {
+        if let Some(group) = &self.memory {
             let used = group.used_bytes();
             for (name, value) in [
                 ("container.memory_limit_bytes", Some(group.limit_bytes)),
@@ -91,7 +96,7 @@ impl Limits {
                 values.push((name.to_owned(), value));
             }
         }
-        if let Some(cpus) = cpus(groups) {
+        if let Some(cpus) = self.cpus {
             values.push(("container.cpu_limit".to_owned(), Some(cpus)));
         }
         values
@@ -215,23 +220,9 @@ mod tests {
             for (file, text) in files {
                 make(root.path(), &format!("sys/fs/cgroup/{file}"), text);
             }
-            let values = Limits::new(root.path()).read();
+            let values = Limits::find(root.path()).read();
             let values: Vec<f64> = values.iter().map(|(_, value)| value.unwrap()).collect();
             assert_eq!(values, expected);
         }
-    }
-
-    #[test]
-    fn a_limit_that_was_changed_is_read_again() {
-        let root = tempfile::tempdir().unwrap();
-        make(root.path(), "run/systemd/container", "lxc");
-        make(root.path(), "sys/fs/cgroup/cpu.max", "max 100000\n");
-        let limits = Limits::new(root.path());
-        assert_eq!(limits.read(), []);
-        make(root.path(), "sys/fs/cgroup/cpu.max", "200000 100000\n");
-        assert_eq!(
-            limits.read(),
-            [("container.cpu_limit".to_owned(), Some(2.0))]
-        );
     }
 }

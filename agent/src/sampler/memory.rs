@@ -1,10 +1,8 @@
-//! Memory and swap: `/proc/meminfo` and `/proc/vmstat` (`proc_meminfo(5)`, `proc_vmstat(5)`), and the
-//! cache of ZFS (`arcstats` of `OpenZFS`), which the kernel does not count as available.
+//! Memory and swap: `/proc/meminfo` and `/proc/vmstat` (`proc_meminfo(5)`, `proc_vmstat(5)`).
 
 use std::path::Path;
 
 use super::{
-    container,
     reader::VirtualFile,
     writer::{Writer, share},
 };
@@ -16,8 +14,6 @@ const KIB: f64 = 1_024.0;
 pub(super) struct Memory {
     info: VirtualFile,
     events: VirtualFile,
-    /// `None` in a container: the cache belongs to the whole machine, `/proc/meminfo` may not.
-    zfs: Option<VirtualFile>,
     before: Option<Events>,
     page_bytes: f64,
 }
@@ -39,14 +35,6 @@ struct Info {
     swap_free: f64,
 }
 
-/// The adaptive replacement cache of ZFS, bytes.
-#[derive(Debug, PartialEq)]
-struct ZfsCache {
-    size: f64,
-    /// It is not made smaller than this.
-    least: f64,
-}
-
 /// Counters since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Events {
@@ -61,25 +49,13 @@ impl Memory {
         Self {
             info: VirtualFile::open(root, "proc/meminfo"),
             events: VirtualFile::open(root, "proc/vmstat"),
-            zfs: container::kind(root)
-                .is_none()
-                .then(|| VirtualFile::open(root, "proc/spl/kstat/zfs/arcstats")),
             before: None,
             page_bytes: rustix::param::page_size() as f64,
         }
     }
 
     pub(super) fn write(&mut self, writer: &mut Writer) {
-        let mut info = self.info.read(&mut writer.buffer).map(Info::parse);
-        let zfs = self.zfs.as_mut().and_then(|zfs| {
-            if writer.looks_again {
-                zfs.open_if_absent();
-            }
-            zfs.read(&mut writer.buffer).and_then(ZfsCache::parse)
-        });
-        if let (Some(info), Some(zfs)) = (&mut info, &zfs) {
-            info.add(zfs);
-        }
+        let info = self.info.read(&mut writer.buffer).map(Info::parse);
         let mut put = |name, value: fn(&Info) -> f64| writer.put(name, info.as_ref().map(value));
         put("mem.total_bytes", |m| m.total);
         put("mem.used_bytes", Info::used);
@@ -95,9 +71,6 @@ impl Memory {
         put("swap.total_bytes", |m| m.swap_total);
         put("swap.used_bytes", Info::swap_used);
         put("swap.used_pct", |m| share(m.swap_used(), m.swap_total));
-        if let Some(zfs) = zfs {
-            writer.put("mem.zfs_cache_bytes", Some(zfs.size));
-        }
         self.write_events(writer);
     }
 
@@ -158,37 +131,12 @@ impl Info {
             .unwrap_or(self.free + self.buffers + self.cached)
     }
 
-    /// Counts what ZFS gives back when programs need it.
-    fn add(&mut self, zfs: &ZfsCache) {
-        let available = self.available() + (zfs.size - zfs.least).max(0.0);
-        self.available = Some(available.min(self.total));
-    }
-
     fn used(&self) -> f64 {
         (self.total - self.available()).max(0.0)
     }
 
     fn swap_used(&self) -> f64 {
         (self.swap_total - self.swap_free).max(0.0)
-    }
-}
-
-impl ZfsCache {
-    /// `size    4    17179869184`: name, type, value.
-    fn parse(text: &str) -> Option<Self> {
-        let value = |wanted: &str| {
-            text.lines().find_map(|line| {
-                let mut fields = line.split_ascii_whitespace();
-                let value = (fields.next()? == wanted)
-                    .then(|| fields.nth(1))
-                    .flatten()?;
-                value.parse::<f64>().ok()
-            })
-        };
-        Some(Self {
-            size: value("size")?,
-            least: value("c_min")?,
-        })
     }
 }
 
@@ -226,38 +174,6 @@ mod tests {
         assert_eq!((info.cached as u64, info.dirty as u64), (30_720, 3_072));
         let old = Info::parse("MemTotal: 10 kB\nMemFree: 1 kB\nBuffers: 2 kB\nCached: 3 kB\n");
         assert_eq!(old.available() as u64, 6 * 1_024);
-    }
-
-    #[test]
-    fn the_cache_of_zfs_counts_as_available_down_to_its_least_size() {
-        let text = "13 1 0x01 147 39984 5174567890 91034567890\nname                            type data\nhits                            4    812345\nc                               4    17179869184\nc_min                           4    1073741824\nc_max                           4    17179869184\nsize                            4    16106127360\ncompressed_size                 4    900\n";
-        let zfs = ZfsCache::parse(text).unwrap();
-        let gib = f64::from(1 << 30);
-        assert_eq!((zfs.size / gib, zfs.least / gib), (15.0, 1.0));
-        let mut info = Info::parse("MemTotal: 33554432 kB\nMemAvailable: 3145728 kB\n");
-        info.add(&zfs);
-        assert_eq!((info.used() / gib) as u64, 32 - 3 - 14);
-        let full = ZfsCache {
-            size: 40.0 * gib,
-            least: gib,
-        };
-        info.add(&full);
-        assert_eq!(info.used() as u64, 0);
-        assert_eq!(ZfsCache::parse("name type data\n"), None);
-    }
-
-    #[test]
-    fn a_container_does_not_count_the_machines_cache() {
-        let root = tempfile::tempdir().unwrap();
-        let make = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        make("proc/spl/kstat/zfs/arcstats", "c_min 4 1\nsize 4 2\n");
-        assert!(Memory::new(root.path()).zfs.is_some());
-        make("run/systemd/container", "lxc\n");
-        assert!(Memory::new(root.path()).zfs.is_none());
     }
 
     #[test]

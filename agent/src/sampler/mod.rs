@@ -1,22 +1,18 @@
 //! Measures the machine: one list of named values each cycle.
 //!
 //! `/proc` and `/sys` are read by hand, since a heartbeat may cost next to nothing; sysinfo lists
-//! the addresses and names the machine. What changes slowly is read each minute or each ten
+//! the file systems and the addresses, and names the machine. What changes slowly is read each minute or each ten
 //! (`slow`). A family that the machine does not offer is left out; a reading that fails is `None`,
 //! so that the list of names (the schema) changes only when disks or interfaces come or go. Rates
 //! are per second of `CLOCK_BOOTTIME` between two cycles; a counter that went back has none.
-//! Nothing here runs a command. What may block (disks, sensors) runs on threads, for which a cycle
-//! waits a tenth of a second at most.
+//! Nothing here runs a command or waits for anyone.
 
 mod addresses;
 mod block;
 mod busiest;
 mod container;
-mod disk_state;
 mod disks;
 mod facts;
-mod filesystems;
-mod links;
 mod memory;
 mod mounts;
 mod network;
@@ -31,7 +27,7 @@ mod slow;
 mod upkeep;
 mod writer;
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use rustix::time::{ClockId, clock_gettime};
 use sysinfo::System;
@@ -54,16 +50,6 @@ pub use self::{
     facts::Facts,
     sample::{NamedSchema, Sample},
 };
-use crate::{blocking::Blocking, config::DiskSettings};
-
-/// How long a cycle waits for what is read on threads, each thing. What comes later goes along with
-/// the next one.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// The same in the first cycle, so that the list of names is whole from the start.
-const FIRST_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How often limits, and files that come with kernel modules, are looked for again.
-const LOOK_AGAIN_MS: i64 = 60_000;
 
 /// Measures the machine; keeps the counters of the last cycle for rates.
 #[derive(Debug)]
@@ -77,7 +63,6 @@ pub struct Sampler {
     slow: Slow,
     files: Files,
     before: Option<(Clocks, i64)>,
-    look_again_boot_ms: i64,
     names: Names,
     buffer: Vec<u8>,
 }
@@ -91,24 +76,23 @@ struct Files {
 
 impl Sampler {
     /// Takes the first reading of all counters.
-    pub fn new(blocking: &Blocking, disks: DiskSettings, now: Clocks) -> Self {
-        Self::of(Path::new("/"), blocking, disks, now)
+    pub fn new(now: Clocks) -> Self {
+        Self::of(Path::new("/"), now)
     }
 
-    /// Measures the machine whose `/proc`, `/sys` and so on lie below `root`. The file systems of its
-    /// mount table are looked for on this machine all the same.
-    pub fn of(root: &Path, blocking: &Blocking, disks: DiskSettings, now: Clocks) -> Self {
+    /// Measures the machine whose `/proc`, `/sys` and so on lie below `root`. Only which file
+    /// systems are mounted comes from this machine all the same.
+    pub fn of(root: &Path, now: Clocks) -> Self {
         let mut sampler = Self {
             processor: Processor::new(root),
             memory: Memory::new(root),
             pressure: Pressure::new(root),
-            disks: Disks::new(root, blocking, disks),
+            disks: Disks::new(root),
             devices: BlockDevices::new(root),
             network: Network::new(root),
-            slow: Slow::new(root, blocking),
+            slow: Slow::new(root),
             files: Files::new(root),
             before: None,
-            look_again_boot_ms: i64::MIN,
             names: Names::default(),
             buffer: Vec::new(),
         };
@@ -116,29 +100,10 @@ impl Sampler {
         sampler
     }
 
-    /// Applies other settings from the next cycle on.
-    pub fn set_disks(&mut self, settings: DiskSettings) {
-        self.disks.set(settings);
-    }
-
-    /// Sensors that do not answer, for people.
-    pub fn hung_sensors(&self) -> Vec<String> {
-        let hung = self.slow.hung_sensors();
-        hung.map(|name| format!("sensor {name}")).collect()
-    }
-
     /// Measures. `spool_frames` is the number of unacknowledged frames.
     pub fn sample(&mut self, now: Clocks, spool_frames: usize) -> Sample {
         let own_cpu_us = own_cpu_us();
         let before = self.before.replace((now, own_cpu_us));
-        let patience = match before {
-            Some(_) => PATIENCE,
-            None => FIRST_PATIENCE,
-        };
-        let looks_again = now.boot_ms >= self.look_again_boot_ms;
-        if looks_again {
-            self.look_again_boot_ms = now.boot_ms + LOOK_AGAIN_MS;
-        }
         let (bytes, values) = self.names.sizes();
         let mut writer = Writer {
             joined: String::with_capacity(bytes),
@@ -146,13 +111,12 @@ impl Sampler {
             elapsed_s: before
                 .map(|(before, _)| (now.boot_ms - before.boot_ms) as f64 / 1_000.0)
                 .filter(|seconds| *seconds > 0.0),
-            looks_again,
             buffer: std::mem::take(&mut self.buffer),
         };
         self.processor.write(&mut writer);
         self.memory.write(&mut writer);
         self.pressure.write(&mut writer);
-        self.disks.write(now.boot_ms, patience, &mut writer);
+        self.disks.write(now.boot_ms, &mut writer);
         self.devices.write(&mut writer);
         self.network.write(&mut writer);
         writer.put("system.uptime_s", Some(now.boot_ms as f64 / 1_000.0));
@@ -162,7 +126,7 @@ impl Sampler {
             .map(|((_, used_us), seconds)| (own_cpu_us - used_us) as f64 / 1e4 / seconds);
         writer.put("agent.cpu_pct", own_cpu);
         writer.put("agent.spool_frames", Some(spool_frames as f64));
-        self.slow.write(now, patience, &mut writer);
+        self.slow.write(now, &mut writer);
         self.buffer = writer.buffer;
         self.names.sample(writer.joined, writer.values)
     }
@@ -221,10 +185,6 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    fn sampler(now: Clocks) -> Sampler {
-        Sampler::new(&Blocking::default(), DiskSettings::default(), now)
-    }
-
     fn later(now: Clocks, ms: i64) -> Clocks {
         Clocks {
             wall_ms: now.wall_ms + ms,
@@ -236,7 +196,7 @@ mod tests {
     #[test]
     fn this_machine_gives_plausible_values_under_a_steady_schema() {
         let start = clock::now();
-        let mut sampler = sampler(start);
+        let mut sampler = Sampler::new(start);
         let first = sampler.sample(later(start, 1_000), 0);
         let second = sampler.sample(later(start, 2_000), 3);
         assert!(Arc::ptr_eq(&first.schema, &second.schema));
@@ -283,7 +243,7 @@ mod tests {
     fn the_documentation_names_each_family() {
         let document = include_str!("../../../docs/metrics.md");
         let start = clock::now();
-        let sample = sampler(start).sample(later(start, 1_000), 0);
+        let sample = Sampler::new(start).sample(later(start, 1_000), 0);
         for name in &sample.schema.names {
             let family = metric::split(name).0;
             // One of the interfaces' counts represents all.

@@ -1,22 +1,14 @@
 //! The mount table's form (`proc_pid_mountinfo(5)`), and what `/etc/fstab` intends (`fstab(5)`).
 
 /// One mounted file system.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MountLine {
-    /// Of this mount; no other has it while this one exists.
-    pub(super) id: u64,
-    /// The mount that it lies on.
-    pub(super) parent: u64,
-    /// Major and minor number: `254:0`. The major number is 0 where there is no block device.
+    /// Major and minor number: `254:0`.
     pub(super) device: String,
-    /// Which directory or file of the file system is mounted: `/` is all of it.
-    pub(super) root: String,
     /// Where it is mounted.
     pub(super) point: String,
     /// The file system's type.
     pub(super) kind: String,
-    /// What it calls itself: a device, an export of a server, a data set.
-    pub(super) source: String,
     /// The file system's own options, which all its mounts share.
     pub(super) options: String,
 }
@@ -33,33 +25,30 @@ impl MountLine {
         self.has("emergency_ro") || self.has("shutdown")
     }
 
-    pub(super) fn has(&self, option: &str) -> bool {
+    fn has(&self, option: &str) -> bool {
         self.options.split(',').any(|found| found == option)
     }
 }
 
 /// `36 35 98:0 /root /point rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue`.
 pub(super) fn parse(text: &str) -> Vec<MountLine> {
-    text.lines().filter_map(parse_line).collect()
-}
-
-fn parse_line(line: &str) -> Option<MountLine> {
-    let (mount, system) = line.split_once(" - ")?;
-    let mut mount = mount.split(' ');
-    let (id, parent) = (mount.next()?.parse().ok()?, mount.next()?.parse().ok()?);
-    let (device, root, point) = (mount.next()?, mount.next()?, mount.next()?);
-    let mut system = system.split(' ');
-    let (kind, source, options) = (system.next()?, system.next()?, system.next()?);
-    Some(MountLine {
-        id,
-        parent,
-        device: device.to_owned(),
-        root: unescape(root),
-        point: unescape(point),
-        kind: kind.to_owned(),
-        source: unescape(source),
-        options: options.to_owned(),
-    })
+    text.lines()
+        .filter_map(|line| {
+            let (mount, system) = line.split_once(" - ")?;
+            let mut mount = mount.split(' ').skip(2);
+            let device = mount.next()?;
+            let point = mount.nth(1)?;
+            let mut system = system.split(' ');
+            let kind = system.next()?;
+            let options = system.nth(1)?;
+            Some(MountLine {
+                device: device.to_owned(),
+                point: unescape(point),
+                kind: kind.to_owned(),
+                options: options.to_owned(),
+            })
+        })
+        .collect()
 }
 
 /// Whether `fstab` lists `point` and not as read-only.
@@ -109,8 +98,6 @@ mod tests {
         );
         assert_eq!(table.len(), 2);
         assert_eq!(table[0].device, "254:0");
-        assert_eq!((table[1].id, table[1].parent), (36, 35));
-        assert_eq!((&*table[1].root, &*table[1].source), ("/", "/dev/sda1"));
         assert_eq!(table[1].point, "/my data");
         // The mount is read-only, the file system is not.
         assert!(!table[1].is_read_only());

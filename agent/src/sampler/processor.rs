@@ -1,10 +1,9 @@
 //! CPU time per mode, load, and the kernel's counts of running and blocked threads: `/proc/stat`
 //! and `/proc/loadavg` (`proc_stat(5)`, `proc_loadavg(5)`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{
-    container,
     reader::{self, VirtualFile},
     writer::{Writer, share},
 };
@@ -14,12 +13,8 @@ use super::{
 pub(super) struct Processor {
     stat: VirtualFile,
     load: VirtualFile,
-    /// In a container `/proc/stat` may be covered (lxcfs) and count its own processors, while the load is
-    /// that of the whole machine: their quotient says nothing.
-    in_container: bool,
     /// Each thread has a number, of which there are so many.
     most_threads: Option<f64>,
-    most_threads_file: PathBuf,
     before: Reading,
     now: Reading,
 }
@@ -55,18 +50,13 @@ impl Processor {
         Self {
             stat: VirtualFile::open(root, "proc/stat"),
             load: VirtualFile::open(root, "proc/loadavg"),
-            in_container: container::kind(root).is_some(),
-            most_threads: None,
-            most_threads_file: root.join("proc/sys/kernel/pid_max"),
+            most_threads: reader::number(root.join("proc/sys/kernel/pid_max")),
             before: Reading::default(),
             now: Reading::default(),
         }
     }
 
     pub(super) fn write(&mut self, writer: &mut Writer) {
-        if writer.looks_again {
-            self.most_threads = reader::number(&self.most_threads_file);
-        }
         std::mem::swap(&mut self.before, &mut self.now);
         self.now.take(self.stat.read(&mut writer.buffer));
         let cpus = self.now.cores.len().max(1) as f64;
@@ -113,10 +103,8 @@ impl Processor {
         put("load.1m", |load| load.minutes[0]);
         put("load.5m", |load| load.minutes[1]);
         put("load.15m", |load| load.minutes[2]);
-        if !self.in_container {
-            let per_cpu = load.as_ref().map(|load| load.minutes[1] / cpus);
-            writer.put("load.5m_per_cpu", per_cpu);
-        }
+        let per_cpu = load.as_ref().map(|load| load.minutes[1] / cpus);
+        writer.put("load.5m_per_cpu", per_cpu);
         let threads = load.as_ref().map(|load| load.threads);
         writer.put("system.threads", threads);
         let used_pct = threads
@@ -269,52 +257,5 @@ mod tests {
         assert!((load.minutes[1] - 1.18).abs() < f64::EPSILON);
         assert!((load.threads - 345.0).abs() < f64::EPSILON);
         assert!(parse_load("0.20 1.18").is_none());
-    }
-
-    #[test]
-    fn a_container_has_no_load_per_processor() {
-        let root = tempfile::tempdir().unwrap();
-        let make = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        // Of lxcfs: two processors of its own, and the load of a host with many.
-        make("proc/stat", "cpu  1 0 0 9\ncpu0 1 0 0 4\ncpu1 0 0 0 5\n");
-        make("proc/loadavg", "40.00 40.00 40.00 3/900 11206\n");
-        make("proc/sys/kernel/pid_max", "1800\n");
-        let names = || {
-            let mut writer = Writer::for_tests();
-            Processor::new(root.path()).write(&mut writer);
-            writer.joined
-        };
-        assert!(names().contains("load.5m_per_cpu"));
-        make("run/systemd/container", "lxc\n");
-        assert!(names().contains("load.5m\n") && !names().contains("load.5m_per_cpu"));
-    }
-
-    #[test]
-    fn the_most_threads_are_read_again() {
-        let root = tempfile::tempdir().unwrap();
-        let make = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        make("proc/loadavg", "1 1 1 1/900 11206\n");
-        make("proc/sys/kernel/pid_max", "900\n");
-        let mut processor = Processor::new(root.path());
-        let mut used_pct = || {
-            let mut writer = Writer::for_tests();
-            processor.write(&mut writer);
-            let at = writer
-                .joined
-                .lines()
-                .position(|name| name == "system.threads_used_pct");
-            writer.values[at.unwrap()].unwrap() as u64
-        };
-        assert_eq!(used_pct(), 100);
-        make("proc/sys/kernel/pid_max", "1800\n");
-        assert_eq!(used_pct(), 50);
     }
 }

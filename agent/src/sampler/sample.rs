@@ -22,23 +22,6 @@ pub struct Sample {
     pub values: Vec<Option<f64>>,
 }
 
-/// Counts since the heartbeat before, which are not to be counted twice.
-const COUNTS: [&str; 1] = ["mem.oom_kills"];
-
-impl Sample {
-    /// The same values once more, in which nothing new was counted.
-    #[must_use]
-    pub fn repeated(&self) -> Self {
-        let mut again = self.clone();
-        for (name, value) in self.schema.names.iter().zip(&mut again.values) {
-            if COUNTS.contains(&name.as_str()) {
-                *value = value.map(|_| 0.0);
-            }
-        }
-        again
-    }
-}
-
 /// The names of the last cycle.
 #[derive(Debug, Default)]
 pub(super) struct Names {

@@ -1,20 +1,14 @@
 //! What changes slowly, or costs more to read than a heartbeat may cost: read once a minute or
-//! once in ten, and sent as it was read last. What may block is read on a thread.
+//! once in ten, and sent as it was read last.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use watchkeep_shared::wire::heartbeat::Clocks;
 
-use super::{container::Limits, links, processes, raid, sensors::Sensors, upkeep, writer::Writer};
-use crate::blocking::{Blocking, Call};
+use super::{container::Limits, processes, raid, sensors, upkeep, writer::Writer};
 
 const OFTEN_MS: i64 = 60_000;
 const RARELY_MS: i64 = 600_000;
-/// `/boot` may be mounted by the automounter, from a disk that hangs.
-const UPKEEP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A name and its value.
 pub(super) type Named = (String, Option<f64>);
@@ -24,9 +18,6 @@ pub(super) type Named = (String, Option<f64>);
 pub(super) struct Slow {
     root: PathBuf,
     limits: Limits,
-    blocking: Blocking,
-    sensors: Sensors,
-    upkeep: Option<Call<Vec<Named>>>,
     each_minute: Vec<Named>,
     each_ten_minutes: Vec<Named>,
     minute_boot_ms: i64,
@@ -34,13 +25,10 @@ pub(super) struct Slow {
 }
 
 impl Slow {
-    pub(super) fn new(root: &Path, blocking: &Blocking) -> Self {
+    pub(super) fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            limits: Limits::new(root),
-            blocking: blocking.clone(),
-            sensors: Sensors::new(root, blocking),
-            upkeep: None,
+            limits: Limits::find(root),
             each_minute: Vec::new(),
             each_ten_minutes: Vec::new(),
             minute_boot_ms: i64::MIN,
@@ -48,52 +36,18 @@ impl Slow {
         }
     }
 
-    /// Waits at most `patience` for sensors, and as long for the state of the upkeep.
-    pub(super) fn write(&mut self, now: Clocks, patience: Duration, writer: &mut Writer) {
+    pub(super) fn write(&mut self, now: Clocks, writer: &mut Writer) {
         let (now_boot_ms, wall_s) = (now.boot_ms, now.wall_ms / 1_000);
         if now_boot_ms >= self.minute_boot_ms {
             self.minute_boot_ms = now_boot_ms + OFTEN_MS;
             self.each_minute = self.read_each_minute(&mut writer.buffer);
-            let asked = self.sensors.start();
-            self.sensors.take(asked, patience);
         }
-        self.sensors.take(0, Duration::ZERO);
         if now_boot_ms >= self.ten_minutes_boot_ms {
             self.ten_minutes_boot_ms = now_boot_ms + RARELY_MS;
-            self.start_upkeep(wall_s, patience);
+            self.each_ten_minutes = upkeep::read(&self.root, wall_s);
         }
-        self.take_upkeep(Duration::ZERO);
-        let heat = self.sensors.values();
-        let read = self.each_minute.iter().chain(&heat);
-        for (name, value) in read.chain(&self.each_ten_minutes) {
+        for (name, value) in self.each_minute.iter().chain(&self.each_ten_minutes) {
             writer.put(name, *value);
-        }
-    }
-
-    /// Sensors that do not answer.
-    pub(super) fn hung_sensors(&self) -> impl Iterator<Item = &str> {
-        self.sensors.hung()
-    }
-
-    fn start_upkeep(&mut self, wall_s: i64, patience: Duration) {
-        let root = self.root.clone();
-        let read = move || upkeep::read(&root, wall_s);
-        let call = self
-            .blocking
-            .call("files in /boot and /var/lib", UPKEEP_DEADLINE, read);
-        self.upkeep = call.ok();
-        if self.upkeep.is_none() {
-            // Rather nothing than what was true some time ago.
-            self.each_ten_minutes.clear();
-        }
-        self.take_upkeep(patience);
-    }
-
-    fn take_upkeep(&mut self, patience: Duration) {
-        let read = self.upkeep.as_ref().and_then(|call| call.wait(patience));
-        if let Some(values) = read {
-            self.upkeep = None;
-            self.each_ten_minutes = values;
         }
     }
 
@@ -103,8 +57,8 @@ impl Slow {
         values.push(("system.processes".to_owned(), counts.map(|c| c.all)));
         values.push(("system.zombies".to_owned(), counts.map(|c| c.zombies)));
         values.extend(self.limits.read());
+        values.extend(sensors::read(&self.root));
         values.extend(raid::read(&self.root));
-        values.extend(links::read(&self.root));
         values
     }
 }

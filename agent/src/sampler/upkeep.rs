@@ -1,8 +1,7 @@
 //! The state of the machine's upkeep: does it need a reboot, do updates wait. All from files that
-//! others leave behind: the agent runs no package manager, takes no locks and asks no server. A fact
-//! that no file has is left out, not guessed.
+//! others leave behind: the agent runs no package manager, takes no locks and asks no server. A fact that no file has is left out, not guessed.
 
-use std::{os::unix::fs::MetadataExt, path::Path, time::UNIX_EPOCH};
+use std::{os::unix::fs::MetadataExt, path::Path};
 
 use super::{
     reader::{entries, text},
@@ -30,23 +29,8 @@ pub(super) fn read(root: &Path, wall_s: i64) -> Vec<Named> {
     values
 }
 
-/// Libraries and programs that every process uses, by `needs-restarting(1)`, where packages of RPM put
-/// them.
-const SHARED: [&str; 8] = [
-    "usr/lib64/libc.so.6",
-    "usr/lib64/libcrypto.so.3",
-    "usr/lib64/libcrypto.so.1.1",
-    "usr/lib64/libssl.so.3",
-    "usr/lib64/libssl.so.1.1",
-    "usr/lib64/libgnutls.so.30",
-    "usr/lib/systemd/systemd",
-    "usr/bin/dbus-broker",
-];
-
-/// Debian's and Ubuntu's packages leave a file. Elsewhere: the running kernel was replaced, or another
-/// one came, after it had started; with RPM also what every process uses. `None` where no kernel is
-/// installed, as in a container, and where the file system does not keep when a file was made: what
-/// else changes with an installation changes by `chmod` and `restorecon` as well.
+/// Debian's and Ubuntu's packages leave a file. Elsewhere: the running kernel was replaced, or
+/// another one came, after it had started. `None` where no kernel is installed, as in a container.
 fn reboot_required(root: &Path) -> Option<bool> {
     let asked_for = ["run/reboot-required", "var/run/reboot-required"];
     if asked_for.iter().any(|path| root.join(path).exists()) {
@@ -63,27 +47,12 @@ fn reboot_required(root: &Path) -> Option<bool> {
         let modules = root.join("lib/modules");
         return (!kernels.is_empty() && modules.is_dir()).then(|| !modules.join(&running).is_dir());
     }
+    // The change of status, since packages set the time of modification to that of their making.
     let booted_s = booted_s(root)?;
-    let with_rpm = ["var/lib/rpm", "usr/lib/sysimage/rpm"];
-    let with_rpm = with_rpm.iter().any(|path| root.join(path).exists());
-    let shared = SHARED.iter().filter(|_| with_rpm);
-    let shared = shared
-        .map(|path| root.join(path))
-        .filter_map(|path| made_s(&path));
-    let kernels: Option<Vec<i64>> = kernels.iter().map(|(_, path)| made_s(path)).collect();
-    Some(
-        kernels?
-            .into_iter()
-            .chain(shared)
-            .any(|made_s| made_s > booted_s),
-    )
-}
-
-/// When a file was made, which an installation does anew, seconds since the Unix epoch.
-fn made_s(path: &Path) -> Option<i64> {
-    let made = path.metadata().ok()?.created().ok()?;
-    let since = made.duration_since(UNIX_EPOCH).ok()?;
-    i64::try_from(since.as_secs()).ok()
+    Some(kernels.iter().any(|(_, path)| {
+        path.metadata()
+            .is_ok_and(|kernel| kernel.ctime() > booted_s)
+    }))
 }
 
 /// When the kernel started, seconds since the Unix epoch (`proc_stat(5)`).
@@ -131,6 +100,10 @@ mod tests {
         std::fs::write(path, text).unwrap();
     }
 
+    fn changed_s(path: &Path) -> i64 {
+        path.metadata().unwrap().ctime()
+    }
+
     #[test]
     fn a_reboot_is_needed_when_a_kernel_came_after_the_start() {
         let root = tempfile::tempdir().unwrap();
@@ -139,52 +112,10 @@ mod tests {
         make(root, "proc/sys/kernel/osrelease", "6.1.0-9\n");
         assert_eq!(reboot_required(root), None);
         make(root, "boot/vmlinuz-6.1.0-9", "");
-        let kernel = root.join("boot/vmlinuz-6.1.0-9");
-        let installed_s = made_s(&kernel).unwrap();
+        let installed_s = changed_s(&root.join("boot/vmlinuz-6.1.0-9"));
         make(root, "proc/stat", &format!("cpu 1\nbtime {installed_s}\n"));
         assert_eq!(reboot_required(root), Some(false));
         make(root, "proc/stat", &format!("btime {}\n", installed_s - 1));
-        assert_eq!(reboot_required(root), Some(true));
-    }
-
-    #[test]
-    fn a_kernel_whose_mode_was_changed_needs_no_reboot() {
-        use std::os::unix::fs::PermissionsExt as _;
-
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path();
-        make(root, "proc/sys/kernel/osrelease", "6.1.0-9\n");
-        make(root, "boot/vmlinuz-6.1.0-9", "");
-        let kernel = root.join("boot/vmlinuz-6.1.0-9");
-        let installed_s = made_s(&kernel).unwrap();
-        make(root, "proc/stat", &format!("btime {installed_s}\n"));
-        let changed_s = || kernel.metadata().unwrap().ctime();
-        while changed_s() <= installed_s {
-            std::fs::set_permissions(&kernel, std::fs::Permissions::from_mode(0o600)).unwrap();
-        }
-        assert_eq!(reboot_required(root), Some(false));
-    }
-
-    #[test]
-    fn with_rpm_a_library_of_every_process_that_was_replaced_needs_a_reboot() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path();
-        make(root, "proc/sys/kernel/osrelease", "6.1.0-9\n");
-        make(root, "boot/vmlinuz-6.1.0-9", "");
-        let installed_s = made_s(&root.join("boot/vmlinuz-6.1.0-9")).unwrap();
-        make(root, "proc/stat", &format!("btime {installed_s}\n"));
-        let library = root.join("usr/lib64/libc.so.6");
-        make(root, "usr/lib64/libc.so.6", "");
-        while made_s(&library).unwrap() <= installed_s {
-            std::fs::remove_file(&library).unwrap();
-            make(root, "usr/lib64/libc.so.6", "");
-        }
-        assert_eq!(
-            reboot_required(root),
-            Some(false),
-            "Debian's packages say it"
-        );
-        make(root, "var/lib/rpm/rpmdb.sqlite", "");
         assert_eq!(reboot_required(root), Some(true));
     }
 

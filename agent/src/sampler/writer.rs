@@ -9,8 +9,6 @@ pub(super) struct Writer {
     pub(super) values: Vec<Option<f64>>,
     /// Seconds since the cycle before; `None` in the first one, which has no rates.
     pub(super) elapsed_s: Option<f64>,
-    /// Set once a minute: limits, and what comes with kernel modules, are read again.
-    pub(super) looks_again: bool,
     /// Where files are read into.
     pub(super) buffer: Vec<u8>,
 }
@@ -36,17 +34,6 @@ impl Writer {
     pub(super) fn rate(&self, now: u64, before: Option<u64>) -> Option<f64> {
         let change = now.checked_sub(before?)?;
         self.elapsed_s.map(|seconds| change as f64 / seconds)
-    }
-
-    #[cfg(test)]
-    pub(super) fn for_tests() -> Self {
-        Self {
-            joined: String::new(),
-            values: Vec::new(),
-            elapsed_s: Some(1.0),
-            looks_again: true,
-            buffer: Vec::new(),
-        }
     }
 
     fn start(&mut self) {

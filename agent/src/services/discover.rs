@@ -5,15 +5,15 @@
 //! Read from files alone, soon after the start and each hour. What can't be read is left out. The customer's settings limit it as they limit the policy, and
 //! `limits.discovery = false` ends it.
 
-mod sockets;
-
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use rustls_pki_types::CertificateDer;
 use tokio::{
     sync::{mpsc, watch},
     time::{self, Instant},
@@ -25,16 +25,13 @@ use watchkeep_shared::wire::{
 };
 use x509_parser::prelude::FromDer as _;
 
-use self::sockets::ListListeners;
-use super::{Found, ProbeResult, certificate};
-use crate::{config::Limits, platform, policy, process::Tasks};
+use super::{Found, ProbeResult};
+use crate::{config::Limits, platform, policy, process::Tasks, tls};
 
 /// What could be watched is looked for this long after the start,
 const FIRST_DISCOVERY: Duration = Duration::from_secs(10);
 /// and so often after that.
 const DISCOVERY: Duration = Duration::from_hours(1);
-/// How long a look may take before it counts as hung.
-const MAX_DURATION: Duration = Duration::from_mins(1);
 /// Most entries of directories that are looked at for certificates.
 const MAX_ENTRIES: usize = 2_000;
 /// How deep directories are followed for certificates.
@@ -53,14 +50,17 @@ const CERTIFICATE_PLACES: [&str; 7] = [
     "/etc/httpd",
     "/etc/haproxy",
 ];
-/// Looks for what could be watched, soon and then every hour.
+/// `TCP_LISTEN` in `/proc/net/tcp` (`proc(5)`).
+const LISTEN: &str = "0A";
+
+/// Looks for what could be watched, soon and then every hour. It takes some milliseconds of the loop's
+/// time, which a thread for it would not be worth.
 pub(super) fn start(
     tasks: &Tasks,
     limits: watch::Receiver<Limits>,
     results: mpsc::Sender<ProbeResult>,
 ) {
     let stop = tasks.stop_token();
-    let blocking = tasks.blocking().clone();
     let looking = async move {
         let mut ticks = time::interval_at(Instant::now() + FIRST_DISCOVERY, DISCOVERY);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -70,12 +70,7 @@ pub(super) fn start(
             if !limits.discovery {
                 continue;
             }
-            let look = move || look(Path::new("/"), &limits, &platform::listening_sockets);
-            // A call that hangs is reported as such; the next round may go through.
-            let Ok(found) = blocking.run("discovery", MAX_DURATION, look).await else {
-                continue;
-            };
-            let found = Found::Discovered(found);
+            let found = Found::Discovered(look(Path::new("/"), &limits));
             let result = ProbeResult {
                 generation: 0,
                 found,
@@ -93,9 +88,8 @@ pub(super) fn start(
     });
 }
 
-/// What is found below `root`, which is `/` but in tests. `listeners` asks the kernel for listening
-/// sockets.
-fn look(root: &Path, limits: &Limits, listeners: ListListeners<'_>) -> Event {
+/// What is found below `root`, which is `/` but in tests.
+pub(super) fn look(root: &Path, limits: &Limits) -> Event {
     let mut proposals = Vec::new();
     for (unit, detail) in enabled_units(root) {
         propose(&mut proposals, ServiceCheck::Systemd { unit }, Some(detail));
@@ -108,7 +102,7 @@ fn look(root: &Path, limits: &Limits, listeners: ListListeners<'_>) -> Event {
         let check = ServiceCheck::WindowsService { name };
         propose(&mut proposals, check, Some(detail));
     }
-    for (address, owner) in sockets::listening(root, listeners) {
+    for (address, owner) in listening(root) {
         let detail = match owner {
             Some(owner) => format!("listens, owned by {owner}"),
             None => "listens".to_owned(),
@@ -166,6 +160,112 @@ fn enabled_units(root: &Path) -> BTreeMap<String, String> {
     units
 }
 
+/// Addresses on which something listens, with who owns the socket as far as that can be seen.
+fn listening(root: &Path) -> BTreeMap<String, Option<String>> {
+    let mut sockets: BTreeMap<String, (u64, u32)> = BTreeMap::new();
+    for file in ["proc/net/tcp", "proc/net/tcp6"] {
+        let text = fs::read_to_string(root.join(file)).unwrap_or_default();
+        for (address, uid, inode) in text.lines().skip(1).filter_map(listener) {
+            sockets.entry(address).or_insert((inode, uid));
+        }
+    }
+    if sockets.is_empty() {
+        return BTreeMap::new();
+    }
+    let programs = socket_owners(root);
+    let users = users(root);
+    sockets
+        .into_iter()
+        .map(|(address, (inode, uid))| {
+            let owner = programs.get(&inode).or_else(|| users.get(&uid)).cloned();
+            (address, owner)
+        })
+        .collect()
+}
+
+/// Address, user and inode of a line about a listening socket.
+fn listener(line: &str) -> Option<(String, u32, u64)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [_, local, _, state, _, _, _, uid, _, inode, ..] = fields[..] else {
+        return None;
+    };
+    if state != LISTEN {
+        return None;
+    }
+    let (address, port) = local.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    // The kernel writes words of four bytes in the machine's own order.
+    let words: Option<Vec<u32>> = (0..address.len())
+        .step_by(8)
+        .map(|at| u32::from_str_radix(address.get(at..at + 8)?, 16).ok())
+        .collect();
+    let address: SocketAddr = match words?[..] {
+        [word] => (Ipv4Addr::from(word.to_ne_bytes()), port).into(),
+        [a, b, c, d] => {
+            let mut bytes = [0; 16];
+            for (to, word) in bytes.chunks_exact_mut(4).zip([a, b, c, d]) {
+                to.copy_from_slice(&word.to_ne_bytes());
+            }
+            let address = Ipv6Addr::from(bytes);
+            match address.to_ipv4_mapped() {
+                Some(v4) => (v4, port).into(),
+                None => (address, port).into(),
+            }
+        }
+        _ => return None,
+    };
+    // Whoever listens everywhere answers on the loopback; IPv6 sockets there mostly take both.
+    let address = if address.ip().is_unspecified() {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    } else {
+        address
+    };
+    Some((address.to_string(), uid.parse().ok()?, inode.parse().ok()?))
+}
+
+/// Names of processes by the inodes of their sockets; only those whose files this user may list.
+fn socket_owners(root: &Path) -> HashMap<u64, String> {
+    let mut owners = HashMap::new();
+    for process in entries(&root.join("proc")) {
+        if !file_name(&process)
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+        {
+            continue;
+        }
+        let mut name = None;
+        for file in entries(&process.join("fd")) {
+            let link = fs::read_link(file).unwrap_or_default();
+            let inode = link.to_str().and_then(|link| {
+                link.strip_prefix("socket:[")?
+                    .strip_suffix(']')?
+                    .parse()
+                    .ok()
+            });
+            if let Some(inode) = inode {
+                let name = name.get_or_insert_with(|| {
+                    let comm = fs::read_to_string(process.join("comm"));
+                    comm.unwrap_or_default().trim_end().to_owned()
+                });
+                owners.insert(inode, name.clone());
+            }
+        }
+    }
+    owners
+}
+
+/// Names of users by number.
+fn users(root: &Path) -> HashMap<u32, String> {
+    let text = fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
+    let user = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        Some((uid, format!("user {name}")))
+    };
+    text.lines().filter_map(user).collect()
+}
+
 /// Certificates of servers in the usual places, with how long they are valid.
 fn certificates(root: &Path, limits: &Limits) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
@@ -214,10 +314,11 @@ fn certificates(root: &Path, limits: &Limits) -> BTreeMap<String, String> {
 fn server_certificate(path: &Path) -> Option<(String, String)> {
     let extension = path.extension()?.to_str()?;
     let size = fs::metadata(path).ok()?.len();
-    if !["pem", "crt", "cer", "der"].contains(&extension) || size > MAX_CERTIFICATE_BYTES {
+    if !["pem", "crt", "cer"].contains(&extension) || size > MAX_CERTIFICATE_BYTES {
         return None;
     }
-    let chain = certificate::certificates(&fs::read(path).ok()?)?;
+    let chain: Vec<CertificateDer<'_>> =
+        tls::certificates(&fs::read_to_string(path).ok()?, "file").ok()?;
     let leaf = chain.first().filter(|_| chain.len() <= MAX_CHAIN)?;
     let (_, leaf) = x509_parser::certificate::X509Certificate::from_der(leaf).ok()?;
     if leaf.is_ca() {
@@ -232,7 +333,7 @@ fn server_certificate(path: &Path) -> Option<(String, String)> {
 }
 
 /// What a directory holds, sorted; nothing if it can't be read.
-pub(super) fn entries(directory: &Path) -> Vec<PathBuf> {
+fn entries(directory: &Path) -> Vec<PathBuf> {
     let Ok(listing) = fs::read_dir(directory) else {
         return Vec::new();
     };
@@ -244,7 +345,7 @@ pub(super) fn entries(directory: &Path) -> Vec<PathBuf> {
     entries
 }
 
-pub(super) fn file_name(path: &Path) -> String {
+fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
 }
@@ -286,15 +387,15 @@ mod tests {
         let any = format!("{:08X}", u32::from_ne_bytes([0; 4]));
         let here = format!("{:08X}", u32::from_ne_bytes([127, 0, 0, 1]));
         let mut tcp = head.to_owned();
-        tcp.push_str(&line(&format!("{any}:0016"), "0A", 0, 70));
-        tcp.push_str(&line(&format!("{here}:1538"), "0A", 105, 71));
+        tcp.push_str(&line(&format!("{any}:0016"), LISTEN, 0, 70));
+        tcp.push_str(&line(&format!("{here}:1538"), LISTEN, 105, 71));
         tcp.push_str(&line(&format!("{here}:9999"), "01", 105, 72));
         write(root, "proc/net/tcp", &tcp);
         let everywhere = format!("{}:0016", "0".repeat(32));
         write(
             root,
             "proc/net/tcp6",
-            &format!("{head}{}", line(&everywhere, "0A", 0, 73)),
+            &format!("{head}{}", line(&everywhere, LISTEN, 0, 73)),
         );
         write(root, "proc/12/comm", "sshd\n");
         fs::create_dir_all(root.join("proc/12/fd")).unwrap();
@@ -313,9 +414,7 @@ mod tests {
         let Event::Discovered {
             proposals,
             left_out: 0,
-        } = look(machine.path(), &config.limits, &|| {
-            Err(std::io::ErrorKind::PermissionDenied.into())
-        })
+        } = look(machine.path(), &config.limits)
         else {
             panic!("not what was asked for");
         };

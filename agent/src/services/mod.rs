@@ -5,27 +5,22 @@
 mod certificate;
 mod discover;
 mod http;
-mod listed;
-mod old_tls;
 mod probe;
 mod process;
 mod restarts;
-mod starttls;
 mod systemd;
 mod tcp;
-mod tls_server;
 mod winsvc;
 
 #[cfg(test)]
 mod probe_tests;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tls_tests;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reqwest::Client;
+use rustls::ClientConfig;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use watchkeep_shared::{
@@ -33,7 +28,7 @@ use watchkeep_shared::{
     wire::{
         heartbeat::{Event, Service, ServiceStatus},
         limits::MAX_SERVICES_PER_FRAME,
-        policy::{ServiceCheck, Trouble},
+        policy::ServiceCheck,
     },
 };
 
@@ -42,21 +37,11 @@ use self::{
     probe::{Probe, ProbeOutcome, Target},
     process::{Newcomers, ProcessWatch},
     systemd::WatchedUnits,
-    tls_server::TlsServer,
 };
-use crate::{
-    clock,
-    config::Limits,
-    platform::{self, ProcessEnd},
-    process::Tasks,
-};
+use crate::{clock, config::Limits, platform::ProcessEnd, process::Tasks, tls};
 
 /// Most processes whose end the kernel is asked to tell; each costs a file descriptor.
 const MAX_EXIT_NOTICES: usize = 64;
-/// Most services of which it is reported that the agent may not look at them.
-const MAX_TROUBLES_REPORTED: usize = 8;
-/// Begins the detail of what the agent has no right to look at.
-const NO_ACCESS: &str = "no access: ";
 /// Probe results that may wait for the loop.
 const QUEUE: usize = 64;
 
@@ -190,19 +175,14 @@ impl Services {
         for check in checks {
             let key = check.key();
             match check {
-                ServiceCheck::Process { .. } | ServiceCheck::Command { .. } => {
-                    self.processes.extend(ProcessWatch::of(check));
+                ServiceCheck::Process { name, min, max } => {
+                    self.processes.push(ProcessWatch::new(name, *min, *max));
                     continue;
                 }
                 ServiceCheck::Systemd { unit } => units.push(unit.clone()),
                 ServiceCheck::WindowsService { name } => windows.push(name.clone()),
                 _ => match self.target(check, &mut clients) {
-                    Ok(target) => {
-                        let own = crate::policy::address_of_check(check).and_then(|one| {
-                            crate::policy::address_to_own(&one, &self.limits.borrow())
-                        });
-                        self.spawn_probe(&key, target, own, interval_ms);
-                    }
+                    Ok(target) => self.spawn_probe(&key, target, interval_ms),
                     Err(problem) => {
                         before.insert(key.clone(), unknown(problem));
                     }
@@ -234,17 +214,13 @@ impl Services {
         let now_ms = clock::now().boot_ms;
         let mut newcomers = std::mem::take(&mut self.newcomers);
         let notice = |pid| self.notice_exit(pid);
-        let look = process::Look {
-            now_ms,
-            notice: &notice,
-            are_hidden: &platform::are_processes_hidden,
-        };
-        process::check(&mut processes, &mut newcomers, &look);
+        process::check(&mut processes, &mut newcomers, &notice, now_ms);
         self.processes = processes;
         self.newcomers = newcomers;
         let mut changed = false;
         for watch in &self.processes {
-            changed |= set_state(&mut self.states, watch.key(), watch.finding(now_ms));
+            let key = format!("process:{}", watch.name());
+            changed |= set_state(&mut self.states, key, watch.finding(now_ms));
         }
         changed
     }
@@ -308,19 +284,6 @@ impl Services {
             .collect()
     }
 
-    /// What the policy asks for and this agent has no right to look at, with the reason.
-    pub fn troubles(&self) -> Vec<Trouble> {
-        let trouble = |(key, finding): (&String, &Finding)| {
-            let why = finding.detail.as_deref()?.strip_prefix(NO_ACCESS)?;
-            (finding.status == ServiceStatus::Unknown).then(|| Trouble {
-                item: "services".to_owned(),
-                detail: format!("{key} is not watched: {why}"),
-            })
-        };
-        let troubles = self.states.iter().filter_map(trouble);
-        troubles.take(MAX_TROUBLES_REPORTED).collect()
-    }
-
     /// What could be watched here, if that is news; once.
     pub fn take_discovered(&mut self) -> Option<Event> {
         let (event, is_news) = self.discovered.as_mut()?;
@@ -368,24 +331,19 @@ impl Services {
             ServiceCheck::Tls {
                 address,
                 server_name,
-                starttls,
-            } => Ok(Target::Tls(TlsServer {
+            } => Ok(Target::Tls {
                 address: address.clone(),
-                name: server_name.clone(),
-                starttls: *starttls,
-            })),
-            ServiceCheck::Certificate { path } => {
-                let blocking = self.tasks.blocking().clone();
-                Ok(Target::Certificate(path.clone(), blocking))
-            }
+                server_name: server_name.clone(),
+                config: clients.tls(),
+            }),
+            ServiceCheck::Certificate { path } => Ok(Target::Certificate(path.clone())),
             ServiceCheck::Process { .. }
-            | ServiceCheck::Command { .. }
             | ServiceCheck::Systemd { .. }
             | ServiceCheck::WindowsService { .. } => Err("not probed".to_owned()),
         }
     }
 
-    fn spawn_probe(&mut self, key: &str, target: Target, own: Option<IpAddr>, interval_ms: u32) {
+    fn spawn_probe(&mut self, key: &str, target: Target, interval_ms: u32) {
         let instance = key.split_once(':').map_or(key, |(_, instance)| instance);
         if let Some(family) = target.metric() {
             let name = format!("{family}:{instance}");
@@ -394,14 +352,13 @@ impl Services {
             }
         }
         let (shortest, longest) = match &target {
-            Target::Tcp(_) => (1_000, 60_000),
+            Target::Tcp(_) => (1_000, 5_000),
             Target::Http(..) => (10_000, 60_000),
-            Target::Tls(_) | Target::Certificate(..) => (60_000, 60_000),
+            Target::Tls { .. } | Target::Certificate(_) => (60_000, 60_000),
         };
         let probe = Probe {
             key: key.to_owned(),
             target,
-            own,
             every: Duration::from_millis(u64::from(interval_ms).clamp(shortest, longest)),
             generation: self.generation,
             results: self.results.clone(),
@@ -416,6 +373,7 @@ impl Services {
 struct Clients {
     verifying: Option<Client>,
     trusting: Option<Client>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Clients {
@@ -432,6 +390,13 @@ impl Clients {
         *place = Some(client.clone());
         Ok(client)
     }
+
+    fn tls(&mut self) -> Arc<ClientConfig> {
+        let config = self
+            .tls
+            .get_or_insert_with(|| Arc::new(tls::trusting_config()));
+        config.clone()
+    }
 }
 
 fn unknown(detail: String) -> Finding {
@@ -439,11 +404,6 @@ fn unknown(detail: String) -> Finding {
         status: ServiceStatus::Unknown,
         detail: Some(detail),
     }
-}
-
-/// What could not be looked at because the agent lacks a right: people have to know.
-fn no_access(why: &str) -> Finding {
-    unknown(format!("{NO_ACCESS}{why}"))
 }
 
 /// A text of others, cut to what a page shows.

@@ -1,16 +1,13 @@
 //! The task that looks at one endpoint or file again and again.
 
-use std::{net::IpAddr, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use reqwest::Client;
+use rustls::ClientConfig;
 use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 
-use super::{Finding, Found, ProbeResult, certificate, http, tcp, tls_server::TlsServer};
-use crate::{blocking::Blocking, platform};
-
-/// How long reading a file may take.
-const FILE_TIMEOUT: Duration = Duration::from_secs(5);
+use super::{Finding, Found, ProbeResult, certificate, http, tcp};
 
 /// What is looked at.
 pub(super) enum Target {
@@ -19,9 +16,13 @@ pub(super) enum Target {
     /// Answers well.
     Http(http::Check, Client),
     /// Shows a certificate that is valid.
-    Tls(TlsServer),
-    /// Certificates in a file, which may be on a mount that hangs.
-    Certificate(String, Blocking),
+    Tls {
+        address: String,
+        server_name: Option<String>,
+        config: Arc<ClientConfig>,
+    },
+    /// Certificates in a file.
+    Certificate(String),
 }
 
 /// What one look found.
@@ -44,8 +45,6 @@ impl From<Finding> for ProbeOutcome {
 pub(super) struct Probe {
     pub(super) key: String,
     pub(super) target: Target,
-    /// The address that this machine must have for the probe to be allowed.
-    pub(super) own: Option<IpAddr>,
     pub(super) every: Duration,
     pub(super) generation: u64,
     pub(super) results: mpsc::Sender<ProbeResult>,
@@ -58,7 +57,7 @@ impl Target {
         match self {
             Self::Tcp(_) => None,
             Self::Http(..) => Some("http.latency_ms"),
-            Self::Tls(_) | Self::Certificate(..) => Some("tls.days_left"),
+            Self::Tls { .. } | Self::Certificate(_) => Some("tls.days_left"),
         }
     }
 
@@ -66,29 +65,17 @@ impl Target {
         match self {
             Self::Tcp(address) => tcp::probe(address).await.into(),
             Self::Http(check, client) => http::probe(check, client).await,
-            Self::Tls(server) => server.look().await,
-            Self::Certificate(path, blocking) => {
-                let name = format!("certificate {path}");
-                let path = path.clone();
-                let look = move || certificate::look_at_file(&path);
-                let seen = blocking.run(name, FILE_TIMEOUT, look).await;
-                seen.unwrap_or_else(|missed| super::unknown(missed.to_string()).into())
-            }
+            Self::Tls {
+                address,
+                server_name,
+                config,
+            } => certificate::look_at_server(address, server_name.as_deref(), config).await,
+            Self::Certificate(path) => certificate::look_at_file(path),
         }
     }
 }
 
 impl Probe {
-    /// Probes, if the target is here.
-    async fn look(&self) -> ProbeOutcome {
-        match self.own {
-            Some(address) if !platform::is_own_address(address) => {
-                super::unknown("not an address of this machine now".to_owned()).into()
-            }
-            _ => self.target.probe().await,
-        }
-    }
-
     /// Looks at its interval until it is stopped; every result goes to the loop.
     pub(super) async fn run(self) {
         let mut ticks = time::interval(self.every);
@@ -96,7 +83,7 @@ impl Probe {
         let probing = async {
             loop {
                 ticks.tick().await;
-                let seen = self.look().await;
+                let seen = self.target.probe().await;
                 let result = ProbeResult {
                     generation: self.generation,
                     found: Found::One {

@@ -1,17 +1,12 @@
-//! Whether a process runs, by its name or its command line. A look at all of `/proc` finds the processes; from then on the
+//! Whether a process of a name runs. A look at all of `/proc` finds the processes; from then on the
 //! kernel reports when one of those ends (`pidfd_open(2)`), or, where it can't, those few are looked at
 //! twice a second. When too few of them are left, `/proc` is looked at again, but only at processes
 //! that are new in it ([`Newcomers`]). Where the policy counts processes (`min`, `max`) all of
-//! `/proc` is looked at every half minute besides. Processes inside of containers do not count,
-//! unless the policy says so: they are others' of the same name.
+//! `/proc` is looked at every half minute besides.
 
-mod matching;
+use std::{cell::OnceCell, collections::HashSet, ffi::OsString, time::Duration};
 
-use std::{collections::HashSet, time::Duration};
-
-use watchkeep_shared::wire::{heartbeat::ServiceStatus, policy::ServiceCheck};
-
-use self::matching::{Candidate, Wanted};
+use watchkeep_shared::wire::heartbeat::ServiceStatus;
 
 use super::{Finding, restarts::Restarts};
 use crate::platform;
@@ -22,52 +17,25 @@ const KEPT: usize = 8;
 const KEPT_COUNTED: usize = 1_024;
 /// How often the number of processes is looked at while enough run, milliseconds.
 const RECOUNT_MS: i64 = 30_000;
-/// Most processes of a name whose ends the kernel is asked to report: of more, one that ends is
-/// seldom news.
-const NOTICED: usize = 16;
-/// How often processes are looked at: while the kernel reports each end that is news,
-const CHECK_NOTICED: Duration = Duration::from_secs(30);
-/// while there are more of a name than the kernel is asked about,
-const CHECK_COUNTED: Duration = Duration::from_secs(5);
+/// How often processes are listed: while the kernel reports each one's end,
+const CHECK_NOTICED: Duration = Duration::from_secs(5);
 /// while one is missing and may come back,
 const CHECK_MISSING: Duration = Duration::from_secs(2);
-/// and while the kernel does not report the end of the only one.
+/// and while the kernel does not tell of some.
 const CHECK_ALONE: Duration = Duration::from_millis(500);
 
-/// What is watched.
+/// A name that is watched.
 #[derive(Debug)]
 pub(super) struct ProcessWatch {
-    wanted: Wanted,
-    /// Whether processes inside of containers count too.
-    in_containers: bool,
-    /// Whether one was seen there that does not count.
-    seen_in_container: bool,
+    name: String,
     min: usize,
     max: Option<usize>,
     kept: Vec<KnownProcess>,
     restarts: Restarts,
-    /// When all of `/proc` was last looked at for it, and what that showed.
-    last_scan: Option<Scan>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Scan {
-    /// Of the boot-time clock.
-    at_ms: i64,
-    /// Whether enough of them ran.
-    had_enough: bool,
-    /// Whether processes of other users were hidden.
-    others_hidden: bool,
-}
-
-/// What a look at processes works with.
-pub(super) struct Look<'a> {
-    /// Of the boot-time clock.
-    pub(super) now_ms: i64,
-    /// Asks to be notified of a process's end; whether that will be so.
-    pub(super) notice: &'a dyn Fn(u32) -> bool,
-    /// Whether processes of other users are hidden.
-    pub(super) are_hidden: &'a dyn Fn() -> bool,
+    /// When all of `/proc` was last looked at for it.
+    counted_ms: Option<i64>,
+    /// Whether enough of them ran then.
+    enough_before: bool,
 }
 
 /// A process; the start time distinguishes it from a later one with the same number.
@@ -80,33 +48,16 @@ struct KnownProcess {
 }
 
 impl ProcessWatch {
-    /// For an item of a policy; `None` if it is of another kind.
-    pub(super) fn of(check: &ServiceCheck) -> Option<Self> {
-        let (wanted, min, max, in_containers) = match check {
-            ServiceCheck::Process {
-                name,
-                min,
-                max,
-                in_containers,
-            } => (Wanted::Name(name.clone()), min, max, in_containers),
-            ServiceCheck::Command {
-                contains,
-                min,
-                max,
-                in_containers,
-            } => (Wanted::Command(contains.clone()), min, max, in_containers),
-            _ => return None,
-        };
-        Some(Self {
-            wanted,
-            in_containers: in_containers.unwrap_or(false),
-            seen_in_container: false,
+    pub(super) fn new(name: &str, min: Option<u32>, max: Option<u32>) -> Self {
+        Self {
+            name: name.to_owned(),
             min: min.map_or(1, |min| min as usize).min(KEPT_COUNTED),
             max: max.map(|max| max as usize),
             kept: Vec::new(),
             restarts: Restarts::default(),
-            last_scan: None,
-        })
+            counted_ms: None,
+            enough_before: false,
+        }
     }
 
     fn is_counted(&self) -> bool {
@@ -130,10 +81,10 @@ impl ProcessWatch {
                 ServiceStatus::RestartLoop,
                 Some(super::loop_text(self.restarts.recent(now_ms))),
             ),
-            max if self.may_have_more(count, max) => {
-                return super::no_access("processes of other users are hidden (hidepid of /proc)");
-            }
-            _ if count == 0 && self.min > 0 => (ServiceStatus::Stopped, Some(self.none())),
+            _ if count == 0 && self.min > 0 => (
+                ServiceStatus::Stopped,
+                Some("no process of this name".to_owned()),
+            ),
             _ if count < self.min => (
                 ServiceStatus::Stopped,
                 Some(format!(
@@ -152,31 +103,8 @@ impl ProcessWatch {
         Finding { status, detail }
     }
 
-    /// Whether processes that can't be seen would make a difference.
-    fn may_have_more(&self, count: usize, max: Option<usize>) -> bool {
-        let others_hidden = self.last_scan.is_some_and(|scan| scan.others_hidden);
-        others_hidden && (count < self.min || max.is_some_and(|max| count <= max))
-    }
-
-    fn none(&self) -> String {
-        let what = match self.wanted {
-            Wanted::Name(_) => "no process of this name",
-            Wanted::Command(_) => "no process with this in its command line",
-        };
-        let but = if self.seen_in_container {
-            " outside of containers"
-        } else {
-            ""
-        };
-        format!("{what}{but}")
-    }
-
-    /// The key under which it is reported.
-    pub(super) fn key(&self) -> String {
-        match &self.wanted {
-            Wanted::Name(name) => format!("process:{name}"),
-            Wanted::Command(text) => format!("command:{text}"),
-        }
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     fn has_enough(&self) -> bool {
@@ -184,43 +112,12 @@ impl ProcessWatch {
     }
 
     fn wants_scan(&self, now_ms: i64) -> bool {
-        let is_stale = |scan: Scan| now_ms - scan.at_ms >= RECOUNT_MS;
-        let stale = self.last_scan.is_none_or(is_stale);
+        let stale = self.counted_ms.is_none_or(|at| now_ms - at >= RECOUNT_MS);
         !self.has_enough() || (self.is_counted() && stale)
     }
 
-    /// When to look again.
-    fn check_after(&self) -> Duration {
-        if !self.has_enough() {
-            CHECK_MISSING
-        } else if self.kept.iter().all(|known| known.noticed) {
-            CHECK_NOTICED
-        } else if self.kept.len() == 1 {
-            CHECK_ALONE
-        } else {
-            CHECK_COUNTED
-        }
-    }
-
-    /// Takes a process that was not known, if it is one of these.
-    fn take(&mut self, candidate: &Candidate<'_>, notice: &dyn Fn(u32) -> bool) {
-        let is_known = self.kept.iter().any(|known| known.pid == candidate.pid);
-        if is_known || self.kept.len() >= self.keeps() || !candidate.is(&self.wanted) {
-            return;
-        }
-        if !self.in_containers && candidate.is_in_container() {
-            self.seen_in_container = true;
-            return;
-        }
-        let Some(start_ticks) = platform::start_of_process(candidate.pid) else {
-            return;
-        };
-        let noticed = self.kept.len() < NOTICED && notice(candidate.pid);
-        self.kept.push(KnownProcess {
-            pid: candidate.pid,
-            start_ticks,
-            noticed,
-        });
+    fn comm(&self) -> &str {
+        &self.name[..self.name.floor_char_boundary(platform::PROCESS_NAME_BYTES)]
     }
 }
 
@@ -240,15 +137,13 @@ pub(super) struct Newcomers {
 
 impl Newcomers {
     /// Begins a look. All are looked at in the first one, when asked for, and every half minute, as a
-    /// number may come to stand for another process. Returns whether it is a look at all.
-    fn begin(&mut self, now_ms: i64, all: bool) -> bool {
-        let all = all || self.full_ms.is_none_or(|at| now_ms - at >= RECOUNT_MS);
-        if all {
+    /// number may come to stand for another process.
+    fn begin(&mut self, now_ms: i64, all: bool) {
+        if all || self.full_ms.is_none_or(|at| now_ms - at >= RECOUNT_MS) {
             self.full_ms = Some(now_ms);
             self.last.clear();
             self.settled.clear();
         }
-        all
     }
 
     /// Whether the name of this one is to be read.
@@ -265,13 +160,24 @@ impl Newcomers {
 
 /// When to look again.
 pub(super) fn check_after(watches: &[ProcessWatch]) -> Duration {
-    let soonest = watches.iter().map(ProcessWatch::check_after).min();
-    soonest.unwrap_or(CHECK_NOTICED)
+    let all_noticed = |watch: &ProcessWatch| watch.kept.iter().all(|known| known.noticed);
+    if !watches.iter().all(all_noticed) {
+        CHECK_ALONE
+    } else if watches.iter().any(|watch| !watch.has_enough()) {
+        CHECK_MISSING
+    } else {
+        CHECK_NOTICED
+    }
 }
 
-/// Looks at the kept processes, and at those of `/proc` if too few of a name run.
-pub(super) fn check(watches: &mut [ProcessWatch], newcomers: &mut Newcomers, look: &Look<'_>) {
-    let now_ms = look.now_ms;
+/// Looks at the kept processes, and at those of `/proc` if too few of a name run. `notice` asks to be
+/// notified of a process's end, and returns whether that will be so. `now_ms` is of the boot-time clock.
+pub(super) fn check(
+    watches: &mut [ProcessWatch],
+    newcomers: &mut Newcomers,
+    notice: &dyn Fn(u32) -> bool,
+    now_ms: i64,
+) {
     for watch in watches.iter_mut() {
         watch
             .kept
@@ -284,26 +190,19 @@ pub(super) fn check(watches: &mut [ProcessWatch], newcomers: &mut Newcomers, loo
     // One that died may have left others of its name, which were passed over while it was enough;
     // and counting is for all.
     let all = watches.iter().any(|watch| {
-        let lost_some = |scan: Scan| scan.had_enough && !watch.has_enough();
-        watch.is_counted() || watch.last_scan.is_none_or(lost_some)
+        watch.counted_ms.is_none()
+            || watch.is_counted()
+            || watch.enough_before && !watch.has_enough()
     });
-    if newcomers.begin(now_ms, all) {
-        for watch in watches.iter_mut() {
-            watch.seen_in_container = false;
-        }
-    }
-    scan(watches, newcomers, look.notice);
-    let others_hidden = (look.are_hidden)();
+    newcomers.begin(now_ms, all);
+    scan(watches, newcomers, notice);
     for (watch, all_gone) in watches.iter_mut().zip(all_gone) {
         // The first look finds what runs already; after it, whatever appears was started.
-        if watch.last_scan.is_some() && all_gone && !watch.kept.is_empty() {
+        if watch.counted_ms.is_some() && all_gone && !watch.kept.is_empty() {
             watch.restarts.note(now_ms, 1);
         }
-        watch.last_scan = Some(Scan {
-            at_ms: now_ms,
-            had_enough: watch.has_enough(),
-            others_hidden,
-        });
+        watch.counted_ms = Some(now_ms);
+        watch.enough_before = watch.has_enough();
     }
 }
 
@@ -314,13 +213,151 @@ fn scan(watches: &mut [ProcessWatch], newcomers: &mut Newcomers, notice: &dyn Fn
         newcomers.is_new(pid)
     };
     platform::each_process(&mut is_wanted, &mut |pid, comm| {
-        let candidate = Candidate::new(pid, comm);
+        let process = Process {
+            pid,
+            comm,
+            program: OnceCell::new(),
+        };
         for watch in watches.iter_mut() {
-            watch.take(&candidate, notice);
+            if watch.kept.len() < watch.keeps() && process.is_named(watch) {
+                let alive = platform::start_of_process(pid);
+                watch.kept.extend(alive.map(|start_ticks| KnownProcess {
+                    pid,
+                    start_ticks,
+                    noticed: notice(pid),
+                }));
+            }
         }
     });
     newcomers.end(seen);
 }
 
+/// A process as a look at all of `/proc` sees it.
+struct Process<'a> {
+    pid: u32,
+    comm: &'a [u8],
+    /// The file name of the program, looked up when it is first needed; `None` inside: not ours to
+    /// see.
+    program: OnceCell<Option<OsString>>,
+}
+
+impl Process<'_> {
+    /// By `comm`, or by the file name of the program, which is known for processes of the same user.
+    fn is_named(&self, watch: &ProcessWatch) -> bool {
+        if watch.kept.iter().any(|known| known.pid == self.pid) {
+            return false;
+        }
+        let comm_fits = self.comm == watch.comm().as_bytes();
+        if comm_fits && watch.name.len() <= platform::PROCESS_NAME_BYTES {
+            return true;
+        }
+        let program = self
+            .program
+            .get_or_init(|| platform::program_of_process(self.pid));
+        match program {
+            Some(program) => program.as_os_str() == watch.name.as_str(),
+            // What `comm` shows has to do.
+            None => comm_fits,
+        }
+    }
+}
+
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        process::{Child, Command, Stdio},
+    };
+
+    use super::*;
+
+    /// A shell that waits for a signal before it becomes `sleep` under another name.
+    struct Late {
+        child: Child,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Late {
+        fn start(name: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let program = dir.path().join(name);
+            std::fs::copy("/bin/sleep", &program).unwrap();
+            let mut child = Command::new("/bin/sh")
+                .args(["-c", "echo ready; read go; exec \"$0\" 600"])
+                .arg(&program)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap())
+                .read_line(&mut line)
+                .unwrap();
+            assert_eq!(line, "ready\n");
+            Self { child, _dir: dir }
+        }
+
+        fn rename(&mut self, name: &str) {
+            self.child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+            let comm = format!("/proc/{}/comm", self.child.id());
+            while std::fs::read_to_string(&comm).unwrap().trim_end() != name {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    /// Looks at these instants; whether it runs after each.
+    fn looks(watch: &mut [ProcessWatch], newcomers: &mut Newcomers, at_s: &[i64]) -> Vec<bool> {
+        let look = |at: &i64| {
+            check(watch, newcomers, &|_| true, at * 1_000);
+            watch[0].has_enough()
+        };
+        at_s.iter().map(look).collect()
+    }
+
+    #[test]
+    fn a_name_is_read_twice_before_it_is_passed_over_and_again_after_half_a_minute() {
+        let mut soon = [ProcessWatch::new("wk-soon", None, None)];
+        let mut newcomers = Newcomers::default();
+        assert_eq!(looks(&mut soon, &mut newcomers, &[0]), [false]);
+        let mut process = Late::start("wk-soon");
+        assert_eq!(looks(&mut soon, &mut newcomers, &[2]), [false]);
+        process.rename("wk-soon");
+        assert_eq!(looks(&mut soon, &mut newcomers, &[4]), [true]);
+
+        let mut late = [ProcessWatch::new("wk-late", None, None)];
+        let mut newcomers = Newcomers::default();
+        let mut process = Late::start("wk-late");
+        assert_eq!(looks(&mut late, &mut newcomers, &[0, 2]), [false, false]);
+        process.rename("wk-late");
+        let found = looks(&mut late, &mut newcomers, &[4, 29, 30]);
+        assert_eq!(found, [false, false, true]);
+    }
+
+    #[test]
+    fn another_of_the_name_takes_the_place_of_one_that_died() {
+        let name = "wk-again";
+        let mut watch = [ProcessWatch::new(name, None, None)];
+        let mut newcomers = Newcomers::default();
+        let start = |_| {
+            let mut process = Late::start(name);
+            process.rename(name);
+            process
+        };
+        let mut others: Vec<Late> = (0..=KEPT).map(start).collect();
+        assert_eq!(looks(&mut watch, &mut newcomers, &[0, 2]), [true, true]);
+        let kept: Vec<u32> = watch[0].kept.iter().map(|known| known.pid).collect();
+        assert_eq!(kept.len(), KEPT);
+        others.retain(|other| !kept.contains(&other.child.id()));
+        assert_eq!(others.len(), 1);
+        // The one that was passed over, at the first look after.
+        assert_eq!(looks(&mut watch, &mut newcomers, &[4]), [true]);
+    }
+}

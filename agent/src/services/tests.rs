@@ -73,64 +73,6 @@ async fn an_endpoint_is_running_while_something_listens() {
     tasks.stop().await;
 }
 
-/// An address that this machine gets, as by DHCP or keepalived, in a network of the test's own. There
-/// sockets may be bound to any address, as on nodes of a cluster.
-#[tokio::test]
-async fn an_address_is_watched_from_when_it_comes_and_never_at_another_machine() {
-    const INSIDE: &str = "WATCHKEEP_TEST_OWN_NETWORK";
-    if std::env::var_os(INSIDE).is_none() {
-        let name = "services::tests::\
-                    an_address_is_watched_from_when_it_comes_and_never_at_another_machine";
-        let status = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--net"])
-            .arg(std::env::current_exe().unwrap())
-            .args([name, "--exact"])
-            .env(INSIDE, "1")
-            .status();
-        assert!(status.unwrap().success());
-        return;
-    }
-    let ip = |arguments: &str| {
-        let status = Command::new("ip").args(arguments.split(' ')).status();
-        assert!(status.unwrap().success(), "{arguments}");
-    };
-    ip("link set lo up");
-    std::fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1").unwrap();
-    assert!(std::net::UdpSocket::bind("192.0.2.7:0").is_ok());
-
-    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-    let address = format!("192.0.2.7:{}", listener.local_addr().unwrap().port());
-    let tasks = Tasks::default();
-    let (mut services, mut wakes) = watching(&tasks);
-    services.set(&[ServiceCheck::Tcp { address }], 1_000);
-    for (command, expected) in [
-        (None, ServiceStatus::Unknown),
-        (Some("addr add 192.0.2.7/32 dev lo"), ServiceStatus::Running),
-        (Some("addr del 192.0.2.7/32 dev lo"), ServiceStatus::Unknown),
-    ] {
-        if let Some(command) = command {
-            ip(command);
-        }
-        tokio::time::timeout(Duration::from_secs(20), async {
-            loop {
-                services.apply(wakes.probes.recv().await.unwrap());
-                let service = services.snapshot().remove(0);
-                // The state before the first probe is unknown too.
-                let is_probed = service.detail.as_deref() != Some("not probed yet");
-                if is_probed && service.status == expected {
-                    break;
-                }
-            }
-        })
-        .await
-        .unwrap();
-        let service = services.snapshot().remove(0);
-        let elsewhere = service.detail.as_deref() == Some("not an address of this machine now");
-        assert_eq!(elsewhere, expected == ServiceStatus::Unknown, "{service:?}");
-    }
-    tasks.stop().await;
-}
-
 #[tokio::test]
 async fn results_of_an_older_policy_are_ignored() {
     let tasks = Tasks::default();

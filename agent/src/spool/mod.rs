@@ -4,8 +4,8 @@
 //! when the next one is made before its acknowledgement; so a healthy agent writes nothing. On disk
 //! there is a bounded number of segment files (see [`segment`]); when the bound is reached, or the
 //! age limit, the oldest segment goes, and the loss is an event of the frame whose write commits it.
-//! A disk that refuses, or does not answer within two seconds, leaves the frames in memory, up to a
-//! bound; each write tries it again, what it held from the process before included. A `kill -9` loses only frames
+//! A disk that refuses leaves the frames in memory, up to a bound; each write tries it again, what
+//! it held from the process before included. A `kill -9` loses only frames
 //! that were never written, and what is found on disk at the next start is sent with its original
 //! boot, instance and sequence number, so the collector takes it once.
 
@@ -36,7 +36,7 @@ use self::{
     losses::{Losses, carried, estimated_bytes},
     segment::{Note, RecordSpan, SegmentWriter},
 };
-use crate::{blocking::GuardedDisk, config::SpoolLimits, files::Durability};
+use crate::{config::SpoolLimits, files::Durability};
 
 const CHECKPOINT: &str = "checkpoint.json";
 /// Room that one more frame may need, bytes.
@@ -85,7 +85,6 @@ pub enum Keep {
 #[derive(Debug)]
 pub struct Spool {
     dir: PathBuf,
-    disk: GuardedDisk,
     limits: SpoolLimits,
     segment_bytes: u64,
     index: VecDeque<Entry>,
@@ -97,7 +96,7 @@ pub struct Spool {
     writer: Option<SegmentWriter>,
     writer_schemas: Vec<SchemaId>,
     next_segment: u32,
-    reader: Option<(u32, Arc<File>)>,
+    reader: Option<(u32, File)>,
     note: Option<Note>,
     checkpoint: u64,
     losses: Losses,
@@ -120,15 +119,6 @@ struct Entry {
     /// Lost frames that the frame's own events report, which count again if it is lost too.
     carried: u32,
     stored: StoredFrame,
-}
-
-/// What became of an attempt to take out a frame.
-enum Taken {
-    Frame(Box<Spooled>),
-    /// The disk does not answer.
-    Later,
-    /// It is damaged, and left the index.
-    Lost,
 }
 
 #[derive(Debug)]
@@ -155,17 +145,11 @@ struct Checkpoint {
 }
 
 impl Spool {
-    /// Opens the spool in `dir` (made if absent), on a disk of its own. Never fails: what can't be
-    /// read is a loss, and what can't be written stays in memory.
+    /// Opens the spool in `dir` (made if absent). Never fails: what can't be read is a loss, and
+    /// what can't be written stays in memory.
     pub fn open(dir: &Path, limits: SpoolLimits, run: Run) -> Self {
-        Self::open_on(GuardedDisk::default(), dir, limits, run)
-    }
-
-    /// Opens the spool in `dir`, as [`Spool::open`] does, on `disk`.
-    pub fn open_on(disk: GuardedDisk, dir: &Path, limits: SpoolLimits, run: Run) -> Self {
         let mut spool = Self {
             dir: dir.to_owned(),
-            disk,
             limits,
             segment_bytes: segment_bytes(limits),
             index: VecDeque::new(),
@@ -302,10 +286,7 @@ impl Spool {
     /// The newest frame.
     pub fn newest(&mut self) -> Option<Spooled> {
         let at = self.index.len().checked_sub(1)?;
-        match self.take_out(at) {
-            Taken::Frame(spooled) => Some(*spooled),
-            Taken::Later | Taken::Lost => None,
-        }
+        self.take_out(at)
     }
 
     /// The oldest frames, at most `max_frames` and about `max_bytes` of JSON.
@@ -318,15 +299,10 @@ impl Spool {
                 StoredFrame::Disk { place, .. } => place.bytes as usize,
                 StoredFrame::Memory(frame) => estimated_bytes(frame),
             };
-            match self.take_out(at) {
-                Taken::Frame(spooled) => {
-                    batch.push(*spooled);
-                    at += 1;
-                }
-                // Those in memory go without it.
-                Taken::Later => at += 1,
-                // It left the index, and the next one moved to its place.
-                Taken::Lost => {}
+            // A damaged frame leaves the index, and the next one moves to its place.
+            if let Some(spooled) = self.take_out(at) {
+                batch.push(spooled);
+                at += 1;
             }
         }
         batch
@@ -366,51 +342,39 @@ impl Spool {
         }
     }
 
-    /// A copy of the frame at `at`, read from disk if need be; one that can't be read is given up,
-    /// unless the disk only does not answer.
-    fn take_out(&mut self, at: usize) -> Taken {
+    /// A copy of the frame at `at`, read from disk if need be; one that can't be read is given up.
+    fn take_out(&mut self, at: usize) -> Option<Spooled> {
         let entry = &self.index[at];
         let (id, run) = (entry.id, self.runs[entry.run as usize]);
         let (number, place) = match &entry.stored {
             StoredFrame::Memory(frame) => {
-                return Taken::Frame(Box::new(Spooled {
+                return Some(Spooled {
                     id,
                     run,
                     frame: (**frame).clone(),
-                }));
+                });
             }
             StoredFrame::Disk { segment, place } => (*segment, *place),
         };
         match self.read_frame(number, place) {
-            Ok(frame) => Taken::Frame(Box::new(Spooled { id, run, frame })),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                self.refused(&error);
-                Taken::Later
-            }
+            Ok(frame) => Some(Spooled { id, run, frame }),
             Err(error) => {
                 tracing::warn!(number, %error, "a spooled frame can't be read");
                 self.losses.damaged += 1 + u64::from(self.index[at].carried);
                 self.index.remove(at);
                 self.damaged.push((number, place.ordinal));
-                Taken::Lost
+                None
             }
         }
     }
 
     fn read_frame(&mut self, number: u32, place: RecordSpan) -> io::Result<Frame> {
-        let open = self.reader.as_ref().filter(|(open, _)| *open == number);
-        let open = open.map(|(_, file)| Arc::clone(file));
-        let path = segment::segment_path(&self.dir, number);
-        let (file, frame) = self.disk.call(move || {
-            let file = match open {
-                Some(file) => file,
-                None => Arc::new(File::open(path)?),
-            };
-            let frame = segment::read_frame(&file, place);
-            Ok((file, frame))
-        })?;
-        self.reader = Some((number, file));
-        frame
+        if self.reader.as_ref().is_none_or(|(n, _)| *n != number) {
+            let file = File::open(segment::segment_path(&self.dir, number))?;
+            self.reader = Some((number, file));
+        }
+        let (_, file) = self.reader.as_ref().expect("it was just opened");
+        segment::read_frame(file, place)
     }
 
     fn forget_unused_schemas(&mut self) {

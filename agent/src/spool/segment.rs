@@ -142,20 +142,6 @@ impl SegmentWriter {
         self.bytes
     }
 
-    /// Takes off what lies behind the first `bytes`, as far as the disk allows.
-    pub(super) fn cut_back(&self, bytes: u64) {
-        if let Err(error) = self.file.set_len(bytes) {
-            tracing::debug!(path = %self.path.display(), %error, "a torn record stays");
-        }
-    }
-
-    /// Removes a segment that nobody waited for.
-    pub(super) fn discard(self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "an empty segment stays");
-        }
-    }
-
     /// Appends records with one write and waits until they are on disk. After an error the
     /// segment holds what it held before, as far as the disk allows, and must not be used further.
     pub(super) fn append(&mut self, records: &[Record]) -> io::Result<Vec<RecordSpan>> {
@@ -170,7 +156,9 @@ impl SegmentWriter {
         let written = platform::write_all_at(&self.file, &buffer, self.bytes)
             .and_then(|()| self.file.sync_data());
         if let Err(error) = written {
-            self.cut_back(self.bytes);
+            if let Err(error) = self.file.set_len(self.bytes) {
+                tracing::debug!(path = %self.path.display(), %error, "a torn record stays");
+            }
             return Err(error);
         }
         self.bytes += buffer.len() as u64;

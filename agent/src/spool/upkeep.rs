@@ -59,9 +59,7 @@ impl Spool {
             return;
         };
         segment.live -= ordinals.len();
-        let (dir, nonce, ordinals) = (self.dir.clone(), segment.nonce, ordinals.to_vec());
-        let append = move || segment::append_acks(&dir, number, nonce, &ordinals);
-        if let Err(error) = self.disk.call(append) {
+        if let Err(error) = segment::append_acks(&self.dir, number, segment.nonce, ordinals) {
             // The frames would be sent again after a restart, which does no harm.
             tracing::debug!(%error, "an acknowledgement could not be noted");
         }
@@ -111,9 +109,7 @@ impl Spool {
         durability: Durability,
     ) -> io::Result<()> {
         let checkpoint = Checkpoint { note: note.clone() };
-        let path = self.dir.join(CHECKPOINT);
-        self.disk
-            .call(move || files::write_json(&path, &checkpoint, durability))?;
+        files::write_json(&self.dir.join(CHECKPOINT), &checkpoint, durability)?;
         if durability == Durability::Synced {
             self.checkpoint = note.number;
         }
@@ -137,23 +133,16 @@ impl Spool {
         if self.reader.as_ref().is_some_and(|(n, _)| *n == number) {
             self.reader = None;
         }
-        let paths = [
+        for path in [
             segment::segment_path(&self.dir, number),
             segment::ack_path(&self.dir, number),
-        ];
-        let deleted = self.disk.call(move || {
-            for path in paths {
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        tracing::warn!(path = %path.display(), %error, "a spool file can't be deleted");
-                    }
-                    _ => {}
+        ] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "a spool file can't be deleted");
                 }
+                _ => {}
             }
-            Ok(())
-        });
-        if let Err(error) = deleted {
-            tracing::warn!(number, %error, "a spool segment can't be deleted");
         }
     }
 }

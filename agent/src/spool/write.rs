@@ -20,7 +20,7 @@ impl Spool {
         // Files that are given up anyway must not keep the disk full.
         let written = self.try_write(note.clone()).or_else(|error| {
             self.writer = None;
-            if self.pending_delete.is_empty() || error.kind() == io::ErrorKind::TimedOut {
+            if self.pending_delete.is_empty() {
                 return Err(error);
             }
             self.delete_doomed();
@@ -75,33 +75,18 @@ impl Spool {
                 drop_through: self.pending_delete.iter().max().copied().filter(|_| last),
             })));
         }
-        let frame_places = self.append(records)?;
-        let bytes = self.writer.as_ref().map_or(0, SegmentWriter::bytes);
+        let writer = self.writer.as_mut().expect("it was just made");
+        let places = writer.append(&records)?;
+        let bytes = writer.bytes();
+        let frame_places: Vec<RecordSpan> = places
+            .into_iter()
+            .zip(&records)
+            .filter(|(_, record)| matches!(record, Record::Frame(_)))
+            .map(|(place, _)| place)
+            .collect();
         self.writer_schemas = schemas;
         self.written(&waiting, frame_places, bytes, note);
         Ok(())
-    }
-
-    /// Appends records to the writer's segment. Returns where the frames among them lie. After an
-    /// error there is no writer any more.
-    fn append(&mut self, records: Vec<Record>) -> io::Result<Vec<RecordSpan>> {
-        let mut writer = self.writer.take().expect("it was just made");
-        let before = writer.bytes();
-        let appended = self.disk.call_or_undo(
-            move || {
-                let places = writer.append(&records)?;
-                let is_frame =
-                    |(_, record): &(RecordSpan, Record)| matches!(record, Record::Frame(_));
-                let frames = places.into_iter().zip(records).filter(is_frame);
-                let frames: Vec<RecordSpan> = frames.map(|(place, _)| place).collect();
-                Ok((writer, frames))
-            },
-            // Its frames stayed in memory, and have been sent from there or are written again.
-            move |(writer, _)| writer.cut_back(before),
-        );
-        let (writer, places) = appended?;
-        self.writer = Some(writer);
-        Ok(places)
     }
 
     /// Books frames that reached the disk.
@@ -133,17 +118,11 @@ impl Spool {
         }
         self.writer = None;
         self.drop_finished_segments();
+        files::make_private_dir(&self.dir)?;
         let nonce = rand::random::<[u8; 8]>();
         let number = self.next_segment;
         self.next_segment += 1;
-        let dir = self.dir.clone();
-        let writer = self.disk.call_or_undo(
-            move || {
-                files::make_private_dir(&dir)?;
-                SegmentWriter::create(&dir, number, nonce)
-            },
-            SegmentWriter::discard,
-        )?;
+        let writer = SegmentWriter::create(&self.dir, number, nonce)?;
         self.segments.push_back(Segment {
             number,
             nonce: writer.nonce,

@@ -22,14 +22,6 @@ impl Uplink {
             self.batch_frames = (sent.ids.len() / 2).max(1);
         }
         self.attempted = None;
-        if let Failure::Refused {
-            kind: Some(ProblemType::CertificateExpired),
-            ..
-        } = failure
-        {
-            // By the collector's clock, which may be ahead of this machine's.
-            self.renewal.certificate_expired();
-        }
         self.wait_after(failure, now);
         Effects {
             persist: true,

@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{Client, ClientBuilder, Response, StatusCode, header, redirect};
+use reqwest::{Client, Proxy, Response, StatusCode, header, redirect};
 use watchkeep_shared::wire::{
     CONTENT_ENCODING_ZSTD, CONTENT_TYPE_JSON,
     problem::{Problem, ProblemType},
 };
 
 use crate::{
-    config::ProxyUrl,
     identity::Identity,
     tls::{self, ClientIdentity, MaterialError},
 };
@@ -25,12 +24,6 @@ const SLOW_LINE_BYTES: usize = 4_096;
 /// After so many failures in a row a collector or a line may need longer: giving up early would only
 /// make more connections.
 const EARLY_FAILURES: u32 = 3;
-/// How long data that was sent may stay unacknowledged before the kernel drops the connection
-/// (`tcp(7)`, `TCP_USER_TIMEOUT`). A path that forgets a connection without a word (a firewall that
-/// restarts, a machine that migrates) is noticed after this, and the frame goes out by a new
-/// connection before the host is called silent.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 /// Longer than any heartbeat interval worth keeping a connection for.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// Largest answer that is read; a policy is the largest thing that comes down.
@@ -97,34 +90,23 @@ pub enum BodyError {
 pub fn client(
     identity: &Identity,
     presented: Arc<ClientIdentity>,
-    proxy: Option<&ProxyUrl>,
+    proxy: Option<&str>,
 ) -> Result<Client, ClientError> {
     let config = tls::mutual_config(&identity.ca_pem, presented)?;
-    let builder = builder(config, proxy)?
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(config)
+        .no_proxy()
+        .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(LONGEST_REQUEST)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(1)
         .tcp_nodelay(true)
         .http1_only();
-    #[cfg(target_os = "linux")]
-    let builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
+    if let Some(proxy) = proxy {
+        builder = builder.proxy(Proxy::all(proxy)?);
+    }
     Ok(builder.build()?)
-}
-
-/// What every client of the collector has in common.
-pub fn builder(
-    config: rustls::ClientConfig,
-    proxy: Option<&ProxyUrl>,
-) -> reqwest::Result<ClientBuilder> {
-    let builder = Client::builder()
-        .tls_backend_preconfigured(config)
-        .no_proxy()
-        .redirect(redirect::Policy::none());
-    Ok(match proxy {
-        Some(proxy) => builder.proxy(proxy.for_all()?),
-        None => builder,
-    })
 }
 
 /// Why a client can't be made.
@@ -178,22 +160,22 @@ pub async fn post(
     if status.is_success() || status.is_redirection() || status.is_informational() {
         return Err(Failure::BadAnswer(format!("status {status}")));
     }
-    let (kind, detail) = refusal(&body);
+    let problem: Option<Problem> = serde_json::from_slice(&body).ok();
     Err(Failure::Refused {
         status: status.as_u16(),
-        kind,
-        detail,
+        kind: problem.as_ref().and_then(Problem::known_type),
+        detail: problem.map_or_else(
+            || "no reason given".to_owned(),
+            |problem| {
+                if problem.detail.is_empty() {
+                    problem.title
+                } else {
+                    problem.detail
+                }
+            },
+        ),
         retry_after,
     })
-}
-
-/// The type, if it is a known one, and the words of a refusal's body.
-pub fn refusal(body: &[u8]) -> (Option<ProblemType>, String) {
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) if problem.detail.is_empty() => (problem.known_type(), problem.title),
-        Ok(problem) => (problem.known_type(), problem.detail),
-        Err(_) => (None, "no reason given".to_owned()),
-    }
 }
 
 /// Reads a body of at most 1 MiB.
@@ -220,8 +202,17 @@ fn transport(error: &reqwest::Error) -> Failure {
         }
         Some(
             cause @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented),
-        ) => Failure::WrongServer(tls::refused_server(cause)),
+        ) => Failure::WrongServer(format!("{cause}; {}", wrong_server_advice(cause))),
         _ => Failure::Unreachable(tls::with_causes(error)),
+    }
+}
+
+fn wrong_server_advice(cause: &rustls::Error) -> &'static str {
+    match cause {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+            "either something intercepts the connection, or the provider has replaced its certificate authority while this machine was away: then ask for a token for a new key and run `watchkeep-agent enroll --force TOKEN`"
+        }
+        _ => "check for an intercepting proxy",
     }
 }
 

@@ -10,7 +10,6 @@ pub mod backoff;
 mod failure;
 pub mod http;
 mod renew;
-mod renewal;
 mod trust;
 
 use std::{
@@ -40,10 +39,8 @@ use watchkeep_shared::{
 use self::{
     backoff::Backoff,
     http::{ClientError, Failure},
-    renewal::Renewal,
 };
 use crate::{
-    config::ProxyUrl,
     enroll::KeyAndRequest,
     identity::Identity,
     spool::{FrameId, Run, Spool, Spooled},
@@ -57,8 +54,6 @@ const BATCH_FRAMES: usize = 100;
 const BATCH_BYTES: usize = 512 << 10;
 /// Shortest pause between two batches of a backlog.
 const BACKFILL_PAUSE: Duration = Duration::from_millis(100);
-/// Pause before frames are read again that the disk does not hand out.
-const UNREADABLE_PAUSE: Duration = Duration::from_secs(1);
 /// How often in a row a batch is sent again at once because the collector did not know a schema.
 const SCHEMA_RETRIES: u32 = 2;
 /// How long the last frame may take when the agent stops.
@@ -74,7 +69,7 @@ pub struct Uplink {
     identity: Identity,
     state_dir: PathBuf,
     presented: Arc<ClientIdentity>,
-    proxy: Option<ProxyUrl>,
+    proxy: Option<String>,
     encoder: wire::codec::Encoder,
     run: Run,
     backoff: Backoff,
@@ -89,7 +84,9 @@ pub struct Uplink {
     batch_frames: usize,
     refused: Option<Vec<Refusal>>,
     troubles: Option<Vec<Trouble>>,
-    renewal: Renewal,
+    renew_at_wall_ms: Option<i64>,
+    /// The collector asked for a renewal, which has not succeeded yet.
+    renewal_asked: bool,
     /// The CAs in the identity.
     trusts: Vec<CaId>,
     /// Why the CAs that the collector named last were not taken.
@@ -117,7 +114,6 @@ struct Sent {
     schemas: Vec<SchemaId>,
     refused: Option<Vec<Refusal>>,
     troubles: Option<Vec<Trouble>>,
-    policy_version: u64,
     at: Instant,
 }
 
@@ -133,8 +129,6 @@ pub struct Moment {
 /// What an answer asks the loop to do.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// Heartbeats that were sent under this version of the policy were acknowledged.
-    pub acknowledged: Option<u64>,
     /// Run this policy from now on.
     pub policy: Option<Policy>,
     /// Send these once.
@@ -151,11 +145,11 @@ impl Uplink {
         identity: Identity,
         state_dir: &Path,
         run: Run,
-        proxy: Option<ProxyUrl>,
+        proxy: Option<String>,
     ) -> Result<Self, ClientError> {
         let key = tls::certified_key(&identity.cert_pem, &identity.key_pem)?;
         let presented = Arc::new(ClientIdentity::new(key));
-        let client = http::client(&identity, presented.clone(), proxy.as_ref())?;
+        let client = http::client(&identity, presented.clone(), proxy.as_deref())?;
         let now = Instant::now();
         let mut uplink = Self {
             client,
@@ -173,7 +167,8 @@ impl Uplink {
             batch_frames: BATCH_FRAMES,
             refused: None,
             troubles: None,
-            renewal: Renewal::default(),
+            renew_at_wall_ms: None,
+            renewal_asked: false,
             trusts: trust::authorities(&identity.ca_pem)?,
             trust_error: None,
             in_flight: None,
@@ -183,7 +178,7 @@ impl Uplink {
             given_up: VecDeque::new(),
             identity,
         };
-        uplink.renewal = Renewal::planned(uplink.identity.validity_ms());
+        uplink.plan_renewal();
         Ok(uplink)
     }
 
@@ -212,11 +207,6 @@ impl Uplink {
         self.last_error.as_deref()
     }
 
-    /// Why the certificate is not renewed though it should be.
-    pub fn certificate_problem(&self) -> Option<String> {
-        self.renewal.problem()
-    }
-
     /// Frames that were given up lately, with the reason.
     pub fn given_up(&self) -> impl Iterator<Item = &str> {
         self.given_up.iter().map(String::as_str)
@@ -238,8 +228,8 @@ impl Uplink {
     }
 
     /// Connects by way of `proxy` from now on.
-    pub fn set_proxy(&mut self, proxy: Option<ProxyUrl>) -> Result<(), ClientError> {
-        self.client = http::client(&self.identity, self.presented.clone(), proxy.as_ref())?;
+    pub fn set_proxy(&mut self, proxy: Option<String>) -> Result<(), ClientError> {
+        self.client = http::client(&self.identity, self.presented.clone(), proxy.as_deref())?;
         self.proxy = proxy;
         Ok(())
     }
@@ -269,20 +259,13 @@ impl Uplink {
         if self.in_flight.is_some() || now < self.retry_at {
             return None;
         }
-        if self.renewal.is_due(clocks.wall_ms)
+        if self.renew_at_wall_ms.is_some_and(|at| clocks.wall_ms >= at)
             && let Some(request) = self.start_renewal(clocks)
         {
             return Some(request);
         }
-        let is_due = self.next_attempt(spool).is_some_and(|at| now >= at);
         let frames = self.choose(spool, now);
         if frames.is_empty() {
-            if !is_due {
-                return None;
-            }
-            // What waits lies on a disk that does not answer.
-            self.attempted = self.attempted.max(spool.newest_id());
-            self.backfill_at = self.backfill_at.max(now + UNREADABLE_PAUSE);
             return None;
         }
         self.send(frames, spool, clocks, policy_version)
@@ -398,7 +381,6 @@ impl Uplink {
             schemas: batch.frames.iter().map(|frame| frame.schema).collect(),
             refused: batch.refused,
             troubles: batch.troubles,
-            policy_version,
             at: Instant::now(),
         }));
         let url = format!("{}{}", self.identity.url, paths::HEARTBEATS);
@@ -447,7 +429,6 @@ impl Uplink {
             tracing::info!(backlog = spool.len(), "the collector answers again");
         }
         Effects {
-            acknowledged: Some(sent.policy_version),
             policy: ack.policy,
             want: ack.want,
             reconnected,

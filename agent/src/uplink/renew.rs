@@ -6,7 +6,6 @@ use watchkeep_shared::wire::{enroll::Renewed, heartbeat::Clocks, paths};
 use super::{
     Effects, InFlight, Moment, Request, Uplink,
     http::{self, ClientError, Failure},
-    renewal::Lasting,
     trust::TrustError,
 };
 use crate::{
@@ -16,23 +15,21 @@ use crate::{
 };
 
 impl Uplink {
-    /// Makes a new key, keeps it, and asks for a certificate for it. `None` if that failed.
+    /// Two thirds of the certificate's life.
+    pub(super) fn plan_renewal(&mut self) {
+        self.renew_at_wall_ms = self
+            .identity
+            .validity_ms()
+            .map(|(from, to)| from + (to - from) / 3 * 2);
+    }
+
     pub(super) fn start_renewal(&mut self, clocks: Clocks) -> Option<Request> {
-        let prepared = KeyAndRequest::generate()
-            .map_err(RenewError::Key)
-            .and_then(|key| {
-                // Before the collector signs anything: where this fails, so would keeping the answer.
-                Identity::store_next_key(&self.state_dir, &key.key_pem)?;
-                let body = serde_json::to_vec(&key.renewal())?;
-                Ok((key, body))
-            });
-        let (key, body) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                self.renewal_failed(&error, clocks);
-                return None;
-            }
-        };
+        // Whatever comes of it, the next attempt is a minute away.
+        self.renew_at_wall_ms = Some(clocks.wall_ms + 60_000);
+        let key = KeyAndRequest::generate()
+            .inspect_err(|error| tracing::error!(%error, "a key could not be made"))
+            .ok()?;
+        let body = serde_json::to_vec(&key.renewal()).ok()?;
         let url = format!("{}{}", self.identity.url, paths::RENEW);
         self.in_flight = Some(InFlight::Renewal(Box::new(key)));
         let limit = http::LONGEST_REQUEST;
@@ -56,27 +53,23 @@ impl Uplink {
             .and_then(|body| self.adopt(key, &body));
         match renewed {
             Ok(()) => {
-                let validity_ms = self.identity.validity_ms();
-                self.renewal.succeeded(validity_ms, now.clocks.wall_ms);
+                self.renewal_asked = false;
+                self.plan_renewal();
+                // A certificate shorter than a minute must not make a busy loop.
+                let soonest = now.clocks.wall_ms + 1_000;
+                self.renew_at_wall_ms = self.renew_at_wall_ms.map(|at| at.max(soonest));
                 tracing::info!("the certificate was renewed");
             }
+            Err(RenewError::Failure(failure)) => {
+                tracing::warn!("the certificate could not be renewed: {failure}");
+                self.wait_after(&failure, now.instant);
+            }
             Err(error) => {
-                self.renewal_failed(&error, now.clocks);
-                // Heartbeats would fail in the same way; a renewal that is refused does not hold
-                // them up.
-                if let RenewError::Failure(failure @ Failure::Unreachable(_)) = &error {
-                    self.wait_after(failure, now.instant);
-                }
+                tracing::warn!("the certificate could not be renewed: {error}");
+                self.last_error = Some(format!("the certificate could not be renewed: {error}"));
             }
         }
         Effects::default()
-    }
-
-    fn renewal_failed(&mut self, error: &RenewError, clocks: Clocks) {
-        tracing::warn!("the certificate could not be renewed: {error}");
-        let random = rand::random();
-        self.renewal
-            .failed(error.to_string(), error.lasting(), clocks.wall_ms, random);
     }
 
     fn adopt(&mut self, key: KeyAndRequest, body: &[u8]) -> Result<(), RenewError> {
@@ -90,7 +83,7 @@ impl Uplink {
             key_pem: key.key_pem,
             ..self.identity.clone()
         };
-        let client = http::client(&identity, self.presented.clone(), self.proxy.as_ref())?;
+        let client = http::client(&identity, self.presented.clone(), self.proxy.as_deref())?;
         identity.store_renewed(&self.state_dir)?;
         self.presented.swap(certified);
         self.client = client;
@@ -102,8 +95,6 @@ impl Uplink {
 
 #[derive(Debug, thiserror::Error)]
 enum RenewError {
-    #[error("a key could not be made: {0}")]
-    Key(#[source] rcgen::Error),
     #[error("{0}")]
     Failure(Failure),
     #[error("the answer is not a renewal: {0}")]
@@ -114,18 +105,4 @@ enum RenewError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Store(#[from] IdentityError),
-}
-
-impl RenewError {
-    fn lasting(&self) -> Lasting {
-        match self {
-            Self::Failure(
-                Failure::Unreachable(_)
-                | Failure::Refused {
-                    status: 429 | 503, ..
-                },
-            ) => Lasting::Passing,
-            _ => Lasting::Lasting,
-        }
-    }
 }

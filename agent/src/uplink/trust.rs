@@ -69,10 +69,11 @@ impl Uplink {
             }
         }
         if let Some(within_ms) = ack.renew_within_ms
-            && !self.renewal.is_asked()
+            && !self.renewal_asked
         {
+            self.renewal_asked = true;
             let at = wall_ms + i64::from(rand::random_range(0..=within_ms));
-            self.renewal.ask(at);
+            self.renew_at_wall_ms = Some(self.renew_at_wall_ms.map_or(at, |own| own.min(at)));
             tracing::info!(
                 in_ms = at - wall_ms,
                 "the collector asks for the certificate to be renewed"
@@ -98,7 +99,7 @@ impl Uplink {
             ca_pem: ca_pem.to_owned(),
             ..self.identity.clone()
         };
-        let client = http::client(&identity, self.presented.clone(), self.proxy.as_ref())?;
+        let client = http::client(&identity, self.presented.clone(), self.proxy.as_deref())?;
         identity.store_ca(&self.state_dir)?;
         self.client = client;
         self.identity = identity;

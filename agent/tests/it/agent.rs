@@ -33,7 +33,7 @@ impl Agent {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = format!(
-            "state_dir = \"{0}/state\"\n[limits]\nmin_interval_ms = 200\nlog_paths = [\"{0}/logs/**\"]\n",
+            "state_dir = \"{0}/state\"\n[limits]\nlog_paths = [\"{0}/logs/**\"]\n",
             dir.path().display(),
         );
         std::fs::write(dir.path().join("agent.toml"), config).unwrap();

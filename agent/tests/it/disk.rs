@@ -2,7 +2,6 @@
 //! agent goes on in memory, says so to the MSP, and goes back to the disk by itself.
 
 use std::{
-    cell::Cell,
     collections::BTreeSet,
     fs,
     io::Write as _,
@@ -207,83 +206,4 @@ fn a_forbidden_directory_is_survived_and_what_it_held_comes_when_it_opens() {
     };
     see_all(&fake, &[&says_well, &held_comes]);
     agent.stop();
-}
-
-/// A machine whose disk turned read-only and that is started again has something to report.
-#[test]
-fn an_agent_starts_with_its_state_on_a_read_only_disk() {
-    const READ_ONLY: &str =
-        r#"mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@""#;
-    let fake = Fake::start();
-    let mut agent = Agent::enrolled(&fake);
-    fake.answer(with_policy(policy(&agent, Vec::new())));
-    let state = agent.state("");
-    let mut wrapper = vec!["unshare", "--mount"];
-    if !geteuid().is_root() {
-        wrapper.push("--map-root-user");
-    }
-    wrapper.extend(["sh", "-c", READ_ONLY, state.to_str().unwrap()]);
-    agent.start_under(&wrapper);
-    see_all(
-        &fake,
-        &[&says_trouble, &|arrival| arrival.batch.policy_version == 3],
-    );
-    agent.append("ERROR on a read-only disk\n");
-    fake.arrival_that(matched);
-    agent.stop();
-    // The lock is one all the same.
-    let _held = watchkeep_agent::run::lock_state_dir(&agent.state("")).unwrap();
-    agent.start_under(&wrapper);
-    let child = agent.child.take().unwrap();
-    let ended = child.wait_with_output().unwrap();
-    assert!(!ended.status.success());
-    let log = fs::read_to_string(agent.dir.path().join("agent.log")).unwrap();
-    assert!(log.contains("another watchkeep-agent uses"), "{log}");
-}
-
-/// The system call that puts frames on disk takes long: a disk whose path was lost, and comes back.
-#[test]
-fn a_disk_that_does_not_answer_is_survived_in_memory_and_used_once_it_does() {
-    let fake = Fake::start();
-    let mut agent = Agent::enrolled(&fake);
-    fake.answer(with_policy(policy(&agent, Vec::new())));
-    let calls = agent.dir.path().join("calls");
-    agent.start_under(&[
-        "strace",
-        "--daemonize",
-        "--follow-forks",
-        "--seccomp-bpf",
-        "--output",
-        calls.to_str().unwrap(),
-        "--trace=fdatasync",
-        "--inject=fdatasync:delay_enter=8s:when=2",
-    ]);
-    let hangs = |arrival: &Arrival| {
-        let troubles = arrival.batch.troubles.iter().flatten();
-        troubles
-            .into_iter()
-            .any(|trouble| trouble.detail.contains("it does not answer"))
-    };
-    // The first one comes with the first heartbeat. Which frame has the second depends on how quick this
-    // machine is, so matches are made from when the log is followed until both were seen.
-    let seen = Cell::new((false, false));
-    let both = |arrival: &Arrival| {
-        if arrival.batch.policy_version == 3 {
-            agent.append("ERROR while the disk hangs\n");
-        }
-        let (has_hung, has_matched) = seen.get();
-        seen.set((has_hung || hangs(arrival), has_matched || matched(arrival)));
-        seen.get() == (true, true)
-    };
-    see_all(&fake, &[&both]);
-    // Frames with events want the disk, until it answers again.
-    loop {
-        agent.append("ERROR later\n");
-        if says_well(&fake.arrival()) {
-            break;
-        }
-    }
-    agent.stop();
-    let text = fs::read_to_string(&calls).unwrap();
-    assert!(text.contains("DELAYED"), "{text}");
 }

@@ -3,11 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -29,7 +25,6 @@ use watchkeep_shared::{
         enroll::{EnrollRequest, RenewRequest},
         heartbeat::{Ack, Batch},
         paths,
-        problem::{Problem, ProblemType},
     },
 };
 
@@ -80,9 +75,6 @@ struct Shared {
     arrivals: mpsc::SyncSender<Arrival>,
     /// Certificates from now on are past two thirds of their life.
     old_certificates: Mutex<bool>,
-    /// Renewals are refused from now on.
-    refuse_renewals: Mutex<bool>,
-    renewals: AtomicUsize,
 }
 
 pub(crate) struct Fake {
@@ -117,8 +109,6 @@ impl Fake {
             handler: Mutex::new(Box::new(accept)),
             arrivals: sender,
             old_certificates: Mutex::new(false),
-            refuse_renewals: Mutex::new(false),
-            renewals: AtomicUsize::new(0),
         });
         let serving = shared.clone();
         let (connected, connections) = mpsc::channel();
@@ -178,15 +168,6 @@ impl Fake {
 
     pub(crate) fn issue_old_certificates(&self, old: bool) {
         *self.shared.old_certificates.lock().unwrap() = old;
-    }
-
-    pub(crate) fn refuse_renewals(&self, refuse: bool) {
-        *self.shared.refuse_renewals.lock().unwrap() = refuse;
-    }
-
-    /// How many renewals were asked for.
-    pub(crate) fn renewals(&self) -> usize {
-        self.shared.renewals.load(Ordering::SeqCst)
     }
 
     /// The next batch.
@@ -255,13 +236,6 @@ fn serve(shared: &Shared, connection: TcpStream) -> io::Result<()> {
             }
             paths::RENEW if certificate.is_some() => {
                 let request: RenewRequest = serde_json::from_slice(&body)?;
-                shared.renewals.fetch_add(1, Ordering::SeqCst);
-                if *shared.refuse_renewals.lock().unwrap() {
-                    let problem = Problem::new(ProblemType::Internal, "no renewals today");
-                    let body = serde_json::to_string(&problem)?;
-                    write_answer(&mut stream, 500, "", &body)?;
-                    continue;
-                }
                 let pem = sign(shared, &request.csr_pem);
                 let body = json!({ "certificate_pem": pem, "ca_pem": shared.ca_pem });
                 Answer::Http(200, "", body.to_string())
@@ -280,17 +254,13 @@ fn serve(shared: &Shared, connection: TcpStream) -> io::Result<()> {
             Answer::Http(status, headers, body) => (status, headers, body),
             other => return misbehave(&mut stream, other),
         };
-        write_answer(&mut stream, status, headers, &body)?;
+        let length = body.len();
+        write!(
+            stream,
+            "HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        )?;
+        stream.flush()?;
     }
-}
-
-fn write_answer(stream: &mut impl Write, status: u16, headers: &str, body: &str) -> io::Result<()> {
-    let length = body.len();
-    write!(
-        stream,
-        "HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\n\r\n{body}"
-    )?;
-    stream.flush()
 }
 
 fn misbehave(stream: &mut impl Write, answer: Answer) -> io::Result<()> {

@@ -6,12 +6,8 @@
 mod agent;
 mod authority;
 mod disk;
-mod enrolment;
 mod fake;
-mod fuse;
 mod hostile;
-mod hung;
 mod machine;
 mod reload;
 mod stories;
-mod trial;

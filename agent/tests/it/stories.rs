@@ -84,7 +84,7 @@ fn a_healthy_life_from_the_first_heartbeat_to_the_goodbye() {
     let services = vec![
         ServiceCheck::Tcp { address },
         ServiceCheck::Tcp {
-            address: "db.example:80".to_owned(),
+            address: "192.0.2.1:80".to_owned(),
         },
     ];
     fake.answer(with_policy(policy(&agent, services)));
@@ -99,7 +99,7 @@ fn a_healthy_life_from_the_first_heartbeat_to_the_goodbye() {
     );
     let refused = applied.batch.refused.unwrap();
     assert_eq!(refused.len(), 1);
-    assert_eq!(refused[0].item, "tcp:db.example:80");
+    assert_eq!(refused[0].item, "tcp:192.0.2.1:80");
     fake.arrival_that(|arrival| {
         let frames = &arrival.batch.frames;
         frames
@@ -373,40 +373,4 @@ fn two_agents_do_not_share_a_state_directory() {
     let text = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success());
     assert!(text.contains("another watchkeep-agent uses"), "{text}");
-}
-
-#[test]
-fn the_service_manager_is_told_of_readiness_of_life_and_of_the_end() {
-    let fake = Fake::start();
-    let mut agent = Agent::enrolled(&fake);
-    let path = agent.dir.path().join("notify");
-    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    socket
-        .set_read_timeout(Some(crate::fake::DEADLINE))
-        .unwrap();
-    let told = |expected: &str| {
-        let mut text = [0; 100];
-        let length = socket.recv(&mut text).unwrap();
-        assert_eq!(
-            std::str::from_utf8(&text[..length]).unwrap().trim(),
-            expected
-        );
-    };
-    let address = format!("NOTIFY_SOCKET={}", path.display());
-    agent.start_under(&["env", &address, "WATCHDOG_USEC=3000000"]);
-    told("READY=1");
-    // The interval is ten seconds until the policy comes: the watchdog alone wakes the loop.
-    for _ in 0..3 {
-        told("WATCHDOG=1");
-    }
-    agent.stop();
-    let mut last = String::new();
-    while last != "STOPPING=1" {
-        let mut text = [0; 100];
-        let length = socket.recv(&mut text).unwrap();
-        last = std::str::from_utf8(&text[..length])
-            .unwrap()
-            .trim()
-            .to_owned();
-    }
 }

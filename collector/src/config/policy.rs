@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer};
 use watchkeep_core::policy::Layer;
 use watchkeep_shared::wire::policy::{
-    EventLogFilter, JournalFilter, LogCheck, LogRule, ServiceCheck, StartTls,
+    EventLogFilter, JournalFilter, LogCheck, LogRule, ServiceCheck,
 };
 
 /// A `[policy]` section.
@@ -45,17 +45,6 @@ enum StrictService {
         min: Option<u32>,
         #[serde(default)]
         max: Option<u32>,
-        #[serde(default)]
-        in_containers: Option<bool>,
-    },
-    Command {
-        contains: String,
-        #[serde(default)]
-        min: Option<u32>,
-        #[serde(default)]
-        max: Option<u32>,
-        #[serde(default)]
-        in_containers: Option<bool>,
     },
     Tcp {
         address: String,
@@ -80,8 +69,6 @@ enum StrictService {
         address: String,
         #[serde(default)]
         server_name: Option<String>,
-        #[serde(default)]
-        starttls: Option<StartTls>,
     },
     Certificate {
         path: String,
@@ -180,13 +167,12 @@ mod tests {
             [policy]
             interval_ms = 2000
             services = [
-                { type = "process", name = "a", min = 1, max = 2, in_containers = true },
-                { type = "command", contains = "a b", min = 1, max = 2, in_containers = true },
+                { type = "process", name = "a", min = 1, max = 2 },
                 { type = "tcp", address = "127.0.0.1:1" },
                 { type = "systemd", unit = "a.service" },
                 { type = "winsvc", name = "Spooler" },
                 { type = "http", url = "http://127.0.0.1/", status = [200], contains = "x", timeout_ms = 500 },
-                { type = "tls", address = "127.0.0.1:1", server_name = "a", starttls = "smtp" },
+                { type = "tls", address = "127.0.0.1:1", server_name = "a" },
                 { type = "certificate", path = "/a" },
             ]
             logs = [
@@ -201,7 +187,7 @@ mod tests {
         let table: toml::Table = text.parse().unwrap();
         let on_the_wire: Layer = table["policy"].clone().try_into().unwrap();
         assert_eq!(layer, on_the_wire);
-        assert_eq!(layer.services.len(), 8);
+        assert_eq!(layer.services.len(), 7);
         assert_eq!(layer.problems(), Vec::<String>::new());
     }
 

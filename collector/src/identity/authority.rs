@@ -3,7 +3,7 @@
 //!
 //! `rotation.json` says which phase it is and names the files of each CA; it is replaced in one step,
 //! after everything that it names is on disk. Without it there is one CA, `ca.pem`. A running
-//! collector reads it again when it changed and before it signs anything ([`Authority::refresh`]).
+//! collector reads it again each second and before it signs anything ([`Authority::refresh`]).
 
 use std::{
     fs,
@@ -196,11 +196,6 @@ impl Authority {
             dir,
             cas: ArcSwap::from_pointee(cas),
         }
-    }
-
-    /// The file that changes with the CAs.
-    pub(super) fn file(&self) -> PathBuf {
-        self.dir.join(ROTATION)
     }
 
     /// The CAs as they were last read.

@@ -248,8 +248,6 @@ pub struct PeerIdentity {
     pub serial: String,
     /// When it was given out, to the second.
     pub issued_at: UnixMillis,
-    /// The end of its validity, to the second.
-    pub not_after: UnixMillis,
     /// Which key signed it (RFC 5280, section 4.2.1.1), if it says so.
     pub issuer_key_id: Option<Vec<u8>>,
 }
@@ -273,7 +271,6 @@ pub fn read_identity(der: &CertificateDer<'_>) -> Result<PeerIdentity, CaError> 
             _ => None,
         });
     let begins_ms = certificate.validity().not_before.timestamp() * 1_000;
-    let ends_ms = certificate.validity().not_after.timestamp() * 1_000;
     let issuer_key_id =
         certificate
             .extensions()
@@ -288,7 +285,6 @@ pub fn read_identity(der: &CertificateDer<'_>) -> Result<PeerIdentity, CaError> 
         host: host.ok_or_else(|| parse("it names no host"))?,
         serial: hex(certificate.raw_serial()),
         issued_at: UnixMillis(begins_ms + BACKDATE_MS),
-        not_after: UnixMillis(ends_ms),
         issuer_key_id,
     })
 }

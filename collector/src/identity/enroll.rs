@@ -9,7 +9,7 @@ use watchkeep_core::{
     text::{clean_line, is_safe},
 };
 use watchkeep_shared::{
-    DurationMs, HostId, UnixMillis,
+    DurationMs, HostId,
     token::EnrolmentToken,
     wire::enroll::{EnrollRequest, Enrolled, Renewed},
 };
@@ -33,9 +33,6 @@ const ISSUE_WINDOW: DurationMs = DurationMs::from_hours(24);
 /// Certificates that stay valid in addition to the one that a renewal came with: the new one, and the one
 /// before it, in case the answer gets lost.
 const KEPT_BESIDE: usize = 2;
-/// How long after its end a host's newest certificate may still be renewed: a cold standby, a
-/// machine that was restored or shelved, comes back without anyone at its console.
-pub(super) const RENEWABLE_FOR: DurationMs = DurationMs::from_hours(365 * 24);
 /// Validity of the token for a new key.
 const REKEY_VALID_FOR: DurationMs = DurationMs::from_hours(24);
 
@@ -54,11 +51,6 @@ pub enum EnrollError {
     /// The certificate that the request came with was revoked.
     #[error("the certificate was revoked: ask your provider for a new enrolment token")]
     Revoked,
-    /// The certificate that the request came with has expired, and can't be renewed any more.
-    #[error(
-        "the certificate has expired, and only the newest one of a host can be renewed, for a year: ask your provider for a new enrolment token"
-    )]
-    Expired,
     /// The host got too many certificates lately.
     #[error("the host got {MAX_ISSUED} certificates lately: try again later")]
     TooMany,
@@ -274,8 +266,6 @@ pub struct Renewal<'a> {
     pub host: HostId,
     /// The serial number of that certificate.
     pub serial: &'a str,
-    /// The end of that certificate's validity.
-    pub not_after: UnixMillis,
     /// The certificate request, PEM.
     pub csr_pem: &'a str,
 }
@@ -285,7 +275,6 @@ pub async fn renew(app: &App, cas: &Cas, renewal: Renewal<'_>) -> Result<Renewed
     let Renewal {
         host,
         serial,
-        not_after,
         csr_pem,
     } = renewal;
     check_csr(csr_pem)?;
@@ -302,12 +291,6 @@ pub async fn renew(app: &App, cas: &Cas, renewal: Renewal<'_>) -> Result<Renewed
     // The list of revoked certificates that the port asks is up to a second old; this is not.
     if rows::is_revoked(&mut tx, serial).await? {
         return Err(EnrollError::Revoked);
-    }
-    if not_after <= now {
-        let is_newest = rows::is_newest(&mut tx, host, serial).await?;
-        if now.since(not_after) >= RENEWABLE_FOR || !is_newest {
-            return Err(EnrollError::Expired);
-        }
     }
     let window = ISSUE_WINDOW.min(DurationMs(validity_ms));
     if rows::issued_since(&mut tx, host, issued.not_before - window).await? >= MAX_ISSUED {

@@ -3,7 +3,6 @@
 
 mod authority;
 mod ca;
-mod client_verifier;
 mod enroll;
 mod port_tls;
 mod revoked;
@@ -11,7 +10,6 @@ mod rotate;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod watch;
 
 pub use authority::{Authority, Cas};
 pub use ca::{Ca, CaError, Issued, PeerIdentity, read_identity as peer_identity};
@@ -21,7 +19,6 @@ pub use port_tls::{PortNames, PortTls, SharedTls};
 pub use revoked::Revoked;
 pub use rotate::{Overview, OverviewHost, RotateError, RotateStep, overview, rotate};
 pub use tls::{TlsError, WebTls, agent_server, check_certificate, web_server};
-pub use watch::FileWatch;
 
 /// Where the CAs lie within the data directory.
 pub const CA_DIR: &str = "ca";

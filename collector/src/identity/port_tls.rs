@@ -88,18 +88,6 @@ impl PortTls {
         Arc::clone(&self.web)
     }
 
-    /// The files that the settings are made from.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let mut files = vec![self.authority.file()];
-        files.extend(
-            self.names
-                .web_files
-                .iter()
-                .flat_map(|(chain, key)| [chain.clone(), key.clone()]),
-        );
-        files
-    }
-
     /// Reads the CAs and the operator's files again and makes new settings if they changed or the
     /// server's certificate grew old. After an error everything stays as it is: a certificate and
     /// a key that are being replaced one after the other fit together at the next call.

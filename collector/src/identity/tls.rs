@@ -13,7 +13,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use watchkeep_shared::UnixMillis;
 
-use super::{CaError, Cas, client_verifier::RecentlyExpired};
+use super::{CaError, Cas};
 use crate::clock::Clock;
 
 /// Resumption tickets given to a client at each handshake.
@@ -53,8 +53,7 @@ impl TimeProvider for ByClock {
 }
 
 /// The agents' port: a certificate of a CA on both sides. A client without one may connect, to
-/// enrol; everything else asks for it. A certificate that expired a short time ago may connect, to
-/// renew.
+/// enrol; everything else asks for it.
 pub fn agent_server(
     cas: &Cas,
     names: &[String],
@@ -71,7 +70,7 @@ pub fn agent_server(
     let (chain, key) = cas.server_certificate(names, clock.now())?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(Arc::new(RecentlyExpired(verifier)))
+        .with_client_cert_verifier(verifier)
         .with_single_cert(
             certificates("the server", &chain)?,
             private_key("the server", &key)?,

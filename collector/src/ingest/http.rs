@@ -170,7 +170,6 @@ async fn renew(
         let renewal = Renewal {
             host: identity.host,
             serial: &identity.serial,
-            not_after: identity.not_after,
             csr_pem: &request.csr_pem,
         };
         let renewed = identity::renew(&port.app, &*port.authority.refresh()?, renewal).await?;
@@ -186,7 +185,6 @@ async fn take_heartbeats(
     body: Body,
 ) -> Result<Response, Refused> {
     let identity = port.identity_of(peer)?;
-    port.check_expiry(identity)?;
     let host = identity.host;
     port.within(&port.rates.hosts, host, "requests of the host")?;
     let body = read(body).await?;
@@ -256,18 +254,6 @@ impl AgentPort {
             ));
         }
         Ok(identity)
-    }
-
-    /// An expired certificate may only be renewed. The handshake does not decide that: it lets a
-    /// certificate pass that expired recently, and a connection may be older than the expiry.
-    fn check_expiry(&self, identity: &PeerIdentity) -> Result<(), Refused> {
-        if self.app.clock.now() < identity.not_after {
-            return Ok(());
-        }
-        Err(Refused(
-            ProblemType::CertificateExpired,
-            "renew it first".to_owned(),
-        ))
     }
 
     /// Counts a request against a limit.
@@ -377,7 +363,6 @@ impl From<EnrollError> for Refused {
             EnrollError::BadRequest(detail) => Self(ProblemType::BadBody, detail),
             EnrollError::Retired => retired(),
             EnrollError::Revoked => Self(ProblemType::CertificateRevoked, error.to_string()),
-            EnrollError::Expired => Self(ProblemType::CertificateExpired, error.to_string()),
             EnrollError::TooMany => Self(ProblemType::TooManyRequests, error.to_string()),
             EnrollError::Quarantined => quarantined(),
             EnrollError::Ca(CaError::BadRequest(detail)) => Self(ProblemType::BadCsr, detail),

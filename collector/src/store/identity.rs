@@ -26,11 +26,6 @@ const REVOKE: &str =
     "UPDATE certificate SET revoked_at = $2 WHERE serial = $1 AND revoked_at IS NULL";
 const IS_REVOKED: &str =
     "SELECT COUNT(*) FROM certificate WHERE serial = $1 AND revoked_at IS NOT NULL";
-/// 1 if `$2` is a certificate of the host `$1` that was not revoked, and none of its others is newer.
-const IS_NEWEST: &str = "SELECT COUNT(*) FROM certificate c \
-    WHERE c.serial = $2 AND c.host_id = $1 AND c.revoked_at IS NULL AND NOT EXISTS \
-    (SELECT 1 FROM certificate o WHERE o.host_id = $1 AND o.revoked_at IS NULL \
-    AND o.not_before > c.not_before)";
 /// The newest first; `$1` is a host.
 const GOOD: &str = "SELECT serial FROM certificate \
     WHERE host_id = $1 AND revoked_at IS NULL AND not_after > $2 ORDER BY not_before DESC, serial";
@@ -45,8 +40,7 @@ const OPEN_TOKENS_BEFORE: &str = "SELECT COUNT(*) FROM enrolment_token \
     WHERE uses_left > 0 AND expires_at > $1 AND created_at < $2";
 
 statements! {
-    INSERT_TOKEN, USE_TOKEN, INSERT_CERTIFICATE, REVOKE_HOST, REVOKE, IS_REVOKED, IS_NEWEST,
-    GOOD,
+    INSERT_TOKEN, USE_TOKEN, INSERT_CERTIFICATE, REVOKE_HOST, REVOKE, IS_REVOKED, GOOD,
     ISSUED_SINCE, REVOKED, NEWEST, OPEN_TOKENS_BEFORE
 }
 
@@ -131,15 +125,6 @@ pub async fn revoke(tx: &mut Tx, serial: &str, now: UnixMillis) -> Result<(), St
 pub async fn is_revoked(tx: &mut Tx, serial: &str) -> Result<bool, StoreError> {
     let (count,): (i64,) =
         on_tx!(tx, c => sqlx::query_as(IS_REVOKED).bind(serial).fetch_one(c).await)?;
-    Ok(count > 0)
-}
-
-/// Whether a certificate is the newest of a host's, and was not revoked.
-pub async fn is_newest(tx: &mut Tx, host: HostId, serial: &str) -> Result<bool, StoreError> {
-    let (count,): (i64,) = on_tx!(tx, c => sqlx::query_as(IS_NEWEST)
-        .bind(host.uuid())
-        .bind(serial)
-        .fetch_one(c).await)?;
     Ok(count > 0)
 }
 

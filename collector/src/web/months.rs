@@ -25,9 +25,8 @@ use crate::{app::App, reports};
 
 /// Figures are computed again after so long.
 const RENEW_AFTER: Duration = Duration::from_mins(5);
-/// So long a page waits for figures that were never computed: a few contracts take less. It fetches
-/// what is missing a moment later.
-const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// So long a page waits for figures that were never computed.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// A contract and its month, `2026-11`.
 pub(super) type Wanted = (Uuid, String);

@@ -5,18 +5,15 @@ use watchkeep_collector::{
     store::identity as rows,
 };
 use watchkeep_core::ids::SiteId;
-use watchkeep_shared::{DurationMs, UnixMillis, wire::enroll::EnrollRequest};
+use watchkeep_shared::{DurationMs, wire::enroll::EnrollRequest};
 
 use crate::support::{Bench, NOW, both, place, token_for};
 
 both!(
     a_revoked_certificate_is_never_renewed,
-    only_the_newest_certificate_is_renewed_after_its_end,
     renewals_are_bounded_and_end_older_certificates,
     what_an_enrolment_says_is_bounded,
 );
-
-const DAY: DurationMs = DurationMs::from_hours(24);
 
 fn init(bench: &Bench) -> Cas {
     let dir = bench.app.config.data_dir.join(CA_DIR);
@@ -38,26 +35,9 @@ async fn renew(
     serial: &str,
     csr_pem: &str,
 ) -> Result<String, EnrollError> {
-    renew_ending(
-        bench,
-        cas,
-        (host, serial, bench.app.clock.now() + DAY),
-        csr_pem,
-    )
-    .await
-}
-
-/// The same, of a certificate with this end.
-async fn renew_ending(
-    bench: &Bench,
-    cas: &Cas,
-    (host, serial, not_after): (watchkeep_shared::HostId, &str, UnixMillis),
-    csr_pem: &str,
-) -> Result<String, EnrollError> {
     let renewal = Renewal {
         host,
         serial,
-        not_after,
         csr_pem,
     };
     let renewed = identity::renew(&bench.app, cas, renewal).await?;
@@ -90,40 +70,6 @@ async fn a_revoked_certificate_is_never_renewed(bench: Bench) {
         assert!(matches!(refused, Err(EnrollError::Revoked)), "{refused:?}");
     }
     assert_eq!(good(&bench, host).await, [""; 0]);
-}
-
-async fn only_the_newest_certificate_is_renewed_after_its_end(bench: Bench) {
-    let cas = init(&bench);
-    let host = place(&bench.app).await.host;
-    let before = renew(&bench, &cas, host, "0", &csr()).await.unwrap();
-    bench.clock.set(NOW + DAY);
-    let newest = renew(&bench, &cas, host, &before, &csr()).await.unwrap();
-    let validity = DurationMs::from_secs(7_776_000);
-    let end = bench.app.clock.now() + validity;
-    let refused = async |serial: &str, end: UnixMillis| {
-        let renewed = renew_ending(&bench, &cas, (host, serial, end), &csr()).await;
-        assert!(matches!(renewed, Err(EnrollError::Expired)), "{renewed:?}");
-    };
-    bench.clock.set(end + DurationMs::from_hours(364 * 24));
-    // One that was replaced, and one that this collector does not know.
-    refused(&before, end).await;
-    refused("0", end).await;
-    let next = renew_ending(&bench, &cas, (host, &newest, end), &csr())
-        .await
-        .unwrap();
-    assert_eq!(good(&bench, host).await, std::slice::from_ref(&next));
-    refused(&newest, end).await;
-    // A year after its end it is over for the newest, too.
-    let end = bench.app.clock.now() + validity;
-    bench.clock.set(end + DurationMs::from_hours(365 * 24));
-    refused(&next, end).await;
-    // Revoked although it had expired.
-    identity::rekey(&bench.app, &cas, host, "ada")
-        .await
-        .unwrap()
-        .unwrap();
-    let renewed = renew_ending(&bench, &cas, (host, &next, end), &csr()).await;
-    assert!(matches!(renewed, Err(EnrollError::Revoked)), "{renewed:?}");
 }
 
 async fn renewals_are_bounded_and_end_older_certificates(bench: Bench) {

@@ -49,8 +49,8 @@ impl<T> Item<T> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServiceCheck {
-    /// Processes whose name (`/proc/PID/comm`) or executable's file name is `name`. A name longer
-    /// than the kernel's 15 bytes is also looked for in the first arguments.
+    /// Processes whose name (`/proc/PID/comm`, at most 15 bytes) or executable's file name is
+    /// `name`.
     Process {
         name: String,
         /// Fewer than so many are a fault; absent: 1.
@@ -59,22 +59,6 @@ pub enum ServiceCheck {
         /// More than so many are a fault; absent: any number is well.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max: Option<u32>,
-        /// Whether processes inside of containers count too; absent: they do not.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        in_containers: Option<bool>,
-    },
-    /// Processes whose command line contains a text: one of many `java`, `python3` or `node`. The
-    /// command line itself is never sent.
-    Command {
-        /// A part of the command line, its arguments separated by single blanks; 8 to 200 bytes.
-        contains: String,
-        /// As for `process`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        min: Option<u32>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        max: Option<u32>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        in_containers: Option<bool>,
     },
     /// A TCP port on this host that accepts connections.
     Tcp {
@@ -114,30 +98,12 @@ pub enum ServiceCheck {
         /// The name that is asked for (SNI, RFC 6066); absent: the host of `address`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         server_name: Option<String>,
-        /// How TLS begins; absent: as is usual for the port.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        starttls: Option<StartTls>,
     },
-    /// How long the certificates of servers in a file (PEM or DER) are still valid; the one that
-    /// expires first counts.
+    /// How long the certificates in a PEM file are still valid; the one that expires first counts.
     Certificate {
         /// Absolute path.
         path: String,
     },
-}
-
-/// A protocol that begins without TLS and changes to it when the client asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StartTls {
-    /// TLS from the first byte.
-    None,
-    Smtp,
-    Imap,
-    Pop3,
-    Ldap,
-    Postgresql,
-    Mysql,
 }
 
 impl ServiceCheck {
@@ -145,7 +111,6 @@ impl ServiceCheck {
     pub fn key(&self) -> String {
         match self {
             Self::Process { name, .. } => format!("process:{name}"),
-            Self::Command { contains, .. } => format!("command:{contains}"),
             Self::Tcp { address } => format!("tcp:{address}"),
             Self::Systemd { unit } => format!("systemd:{unit}"),
             Self::WindowsService { name } => format!("winsvc:{name}"),
@@ -161,7 +126,6 @@ impl ServiceCheck {
             name: name.into(),
             min: None,
             max: None,
-            in_containers: None,
         }
     }
 }

@@ -19,9 +19,6 @@ pub enum ProblemType {
     CertificateRequired,
     /// The certificate was revoked, or its host was retired. 403. Final.
     CertificateRevoked,
-    /// The certificate has expired: it may only be renewed, and only if it is the newest of its host
-    /// and expired less than a year ago. 403.
-    CertificateExpired,
     /// Two machines use the host's certificate; it is accepted again with a new key. 403. Final.
     HostQuarantined,
     /// The token is unknown, its secret is wrong, it expired or is used up. 403. Final.
@@ -40,7 +37,7 @@ pub enum ProblemType {
 
 impl ProblemType {
     /// All types, for documentation and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::BadBody,
         Self::BadEncoding,
         Self::OverLimit,
@@ -48,7 +45,6 @@ impl ProblemType {
         Self::BodyTooLarge,
         Self::CertificateRequired,
         Self::CertificateRevoked,
-        Self::CertificateExpired,
         Self::HostQuarantined,
         Self::TokenRefused,
         Self::BadCsr,
@@ -68,7 +64,6 @@ impl ProblemType {
             Self::BodyTooLarge => "urn:watchkeep:problem:body-too-large",
             Self::CertificateRequired => "urn:watchkeep:problem:certificate-required",
             Self::CertificateRevoked => "urn:watchkeep:problem:certificate-revoked",
-            Self::CertificateExpired => "urn:watchkeep:problem:certificate-expired",
             Self::HostQuarantined => "urn:watchkeep:problem:host-quarantined",
             Self::TokenRefused => "urn:watchkeep:problem:token-refused",
             Self::BadCsr => "urn:watchkeep:problem:bad-csr",
@@ -88,10 +83,7 @@ impl ProblemType {
             | Self::UnsupportedVersion
             | Self::BadCsr => 400,
             Self::CertificateRequired => 401,
-            Self::CertificateRevoked
-            | Self::CertificateExpired
-            | Self::HostQuarantined
-            | Self::TokenRefused => 403,
+            Self::CertificateRevoked | Self::HostQuarantined | Self::TokenRefused => 403,
             Self::NotFound => 404,
             Self::BodyTooLarge => 413,
             Self::TooManyRequests => 429,
@@ -110,7 +102,6 @@ impl ProblemType {
             Self::BodyTooLarge => "The body is too large",
             Self::CertificateRequired => "A client certificate is required",
             Self::CertificateRevoked => "The certificate is revoked",
-            Self::CertificateExpired => "The certificate has expired",
             Self::HostQuarantined => "The host is quarantined",
             Self::TokenRefused => "The enrolment token is refused",
             Self::BadCsr => "The certificate request can't be used",

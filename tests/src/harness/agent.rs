@@ -48,7 +48,7 @@ impl Agent {
         let state = dir.path().join("state");
         let logs = dir.path().join("logs/**");
         let settings = format!(
-            "state_dir = {}\n[limits]\nmin_interval_ms = 200\nlog_paths = [{}]\n",
+            "state_dir = {}\n[limits]\nlog_paths = [{}]\n",
             toml::Value::from(state.to_str().context("the path is UTF-8")?),
             toml::Value::from(logs.to_str().context("the path is UTF-8")?),
         );
@@ -95,23 +95,11 @@ impl Agent {
         variables: impl IntoIterator<Item = (&'static str, OsString)>,
     ) -> Result<()> {
         let mut command = Command::new(binaries::find(binaries::AGENT)?);
-        command.envs(variables);
-        self.spawn(command)
-    }
-
-    /// Starts the agent where file systems can be mounted that it alone sees.
-    pub fn start_in_mount_namespace(&mut self) -> Result<()> {
-        let mut command = Command::new("unshare");
-        command.arg("--mount");
-        command.arg(binaries::find(binaries::AGENT)?);
-        self.spawn(command)
-    }
-
-    fn spawn(&mut self, mut command: Command) -> Result<()> {
         command
             .arg("run")
             .arg("--config")
             .arg(self.dir.path().join("agent.toml"));
+        command.envs(variables);
         let log = self.dir.path().join("agent.log");
         self.process = Some(Process::start("the agent", command, &log)?);
         Ok(())

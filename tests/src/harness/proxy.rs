@@ -31,8 +31,6 @@ pub enum Line {
 pub struct Proxy {
     port: Port,
     line: watch::Sender<Line>,
-    /// How often the open connections were forgotten.
-    forgotten: watch::Sender<u64>,
     _accept: JoinSet<()>,
 }
 
@@ -42,13 +40,11 @@ impl Proxy {
         let port = Port::take()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number())).await?;
         let (line, watched) = watch::channel(Line::Pass);
-        let (forgotten, events) = watch::channel(0);
         let mut accept = JoinSet::new();
-        accept.spawn(accept_all(listener, target, watched, events));
+        accept.spawn(accept_all(listener, target, watched));
         Ok(Self {
             port,
             line,
-            forgotten,
             _accept: accept,
         })
     }
@@ -58,30 +54,19 @@ impl Proxy {
         self.port.number()
     }
 
-    /// Forgets the connections that are open, as a firewall does that lost its table: nothing of them
-    /// is carried any more, and neither end is told. New ones are carried.
-    pub fn forget(&self) {
-        self.forgotten.send_modify(|times| *times += 1);
-    }
-
     /// Changes what it does, for open connections too.
     pub fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
 }
 
-async fn accept_all(
-    listener: TcpListener,
-    target: SocketAddr,
-    line: watch::Receiver<Line>,
-    forgotten: watch::Receiver<u64>,
-) {
+async fn accept_all(listener: TcpListener, target: SocketAddr, line: watch::Receiver<Line>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((client, _)) = accepted {
-                    connections.spawn(carry(client, target, line.clone(), forgotten.clone()));
+                    connections.spawn(carry(client, target, line.clone()));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -89,13 +74,7 @@ async fn accept_all(
     }
 }
 
-async fn carry(
-    mut client: TcpStream,
-    target: SocketAddr,
-    mut line: watch::Receiver<Line>,
-    mut forgotten: watch::Receiver<u64>,
-) {
-    forgotten.mark_unchanged();
+async fn carry(mut client: TcpStream, target: SocketAddr, mut line: watch::Receiver<Line>) {
     // A new connection on a stalled line waits like the bytes of an old one.
     let mode = line
         .wait_for(|line| *line != Line::Stall)
@@ -116,14 +95,9 @@ async fn carry(
         tokio::select! {
             ((), ()) = async { tokio::join!(up, down) } => return,
             cut = line.wait_for(|line| matches!(line, Line::Close | Line::Reset)) => {
-                Some(cut.map_or(Line::Close, |line| *line))
+                cut.map_or(Line::Close, |line| *line)
             }
-            Ok(()) = forgotten.changed() => None,
         }
-    };
-    let Some(cut) = cut else {
-        // Both sockets stay open until this task is dropped.
-        return std::future::pending().await;
     };
     end(&client, cut);
     end(&server, cut);
@@ -210,21 +184,6 @@ mod tests {
         proxy.set(Line::Pass);
         stream.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"held");
-    }
-
-    #[tokio::test]
-    async fn a_forgotten_connection_stays_open_and_carries_nothing() {
-        let (proxy, _server) = echo().await;
-        let mut old = connect(&proxy).await;
-        round_trip(&mut old).await;
-        proxy.forget();
-        let mut new = connect(&proxy).await;
-        round_trip(&mut new).await;
-        old.write_all(b"lost").await.unwrap();
-        let mut answer = [0; 4];
-        let lost = timeout(Duration::from_millis(200), old.read(&mut answer));
-        assert!(lost.await.is_err());
-        round_trip(&mut new).await;
     }
 
     #[tokio::test]

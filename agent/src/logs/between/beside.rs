@@ -2,14 +2,12 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, Metadata},
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::super::{
-    find::is_archive,
-    tail::{FileId, written_us},
-};
+use super::super::{find::is_archive, tail::FileId};
 
 /// Names that one look passes by at most.
 const MAX_NAMES: usize = 200_000;
@@ -99,6 +97,16 @@ pub(super) fn list(places: &[PathBuf], series: &[Series]) -> (Vec<Beside>, bool)
     (found, false)
 }
 
+/// When a file was written last, microseconds since the Unix epoch.
+pub(super) fn written_us(metadata: &Metadata) -> Option<i64> {
+    micros(metadata.modified().ok()?)
+}
+
+fn micros(time: SystemTime) -> Option<i64> {
+    let since = time.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_micros()).ok()
+}
+
 /// The path without what says that it is compressed; `None` if nothing does.
 pub(super) fn unpacked(path: &Path) -> Option<PathBuf> {
     is_archive(path).then(|| path.with_extension(""))
@@ -107,7 +115,7 @@ pub(super) fn unpacked(path: &Path) -> Option<PathBuf> {
 /// Whether rotation alone gives such a name to what was at `place`: `app.log` becomes `app.log.1`,
 /// `app.log-20260101`, `app.log.old` or `app-20260101.log`. Not `app-errors.log`, which is another log,
 /// nor `app-2.log`, which may be.
-pub(in super::super) fn is_rotation_of(place: &Path, path: &Path) -> bool {
+pub(super) fn is_rotation_of(place: &Path, path: &Path) -> bool {
     let parts = |path: &Path| {
         let of = |part: Option<&OsStr>| part.map(|part| part.as_encoded_bytes().to_vec());
         (of(path.file_name()), of(path.file_stem()))

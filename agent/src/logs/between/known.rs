@@ -13,14 +13,14 @@ use super::{
         Reading,
         remember::Remembered,
         rotation::{is_rotated_name, open_allowed},
-        tail::{FileId, Tail, written_us},
+        tail::{FileId, Tail},
     },
     Age,
-    beside::{Beside, Series},
+    beside::{Beside, Series, written_us},
 };
 
-/// Most files that have left their paths and are open at once for one more to be taken up.
-const MAX_RETIRED: usize = 64;
+/// Most files that are open at once for one more to be taken up.
+const MAX_TAILS: usize = 128;
 
 /// What the check follows and knows.
 pub(in super::super) struct Followed<'a> {
@@ -104,8 +104,7 @@ impl Followed<'_> {
             return Err(io::ErrorKind::NotFound.into());
         }
         let copy_of = self.copied_content(&opened, file.bytes);
-        let retired = self.tails.iter().filter(|tail| tail.retired_ms.is_some());
-        let is_crowded = retired.count() >= MAX_RETIRED;
+        let is_crowded = self.tails.len() >= MAX_TAILS;
         if copy_of.is_none() && (age == Age::Unknown || is_crowded) {
             let reason = LogGapReason::RotatedAway;
             reading.pending.gap(&file.path, reason, Some(file.bytes));

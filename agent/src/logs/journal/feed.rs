@@ -11,7 +11,6 @@ use tokio::{
 
 use super::{
     super::feed::{Closed, Feed, Inlet},
-    Most, Position,
     entry::Entry,
 };
 use crate::process::Tasks;
@@ -20,9 +19,6 @@ use crate::process::Tasks;
 const MAX_ENTRY_BYTES: usize = 256 << 10;
 /// How long after its end `journalctl` is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(10);
-
-/// What of an entry is used; its cursor and time are always printed.
-const FIELDS: &str = "--output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,SYSLOG_IDENTIFIER";
 
 /// How to run `journalctl`.
 #[derive(Clone, Debug)]
@@ -63,16 +59,13 @@ pub(super) enum Item {
 }
 
 impl Launcher {
-    /// Begins behind the entry at `position`, or with the first after the agent's start. Gives entries
-    /// up to priority `most`. Ends when the feed is dropped.
-    pub(super) fn start(&self, position: Option<Position>, most: Most) -> Feed<Item> {
+    /// Begins behind the entry at `cursor`, or with the first after the agent's start. Ends when the
+    /// feed is dropped.
+    pub(super) fn start(&self, cursor: Option<String>) -> Feed<Item> {
         Feed::start((&self.tasks, "journal"), self.changes.clone(), |items| {
             let follower = Follower {
                 launcher: self.clone(),
-                is_of_others: position.as_ref().is_some_and(|before| before.most != most),
-                cursor: position.map(|position| position.cursor),
-                most,
-                knows_fields: true,
+                cursor,
                 items,
             };
             follower.run()
@@ -83,11 +76,6 @@ impl Launcher {
 struct Follower {
     launcher: Launcher,
     cursor: Option<String>,
-    /// The entry at the cursor need not be one of those that are asked for.
-    is_of_others: bool,
-    most: Most,
-    /// systemd before 236 does not know `--output-fields`.
-    knows_fields: bool,
     items: Inlet<Item>,
 }
 
@@ -102,11 +90,6 @@ impl Follower {
                     let status = child.wait().await;
                     tracing::debug!(?status, "journalctl ended");
                     said &= before == self.cursor;
-                    let has_failed = status.is_ok_and(|status| !status.success());
-                    if has_failed && before == self.cursor && self.knows_fields {
-                        self.knows_fields = false;
-                        continue;
-                    }
                 }
                 Err(error) => tracing::debug!(%error, "journalctl can't be started"),
             }
@@ -131,13 +114,7 @@ impl Follower {
             // would be passed over. With systemd 252 `--boot=all` does not change that, this does.
             "--merge",
         ]);
-        if self.knows_fields {
-            command.arg(FIELDS);
-        }
-        if let Some(most) = self.most {
-            command.arg(format!("--priority={most}"));
-        }
-        // `--merge` takes in the journals of other machines.
+        // Which takes in the journals of other machines.
         if let Some(machine) = &self.launcher.machine {
             command.arg(format!("_MACHINE_ID={machine}"));
         }
@@ -180,12 +157,8 @@ impl Follower {
     /// What an entry means; the first one should be the one at the cursor.
     async fn item(&mut self, entry: Entry, first: bool) -> Result<Item, Closed> {
         let before = self.cursor.replace(entry.cursor.clone());
-        let is_of_others = std::mem::take(&mut self.is_of_others);
         let known = match before {
             Some(before) if first && before != entry.cursor => {
-                if is_of_others {
-                    return Ok(Item::Entry(entry));
-                }
                 self.items.send(Item::Lost).await?;
                 false
             }

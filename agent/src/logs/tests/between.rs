@@ -46,7 +46,7 @@ impl World {
     }
 
     /// Two looks, for what the first may have missed, and two more, in which nothing comes.
-    pub(super) fn settle(&mut self) {
+    fn settle(&mut self) {
         for _ in 0..4 {
             self.scan_and_commit();
         }

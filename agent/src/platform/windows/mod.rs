@@ -14,11 +14,10 @@ use std::{
     ffi::OsString,
     fs::{self, File, Metadata, OpenOptions},
     io,
-    net::{IpAddr, UdpSocket},
     os::windows::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::LazyLock,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -27,8 +26,6 @@ use watchkeep_windows::access;
 use winsafe::{
     GetTickCount64, HKEY, HPROCESS, HPROCESSLIST, QueryUnbiasedInterruptTime, RegistryValue, co,
 };
-
-use crate::platform::ManagerNews;
 
 /// The settings file that is read if it exists.
 pub const SETTINGS: &str = r"C:\ProgramData\Watchkeep\agent.toml";
@@ -141,16 +138,6 @@ pub fn file_numbers(metadata: &Metadata) -> (u64, u64) {
     (0, metadata.creation_time())
 }
 
-/// Whether no name leads to a file any more; here such a file can't be asked.
-pub const fn is_unlinked(_metadata: &Metadata) -> bool {
-    false
-}
-
-/// Where the next bytes of a file are that are no hole; holes are read.
-pub const fn next_data(_file: &File, at: u64) -> io::Result<Option<u64>> {
-    Ok(Some(at))
-}
-
 /// Opens a file, and says where it is.
 pub fn open_to_read(path: &Path) -> io::Result<(File, PathBuf)> {
     let target = real_path(path)?;
@@ -202,21 +189,6 @@ pub fn is_out_of_handles(error: &io::Error) -> bool {
     error.raw_os_error() == Some(OUT_OF_HANDLES)
 }
 
-/// Whether an interface of this machine has this address now: Windows binds to no other.
-pub fn is_own_address(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
-}
-
-/// Listening sockets: not listed.
-pub fn listening_sockets() -> io::Result<Vec<super::Listener>> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-/// Whether processes of other users are hidden from this one: never.
-pub fn are_processes_hidden() -> bool {
-    false
-}
-
 /// Calls `with` for each process whose number `is_wanted`, with its number and name: the file name
 /// of its program.
 pub fn each_process(is_wanted: &mut dyn FnMut(u32) -> bool, with: &mut dyn FnMut(u32, &[u8])) {
@@ -244,16 +216,6 @@ pub fn name_of_process(pid: u32) -> Option<String> {
 /// `None`: [`each_process`] has given it as the name already.
 pub fn program_of_process(_pid: u32) -> Option<OsString> {
     None
-}
-
-/// A process's arguments: not read.
-pub fn command_line_of_process(_pid: u32) -> Vec<u8> {
-    Vec::new()
-}
-
-/// Whether a process runs in a container: not known here.
-pub fn is_process_in_container(_pid: u32) -> bool {
-    false
 }
 
 /// A number that distinguishes a process from a later one with the same id: when it was made. `None` if
@@ -296,51 +258,6 @@ pub async fn connect_locally(_socket: &Path) -> io::Result<LocalStream> {
 /// The user that this process runs as: Windows has no numbers for them.
 pub fn user_id() -> u32 {
     0
-}
-
-/// Does nothing: the service manager of Windows is told by the service itself.
-pub fn tell_manager(_: ManagerNews) {}
-
-/// `None`: it has no watchdog.
-pub fn watchdog_timeout() -> Option<Duration> {
-    None
-}
-
-/// Whether this process is root: there is no such user.
-pub fn is_root() -> bool {
-    false
-}
-
-/// A user; there is no value of this type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {}
-
-impl std::fmt::Display for Owner {
-    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match *self {}
-    }
-}
-
-/// `None`: access lists of the directory say who may do what in it.
-#[expect(clippy::unnecessary_wraps, reason = "may fail on Linux")]
-pub fn other_owner(_dir: &Path) -> io::Result<Option<Owner>> {
-    Ok(None)
-}
-
-/// None.
-#[expect(clippy::unnecessary_wraps, reason = "may fail on Linux")]
-pub fn files_of_root(_dir: &Path) -> io::Result<Vec<PathBuf>> {
-    Ok(Vec::new())
-}
-
-/// This program, to be run again.
-pub fn own_program() -> io::Result<PathBuf> {
-    std::env::current_exe()
-}
-
-/// Is never called: there is no [`Owner`].
-pub fn run_as(_command: &mut std::process::Command, owner: Owner) {
-    match owner {}
 }
 
 /// The wish that the agent stop: from the service manager, or Ctrl-C.

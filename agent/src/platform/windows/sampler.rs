@@ -24,7 +24,6 @@ use self::{
     sample::Names,
     writer::{Writer, share},
 };
-use crate::{blocking::Blocking, config::DiskSettings};
 
 /// Tells what the machine is, once a process.
 #[derive(Debug, Default)]
@@ -84,9 +83,8 @@ struct Processor {
 }
 
 impl Sampler {
-    /// Takes the first reading of all counters. Volumes of this machine alone are measured, whatever
-    /// the settings.
-    pub fn new(_: &Blocking, _: DiskSettings, now: Clocks) -> Self {
+    /// Takes the first reading of all counters.
+    pub fn new(now: Clocks) -> Self {
         let mut sampler = Self {
             before: None,
             counters: counters::Counters::default(),
@@ -95,14 +93,6 @@ impl Sampler {
         };
         sampler.sample(now, 0);
         sampler
-    }
-
-    /// Nothing changes.
-    pub fn set_disks(&mut self, _: DiskSettings) {}
-
-    /// None is read.
-    pub fn hung_sensors(&self) -> Vec<String> {
-        Vec::new()
     }
 
     /// Measures. `spool_frames` is the number of unacknowledged frames.
@@ -120,7 +110,6 @@ impl Sampler {
             elapsed_s: before
                 .map(|before| (now.boot_ms - before.boot_ms) as f64 / 1_000.0)
                 .filter(|seconds| *seconds > 0.0),
-            looks_again: false,
             buffer: Vec::new(),
         };
         processor(before, reading, &mut writer);
@@ -242,7 +231,7 @@ mod tests {
     #[test]
     fn this_machine_gives_plausible_values() {
         let start = clock::now();
-        let mut sampler = Sampler::new(&Blocking::default(), DiskSettings::default(), start);
+        let mut sampler = Sampler::new(start);
         let later = Clocks {
             boot_ms: start.boot_ms + 1_000,
             ..start

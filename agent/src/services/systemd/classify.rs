@@ -3,26 +3,15 @@
 //! The words are those of `org.freedesktop.systemd1(5)` and `systemd.exec(5)`. What passes within half a
 //! second (a quick restart) is not reported at all: the previous state is reported until it is over.
 
-use std::collections::BTreeMap;
-
 use watchkeep_shared::wire::heartbeat::ServiceStatus;
 
-use super::{
-    super::{Finding, loop_text, restarts::Restarts},
-    answer::TimeLimit,
-    query::is_timer,
-    timer::{LONG_RUN_MS, Now, TimerFacts},
-};
+use super::super::{Finding, loop_text, restarts::Restarts};
 
 /// A state that is on its way to another is held back so long, milliseconds.
 pub(super) const GRACE_MS: i64 = 500;
-/// Starting or stopping for longer than this is a fault, milliseconds, unless the unit's own limit
-/// (`TimeoutStartSec=`, by default 90 s) is longer.
+/// Starting or stopping for longer than this is a fault, milliseconds. systemd's own limit is 90 s
+/// unless the unit says otherwise.
 pub(super) const STUCK_MS: i64 = 120_000;
-/// What systemd may take to act on a unit's limit, milliseconds.
-const BEYOND_LIMIT_MS: i64 = 30_000;
-/// The limit for a unit that sets none for itself, milliseconds.
-const STUCK_WITHOUT_LIMIT_MS: i64 = 3_600_000;
 
 /// What systemd says of a unit. Texts are empty where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,8 +24,8 @@ pub(super) struct UnitFacts {
     pub(super) sub: String,
     /// `Job`: whether one waits or runs.
     pub(super) has_job: bool,
-    /// `TriggeredBy`: sockets, timers, paths that may start it.
-    pub(super) triggers: BTreeMap<String, TimerFacts>,
+    /// `TriggeredBy`: sockets, timers, paths that start it.
+    pub(super) triggered_by: Vec<String>,
     /// `StateChangeTimestampMonotonic`, milliseconds of `CLOCK_MONOTONIC`.
     pub(super) changed_ms: i64,
     /// `InactiveExitTimestampMonotonic`, likewise: when it began to start.
@@ -51,12 +40,6 @@ pub(super) struct UnitFacts {
     pub(super) exit_code: i64,
     /// `ExecMainStatus`: its exit status or the signal.
     pub(super) exit_status: i64,
-    /// `TimeoutStartUSec`, or `TimeoutUSec` of what is no service; `None`: it does not say.
-    pub(super) start_limit: Option<TimeLimit>,
-    /// `TimeoutStopUSec`, likewise.
-    pub(super) stop_limit: Option<TimeLimit>,
-    /// For a timer.
-    pub(super) timer: Option<TimerFacts>,
 }
 
 /// What follows from the facts.
@@ -68,9 +51,8 @@ pub(super) enum Look {
     Settling,
 }
 
-/// How the unit is now.
-pub(super) fn classify(facts: &UnitFacts, restarts: &Restarts, now: Now) -> Look {
-    let now_ms = now.mono_ms;
+/// How the unit is at `now_ms` of `CLOCK_MONOTONIC`.
+pub(super) fn classify(facts: &UnitFacts, restarts: &Restarts, now_ms: i64) -> Look {
     let in_grace = now_ms - facts.changed_ms < GRACE_MS;
     let is_down = matches!(facts.active.as_str(), "inactive" | "failed");
     match facts.load.as_str() {
@@ -88,7 +70,7 @@ pub(super) fn classify(facts: &UnitFacts, restarts: &Restarts, now: Now) -> Look
     }
     let is_oneshot = facts.kind == "oneshot";
     match facts.active.as_str() {
-        "active" | "reloading" | "refreshing" | "maintenance" => running(facts, restarts, now),
+        "active" | "reloading" | "refreshing" | "maintenance" => running(facts, restarts, now_ms),
         "failed" | "inactive" if facts.has_job && in_grace => Look::Settling,
         "failed" => is(ServiceStatus::Failed, exit_text(facts)),
         "activating" if facts.sub.starts_with("auto-restart") && in_grace => Look::Settling,
@@ -96,23 +78,18 @@ pub(super) fn classify(facts: &UnitFacts, restarts: &Restarts, now: Now) -> Look
             let text = format!("down, waits to be started again{}", after(facts));
             is(ServiceStatus::Failed, text)
         }
-        "activating" if is_oneshot => job(facts, now_ms),
-        "activating" => {
-            let for_ms = now_ms - facts.left_inactive_ms;
-            changing("starting", for_ms, facts.start_limit)
-        }
-        "deactivating" => changing("stopping", now_ms - facts.changed_ms, facts.stop_limit),
-        "inactive" if facts.has_job => changing("starting", now_ms - facts.changed_ms, None),
-        "inactive" => inactive(facts, is_oneshot, now),
+        // A job may take hours.
+        "activating" if is_oneshot => is(ServiceStatus::Running, "runs now"),
+        "activating" => changing("starting", now_ms - facts.left_inactive_ms),
+        "deactivating" => changing("stopping", now_ms - facts.changed_ms),
+        "inactive" if facts.has_job => changing("starting", now_ms - facts.changed_ms),
+        "inactive" => inactive(facts, is_oneshot),
         other => is(ServiceStatus::Unknown, format!("systemd says \"{other}\"")),
     }
 }
 
-fn running(facts: &UnitFacts, restarts: &Restarts, now: Now) -> Look {
-    if let Some((status, text)) = facts.timer.as_ref().and_then(|timer| timer.fault(now)) {
-        return is(status, text);
-    }
-    let detail = match (facts.sub.as_str(), restarts.recent(now.mono_ms)) {
+fn running(facts: &UnitFacts, restarts: &Restarts, now_ms: i64) -> Look {
+    let detail = match (facts.sub.as_str(), restarts.recent(now_ms)) {
         ("exited", _) => Some("has done its work".to_owned()),
         (_, 0) => None,
         (_, 1) => Some("restarted once in the last minutes".to_owned()),
@@ -124,54 +101,20 @@ fn running(facts: &UnitFacts, restarts: &Restarts, now: Now) -> Look {
     })
 }
 
-/// A oneshot that runs: it may take hours, but not so long that its timer misses it.
-fn job(facts: &UnitFacts, now_ms: i64) -> Look {
-    let for_ms = now_ms - facts.left_inactive_ms;
-    let timer = facts.triggers.keys().find(|one| is_timer(one));
-    match timer {
-        Some(timer) if for_ms >= LONG_RUN_MS => {
-            let days = for_ms / (LONG_RUN_MS / 2);
-            let text = format!("has run for {days} days, so {timer} does not start it again");
-            is(ServiceStatus::Stuck, text)
-        }
-        _ => is(ServiceStatus::Running, "runs now"),
-    }
-}
-
-/// What may start a unit is an excuse for one at rest only while it is active itself.
-fn inactive(facts: &UnitFacts, is_oneshot: bool, now: Now) -> Look {
-    let mut faults = Vec::new();
-    for (name, trigger) in &facts.triggers {
-        match trigger.fault(now) {
-            Some((status, text)) => faults.push((status, format!("{name} is {text}"))),
-            None if trigger.is_active() => {
-                let text = format!("started by {name} when needed");
-                return is(ServiceStatus::Running, text);
-            }
-            None => {}
-        }
-    }
-    if let Some((status, text)) = faults.into_iter().next() {
-        return is(status, text);
-    }
-    if let Some(name) = facts.triggers.keys().next() {
-        let text = format!("it ended or was stopped, and {name}, which starts it, is not active");
-        return is(ServiceStatus::Stopped, text);
-    }
+fn inactive(facts: &UnitFacts, is_oneshot: bool) -> Look {
     if is_oneshot && !facts.remain_after_exit {
         return is(ServiceStatus::Running, "ended well; it runs when called");
+    }
+    if let Some(trigger) = facts.triggered_by.first() {
+        let text = format!("started by {trigger} when needed");
+        return is(ServiceStatus::Running, text);
     }
     is(ServiceStatus::Stopped, "it ended or was stopped")
 }
 
-fn changing(what: &str, for_ms: i64, limit: Option<TimeLimit>) -> Look {
-    let allowed_ms = match limit {
-        Some(TimeLimit::Millis(ms)) => STUCK_MS.max(ms.saturating_add(BEYOND_LIMIT_MS)),
-        Some(TimeLimit::None) => STUCK_WITHOUT_LIMIT_MS,
-        None => STUCK_MS,
-    };
-    if for_ms >= allowed_ms {
-        let text = format!("{what} for more than {} min", allowed_ms / 60_000);
+fn changing(what: &str, for_ms: i64) -> Look {
+    if for_ms >= STUCK_MS {
+        let text = format!("{what} for more than {} min", STUCK_MS / 60_000);
         return is(ServiceStatus::Stuck, text);
     }
     is(ServiceStatus::Changing, what)
@@ -210,11 +153,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: i64 = 10_000_000;
-    const BOTH: Now = Now {
-        mono_ms: NOW,
-        wall_ms: 1_700_000_000_000,
-    };
+    const NOW: i64 = 1_000_000;
 
     fn facts(active: &str, sub: &str) -> UnitFacts {
         UnitFacts {
@@ -249,7 +188,7 @@ mod tests {
     }
 
     fn status(facts: &UnitFacts) -> Option<ServiceStatus> {
-        match classify(facts, &Restarts::default(), BOTH) {
+        match classify(facts, &Restarts::default(), NOW) {
             Look::Is(finding) => Some(finding.status),
             Look::Settling => None,
         }
@@ -289,6 +228,10 @@ mod tests {
                 with(with(dead(), oneshot), |f| f.remain_after_exit = true),
                 Some(Stopped),
             ),
+            (
+                with(dead(), |f| f.triggered_by = vec!["x.socket".to_owned()]),
+                Some(Running),
+            ),
             (loaded("masked", dead()), Some(Masked)),
             (loaded("not-found", dead()), Some(NotFound)),
             (loaded("bad-setting", dead()), Some(Failed)),
@@ -297,79 +240,6 @@ mod tests {
         ];
         for (facts, expected) in cases {
             assert_eq!(status(&facts), expected, "{facts:?}");
-        }
-    }
-
-    fn triggered(mut facts: UnitFacts, by: &str, active: &str) -> UnitFacts {
-        let trigger = TimerFacts {
-            active: active.to_owned(),
-            sub: "x".to_owned(),
-            ..TimerFacts::default()
-        };
-        facts.triggers.insert(by.to_owned(), trigger);
-        facts
-    }
-
-    #[test]
-    fn what_could_start_a_unit_excuses_it_only_while_that_is_active_itself() {
-        use ServiceStatus::{Running, Stopped, Stuck};
-        let dead = || facts("inactive", "dead");
-        let job = || with(dead(), oneshot);
-        for (facts, expected) in [
-            (triggered(dead(), "docker.socket", "active"), Running),
-            (triggered(dead(), "docker.socket", "inactive"), Stopped),
-            (triggered(dead(), "docker.socket", "failed"), Stopped),
-            (triggered(dead(), "docker.socket", ""), Stopped),
-            (triggered(job(), "backup.timer", "active"), Running),
-            (triggered(job(), "backup.timer", "inactive"), Stopped),
-            (
-                triggered(triggered(job(), "a.path", "inactive"), "b.timer", "active"),
-                Running,
-            ),
-        ] {
-            assert_eq!(status(&facts), Some(expected), "{facts:?}");
-        }
-        let mut hung = triggered(
-            with(facts("activating", "start"), oneshot),
-            "b.timer",
-            "active",
-        );
-        assert_eq!(status(&hung), Some(Running));
-        hung.left_inactive_ms = NOW - LONG_RUN_MS;
-        assert_eq!(status(&hung), Some(Stuck));
-        hung.triggers.clear();
-        assert_eq!(status(&hung), Some(Running));
-    }
-
-    #[test]
-    fn a_unit_may_take_as_long_as_its_own_limit_allows() {
-        use ServiceStatus::{Changing, Stuck};
-        let minutes = |minutes: i64| minutes * 60_000;
-        let cases = [
-            (None, 3, Stuck),
-            (Some(TimeLimit::Millis(minutes(15))), 3, Changing),
-            (Some(TimeLimit::Millis(minutes(15))), 15, Changing),
-            (Some(TimeLimit::Millis(minutes(15))), 16, Stuck),
-            (Some(TimeLimit::Millis(1_000)), 1, Changing),
-            (Some(TimeLimit::Millis(i64::MAX)), 60, Changing),
-            (Some(TimeLimit::None), 59, Changing),
-            (Some(TimeLimit::None), 60, Stuck),
-        ];
-        for (limit, for_minutes, expected) in cases {
-            let begun_ms = NOW - minutes(for_minutes);
-            let starting = UnitFacts {
-                left_inactive_ms: begun_ms,
-                start_limit: limit,
-                ..facts("activating", "start")
-            };
-            let stopping = UnitFacts {
-                changed_ms: begun_ms,
-                stop_limit: limit,
-                ..facts("deactivating", "stop")
-            };
-            for facts in [starting, stopping] {
-                assert_eq!(status(&facts), Some(expected), "{facts:?}");
-            }
         }
     }
 
@@ -387,7 +257,7 @@ mod tests {
             status: ServiceStatus::RestartLoop,
             detail: Some("3 or more restarts within 2 min; exit status 203".to_owned()),
         });
-        assert_eq!(classify(&facts, &restarts, BOTH), expected);
+        assert_eq!(classify(&facts, &restarts, NOW), expected);
     }
 
     proptest! {
@@ -407,7 +277,7 @@ mod tests {
                 left_inactive_ms: NOW - age,
                 ..facts(&active, &sub)
             };
-            let look = classify(&facts, &Restarts::default(), BOTH);
+            let look = classify(&facts, &Restarts::default(), NOW);
             prop_assert!(age < GRACE_MS || look != Look::Settling);
         }
     }

@@ -1,27 +1,23 @@
 //! Units of systemd, followed by its signals on the system bus.
 //!
 //! A signal only says "look now": the unit's properties are asked for each time, so that a signal that
-//! was lost, doubled or forged changes nothing for longer than until the next resync. That compares
-//! systemd's table of units each minute and asks for the properties of those that changed. While the
-//! bus is away a service is judged by whether its control group has processes, and the bus is tried
-//! again, at first after a second and at last each minute.
+//! was lost, doubled or forged changes nothing for longer than until the next look, which comes each
+//! minute by itself. While the bus is away a service is judged by whether its control group has
+//! processes, and the bus is tried again, at first after a second and at last each minute.
 //!
 //! Failed units are reported though nobody asked, unless the customer's settings forbid it. On a machine that
 //! systemd did not boot, units are unknown.
 
-mod answer;
 mod classify;
-mod failed;
 mod poll;
 mod query;
-mod signals;
-mod timer;
 mod tracked;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -33,29 +29,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    query::Abilities,
-    signals::{Due, Subscription},
-    timer::Now,
+    query::{MANAGER, MANAGER_PATH, SYSTEMD, UNIT, unit_of},
     tracked::Tracked,
 };
 use super::{Found, ProbeResult};
 use crate::{
     clock,
     config::AllowedPath,
-    dbus::{self, Bus, BusError},
+    dbus::{self, Bus, BusError, Call, Message, PROPERTIES, Value},
 };
 
-/// The table of units is compared so often, whatever the signals say.
+/// All units are looked at so often, whatever the signals say.
 const RESYNC: Duration = Duration::from_mins(1);
-/// Looks are at least so far apart, so that a storm of signals costs little,
+/// Looks are at least so far apart, so that a storm of signals costs little.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-/// and after one that asked about many units at least so many times as long as it took.
-const REST_AFTER_LOOK: u32 = 10;
-/// After a look at no more units than these the next may follow soon: a death is to be known at once.
-const FEW_UNITS: usize = 16;
-/// The bus is read at most so often: on a machine that starts units all the time each read takes
-/// many signals.
-const BETWEEN_READS: Duration = Duration::from_millis(100);
 /// While the bus is away, services are polled so often.
 const POLL: Duration = Duration::from_secs(5);
 /// The bus is tried again after so long, which doubles,
@@ -115,6 +102,22 @@ pub(super) struct Watch {
     pub(super) stop: CancellationToken,
 }
 
+/// What one connection has to look at.
+#[derive(Debug, Default)]
+struct Due {
+    units: BTreeSet<String>,
+    failed: bool,
+    /// Units that were loaded again: looked at only if they are not inactive, for the question itself
+    /// loads a unit, which would cause another signal.
+    loaded: BTreeSet<String>,
+}
+
+impl Due {
+    fn is_empty(&self) -> bool {
+        self.units.is_empty() && !self.failed && self.loaded.is_empty()
+    }
+}
+
 impl Watch {
     pub(super) async fn run(mut self) {
         let stop = self.stop.clone();
@@ -127,8 +130,6 @@ impl Watch {
     async fn watch(&mut self) {
         let mut tracked = Tracked::default();
         let mut retry = FIRST_RETRY;
-        // Said once until the bus was there: a machine may have none.
-        let mut is_away = false;
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
             tracked.want(&wanted.units, clock::now().mono_ms);
@@ -141,16 +142,13 @@ impl Watch {
                 continue;
             }
             let connected = Instant::now();
-            let Err((error, was_there)) = self.connect_and_follow(&mut tracked).await else {
+            let Err(error) = self.follow(&mut tracked).await else {
                 return;
             };
             if connected.elapsed() > LAST_RETRY {
                 retry = FIRST_RETRY;
             }
-            if was_there || !is_away {
-                tracing::info!(%error, "the system bus is away, polling services");
-            }
-            is_away = true;
+            tracing::info!(%error, "the system bus is away: services are polled");
             self.poll(&mut tracked, Instant::now() + retry).await;
             retry = (retry * 2).min(LAST_RETRY);
         }
@@ -186,55 +184,31 @@ impl Watch {
         }
     }
 
-    /// Follows one connection to its end. `Ok`: nobody wants anything any more. With the error
-    /// goes whether there was a connection.
-    async fn connect_and_follow(&mut self, tracked: &mut Tracked) -> Result<(), (BusError, bool)> {
-        let connect = async {
-            let mut bus = Bus::connect(&self.place.socket).await?;
-            let subscription = Subscription::new(&mut bus).await?;
-            Ok((bus, subscription))
-        };
-        let (bus, subscription) = connect.await.map_err(|error| (error, false))?;
-        let follower = Follower {
-            bus,
-            subscription,
-            abilities: Abilities::default(),
-            due: Due::everything(),
-            may_look: Instant::now(),
-            again: None,
-        };
-        let followed = self.follow(follower, tracked).await;
-        followed.map_err(|error| (error, true))
-    }
-
-    async fn follow(&mut self, mut on: Follower, tracked: &mut Tracked) -> Result<(), BusError> {
+    /// Follows one connection to its end. `Ok`: nobody wants anything any more.
+    async fn follow(&mut self, tracked: &mut Tracked) -> Result<(), BusError> {
+        let mut bus = Bus::connect(&self.place.socket).await?;
+        subscribe(&mut bus).await?;
+        let mut due = everything(tracked);
         let mut resync = Instant::now() + RESYNC;
-        let mut may_read = Instant::now();
+        let mut may_look = Instant::now();
         loop {
             let now = Instant::now();
             if now >= resync {
-                on.due.table = true;
-                on.due.failed = true;
+                due = everything(tracked);
                 resync = now + RESYNC;
             }
-            if let Some((_, names)) = on.again.take_if(|(at, _)| now >= *at) {
-                on.due.units.extend(names);
+            if !due.is_empty() && now >= may_look {
+                self.look(&mut bus, tracked, std::mem::take(&mut due))
+                    .await?;
+                may_look = Instant::now() + BETWEEN_LOOKS;
             }
-            if on.bus.take_lost() {
-                on.due = Due::everything();
-            }
-            if !on.due.is_empty() && now >= on.may_look {
-                let wanted = self.wanted.borrow().clone();
-                on.look(&wanted, tracked).await?;
-                self.tell(tracked).await;
-            }
-            let mut wake = on.again.as_ref().map_or(resync, |(at, _)| resync.min(*at));
-            if !on.due.is_empty() {
-                wake = wake.min(on.may_look);
-            }
-            let pauses = Instant::now() < may_read;
-            if pauses {
-                wake = wake.min(may_read);
+            let again = tracked.looks(clock::now().mono_ms);
+            let again_at = again
+                .as_ref()
+                .map(|(wait, _)| Instant::now() + Duration::from_millis(*wait as u64));
+            let mut wake = again_at.map_or(resync, |at| at.min(resync));
+            if !due.is_empty() {
+                wake = wake.min(may_look);
             }
             tokio::select! {
                 changed = self.wanted.changed() => {
@@ -243,92 +217,104 @@ impl Watch {
                     }
                     let wanted = self.wanted.borrow_and_update().clone();
                     tracked.want(&wanted.units, clock::now().mono_ms);
-                    on.due = Due::everything();
-                    on.may_look = Instant::now();
+                    due = everything(tracked);
+                    may_look = Instant::now();
                 }
-                message = on.bus.receive(), if !pauses => {
-                    on.due.note(&message?, tracked);
-                    while let Some(message) = on.bus.received()? {
-                        on.due.note(&message, tracked);
+                message = bus.receive() => note(&message?, tracked, &mut due),
+                () = sleep_until(wake) => {
+                    if again_at == Some(wake) && let Some((_, names)) = again {
+                        due.units.extend(names);
                     }
-                    may_read = Instant::now() + BETWEEN_READS;
                 }
-                () = sleep_until(wake) => {}
             }
         }
     }
-}
 
-/// `None` for a list that is too long to be read, which is no reason to end the connection.
-fn unless_too_long<T>(list: Result<T, BusError>) -> Result<Option<T>, BusError> {
-    match list {
-        Err(BusError::TooLong) => {
-            tracing::warn!("systemd has more units than can be listed, failed ones may be missing");
-            Ok(None)
-        }
-        list => list.map(Some),
-    }
-}
-
-/// One connection and what is to be asked over it.
-struct Follower {
-    bus: Bus,
-    subscription: Subscription,
-    abilities: Abilities,
-    due: Due,
-    /// No look before this.
-    may_look: Instant,
-    /// Units that have to be looked at again without a signal, and when.
-    again: Option<(Instant, Vec<String>)>,
-}
-
-impl Follower {
-    /// Asks about everything that is due.
-    async fn look(&mut self, wanted: &WatchedUnits, tracked: &mut Tracked) -> Result<(), BusError> {
-        let begun = Instant::now();
-        let due = std::mem::take(&mut self.due);
-        let bus = &mut self.bus;
+    async fn look(&self, bus: &mut Bus, tracked: &mut Tracked, due: Due) -> Result<(), BusError> {
         let mut names = due.units;
-        if due.all {
-            names.extend(tracked.asked_names());
-        }
-        if due.failed
-            && wanted.failed
-            && let Some(mut failed) = unless_too_long(query::failed_units(bus).await)?
-        {
-            failed.retain(|unit| wanted.allows(unit));
-            tracked.failed(&failed, clock::now().mono_ms);
-        }
-        if due.table || due.failed {
-            let table = query::loaded(bus, &mut self.abilities, &tracked.ids()).await;
-            match unless_too_long(table)? {
-                Some(table) => names.extend(tracked.take_table(&table, clock::now().mono_ms)),
-                None => names.extend(tracked.asked_names()),
+        for loaded in due.loaded {
+            if !names.contains(&loaded) && query::is_alive(bus, &loaded).await? {
+                names.extend(tracked.names_of(&loaded));
             }
         }
-        let is_small = !due.table && !due.failed && names.len() <= FEW_UNITS;
+        let wanted = self.wanted.borrow().clone();
+        if due.failed && wanted.failed {
+            let mut failed = query::failed_units(bus).await?;
+            failed.retain(|unit| wanted.allows(unit));
+            names.extend(tracked.failed(&failed, clock::now().mono_ms));
+        }
         let names: Vec<String> = names.into_iter().collect();
         let answers = query::units(bus, &names).await?;
-        let clocks = clock::now();
-        let now = Now {
-            mono_ms: clocks.mono_ms,
-            wall_ms: clocks.wall_ms,
-        };
+        let now_ms = clock::now().mono_ms;
         for (name, answer) in names.iter().zip(answers) {
-            tracked.take(name, answer, now);
+            tracked.take(name, answer, now_ms);
         }
-        self.subscription.follow(bus, &tracked.asked_ids()).await?;
-        let ended = Instant::now();
-        let rest = if is_small {
-            BETWEEN_LOOKS
-        } else {
-            BETWEEN_LOOKS.max(begun.elapsed() * REST_AFTER_LOOK)
-        };
-        self.may_look = ended + rest;
-        self.again = tracked.looks(now.mono_ms).map(|(wait_ms, names)| {
-            let wait = Duration::from_millis(wait_ms as u64);
-            (ended + wait, names)
-        });
+        self.tell(tracked).await;
         Ok(())
     }
+}
+
+fn everything(tracked: &Tracked) -> Due {
+    Due {
+        units: tracked.names().into_iter().collect(),
+        failed: true,
+        loaded: BTreeSet::new(),
+    }
+}
+
+async fn subscribe(bus: &mut Bus) -> Result<(), BusError> {
+    let rules = [
+        format!(
+            "type='signal',sender='{SYSTEMD}',interface='{PROPERTIES}',member='PropertiesChanged',\
+             path_namespace='{MANAGER_PATH}/unit',arg0='{UNIT}'"
+        ),
+        format!("type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='UnitNew'"),
+        format!("type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='UnitRemoved'"),
+        format!("type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='Reloading'"),
+        format!(
+            "type='signal',sender='{}',member='NameOwnerChanged',arg0='{SYSTEMD}'",
+            dbus::BUS
+        ),
+    ];
+    for rule in rules {
+        bus.add_match(&rule).await?;
+    }
+    let call = Call::method(SYSTEMD, MANAGER_PATH, MANAGER, "Subscribe");
+    bus.call(&call).await?.into_result().map(drop)
+}
+
+/// What a signal asks to be looked at.
+fn note(message: &Message, tracked: &Tracked, due: &mut Due) {
+    match message.member.as_str() {
+        "PropertiesChanged" => {
+            let Some(unit) = unit_of(&message.path) else {
+                return;
+            };
+            let names = tracked.names_of(&unit);
+            if names.is_empty() {
+                due.failed |= says_failed(message);
+            }
+            due.units.extend(names);
+        }
+        "UnitNew" | "UnitRemoved" => {
+            let values = message.values().unwrap_or_default();
+            let unit = values.first().and_then(Value::text).unwrap_or_default();
+            if !tracked.names_of(unit).is_empty() {
+                due.loaded.insert(unit.to_owned());
+            }
+        }
+        // systemd was restarted or has read its files again. Subscriptions outlive both.
+        "Reloading" | "NameOwnerChanged" => *due = everything(tracked),
+        _ => {}
+    }
+}
+
+/// Whether a change of properties is one to the state `failed`.
+fn says_failed(message: &Message) -> bool {
+    let values = message.values().unwrap_or_default();
+    let changed = values.get(1).map_or(&[][..], Value::list);
+    changed.iter().any(|entry| match entry.list() {
+        [name, state] => name.text() == Some("ActiveState") && state.text() == Some("failed"),
+        _ => false,
+    })
 }

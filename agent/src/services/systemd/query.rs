@@ -1,30 +1,20 @@
 //! Questions to systemd over the bus, and what its answers say.
-//!
-//! The table of loaded units comes in one answer and loads nothing; the properties of a unit are
-//! asked for one by one, which loads the unit if it is not. Versions differ: a property that systemd
-//! does not know is absent, and without `ListUnitsByPatterns` (before 230) the whole table is read.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::{
-    answer::{Answer, Properties},
-    timer::TimerFacts,
-};
+use super::classify::UnitFacts;
 use crate::dbus::{Bus, BusError, Call, Message, PROPERTIES, Value};
 
 pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
 pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const UNIT_PATHS: &str = "/org/freedesktop/systemd1/unit/";
 
-/// Calls that are sent at once: the bus lets a client wait for 128 answers.
-const CALLS_AT_ONCE: usize = 120;
-/// Most units that may start another and are looked at for it.
-pub(super) const MAX_TRIGGERS: usize = 8;
+/// Units that are asked for at once: the bus lets a client wait for 128 answers.
+const UNITS_AT_ONCE: usize = 6;
 
-/// What is asked of every unit, and of some kinds besides.
-const OF_UNITS: [&str; 8] = [
+/// What is asked of every unit, and of services besides. The order is that of [`Answer::read`].
+const ASKED_OF_UNITS: [&str; 8] = [
     "Id",
     "LoadState",
     "ActiveState",
@@ -34,7 +24,7 @@ const OF_UNITS: [&str; 8] = [
     "StateChangeTimestampMonotonic",
     "InactiveExitTimestampMonotonic",
 ];
-const OF_SERVICES: [&str; 9] = [
+const ASKED_OF_SERVICES: [&str; 7] = [
     "Type",
     "Result",
     "RemainAfterExit",
@@ -42,40 +32,18 @@ const OF_SERVICES: [&str; 9] = [
     "ExecMainStatus",
     "NRestarts",
     "ControlGroup",
-    "TimeoutStartUSec",
-    "TimeoutStopUSec",
-];
-const OF_MOUNTS: [&str; 2] = ["Result", "TimeoutUSec"];
-const OF_TIMERS: [&str; 3] = ["LastTriggerUSec", "TimersCalendar", "TimersMonotonic"];
-/// What is asked of a unit that starts another.
-const OF_TRIGGERS: [&str; 4] = [
-    "ActiveState",
-    "SubState",
-    "StateChangeTimestampMonotonic",
-    "InactiveExitTimestampMonotonic",
 ];
 
-/// A unit's row in systemd's table, as far as it tells a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) load: String,
-    pub(super) active: String,
-    pub(super) sub: String,
-    pub(super) has_job: bool,
-}
-
-impl Row {
-    /// `None` for a unit at rest: systemd may unload it, and a question loads it again.
-    pub(super) fn unless_at_rest(self) -> Option<Self> {
-        (self.active != "inactive" || self.has_job).then_some(self)
-    }
-}
-
-/// What this systemd can do, as learned from its answers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Abilities {
-    /// It does not know `ListUnitsByPatterns`.
-    lists_only_all: bool,
+/// What is known of a unit.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answer {
+    /// Its own name, where it was asked for by another.
+    pub(super) id: String,
+    pub(super) facts: UnitFacts,
+    /// `NRestarts`, for services.
+    pub(super) restarts: Option<u32>,
+    /// `ControlGroup`, for services.
+    pub(super) control_group: String,
 }
 
 /// Asks about units. The answers come in the order of `names`; an error is systemd's word on that
@@ -84,151 +52,101 @@ pub(super) async fn units(
     bus: &mut Bus,
     names: &[String],
 ) -> Result<Vec<Result<Answer, String>>, BusError> {
-    let asked = properties(bus, names, asked_of).await?;
-    let mut answers: Vec<Result<Answer, String>> = asked.iter().map(Answer::read).collect();
-    let triggers: BTreeSet<String> = answers
-        .iter()
-        .flatten()
-        .filter(|answer| answer.depends_on_triggers())
-        .flat_map(|answer| answer.facts.triggers.keys().cloned())
-        .collect();
-    let triggers: Vec<String> = triggers.into_iter().collect();
-    let asked = properties(bus, &triggers, asked_of_trigger).await?;
-    let states: BTreeMap<String, TimerFacts> = triggers
-        .into_iter()
-        .zip(asked.iter().map(TimerFacts::read))
-        .collect();
-    for answer in answers.iter_mut().flatten() {
-        for (name, trigger) in &mut answer.facts.triggers {
-            if let Some(state) = states.get(name) {
-                trigger.clone_from(state);
-            }
-        }
-    }
-    Ok(answers)
-}
-
-/// Reads properties of units, each unit's as `asked` says.
-async fn properties(
-    bus: &mut Bus,
-    names: &[String],
-    asked: fn(&str) -> Vec<(String, &'static str)>,
-) -> Result<Vec<Properties>, BusError> {
     let mut all = Vec::with_capacity(names.len());
-    let mut calls = Vec::new();
-    let mut waiting: Vec<Vec<&'static str>> = Vec::new();
-    for (i, name) in names.iter().enumerate() {
-        let path = path_of(name);
-        let of_unit = asked(name);
-        waiting.push(of_unit.iter().map(|(_, property)| *property).collect());
-        calls.extend(of_unit.iter().map(|(interface, property)| {
-            Call::method(SYSTEMD, &path, PROPERTIES, "Get")
-                .with_text(interface)
-                .with_text(property)
-        }));
-        let next = names.get(i + 1).map_or(0, |next| asked(next).len());
-        if next == 0 || calls.len() + next > CALLS_AT_ONCE {
-            let mut answers = bus.call_all(&calls).await?.into_iter();
-            calls.clear();
-            for properties in waiting.drain(..) {
-                let of_unit: Vec<Message> = answers.by_ref().take(properties.len()).collect();
-                all.push(Properties::read(properties, of_unit));
-            }
+    for some in names.chunks(UNITS_AT_ONCE) {
+        let calls: Vec<Call> = some.iter().flat_map(|name| calls(name)).collect();
+        let mut answers = bus.call_all(&calls).await?.into_iter();
+        for name in some {
+            let of_unit: Vec<Message> = answers.by_ref().take(asked(name).count()).collect();
+            all.push(Answer::read(of_unit));
         }
     }
     Ok(all)
 }
 
-/// Whether a unit is a timer.
-pub(super) fn is_timer(name: &str) -> bool {
-    name.rsplit_once('.')
-        .is_some_and(|(_, kind)| kind == "timer")
-}
-
-fn asked_of(name: &str) -> Vec<(String, &'static str)> {
-    let (_, kind) = name.rsplit_once('.').unwrap_or_default();
-    let of_kind: &[&str] = match kind {
-        "service" => &OF_SERVICES,
-        "mount" | "socket" | "swap" => &OF_MOUNTS,
-        "timer" => &OF_TIMERS,
-        _ => &[],
+fn asked(name: &str) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+    let of_services: &[&str] = if name.ends_with(".service") {
+        &ASKED_OF_SERVICES
+    } else {
+        &[]
     };
-    let mut asked: Vec<(String, &'static str)> = OF_UNITS.map(|one| (UNIT.to_owned(), one)).into();
-    asked.extend(of_kind.iter().map(|one| (interface_of(kind), *one)));
-    asked
+    let of_units = ASKED_OF_UNITS.iter().map(|property| (UNIT, *property));
+    of_units.chain(of_services.iter().map(|property| (SERVICE, *property)))
 }
 
-fn asked_of_trigger(name: &str) -> Vec<(String, &'static str)> {
-    let mut asked: Vec<(String, &'static str)> =
-        OF_TRIGGERS.map(|one| (UNIT.to_owned(), one)).into();
-    if is_timer(name) {
-        asked.extend(OF_TIMERS.map(|one| (interface_of("timer"), one)));
-    }
-    asked
+fn calls(name: &str) -> impl Iterator<Item = Call> + use<> {
+    let path = path_of(name);
+    asked(name).map(move |(interface, property)| {
+        Call::method(SYSTEMD, &path, PROPERTIES, "Get")
+            .with_text(interface)
+            .with_text(property)
+    })
 }
 
-/// The interface of a kind of unit, as in `org.freedesktop.systemd1.Service`.
-fn interface_of(kind: &str) -> String {
-    let (first, rest) = kind.split_at(kind.len().min(1));
-    format!("{SYSTEMD}.{}{rest}", first.to_ascii_uppercase())
-}
-
-/// The rows of those units that are loaded; asking loads none.
-pub(super) async fn loaded(
-    bus: &mut Bus,
-    abilities: &mut Abilities,
-    names: &BTreeSet<String>,
-) -> Result<BTreeMap<String, Row>, BusError> {
-    if names.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    if !abilities.lists_only_all {
-        // A pattern is that of fnmatch(3), where a backslash escapes.
-        let patterns: Vec<String> = names.iter().map(|one| one.replace('\\', r"\\")).collect();
-        let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
-        let call = Call::method(SYSTEMD, MANAGER_PATH, MANAGER, "ListUnitsByPatterns")
-            .with("as", |body| body.texts(&[]))
-            .with("as", |body| body.texts(&patterns));
-        let answer = bus.call(&call).await?;
-        if !answer.is_unknown_method() {
-            return rows(&answer, names);
+impl Answer {
+    fn read(messages: Vec<Message>) -> Result<Self, String> {
+        let mut values = Vec::with_capacity(messages.len());
+        for message in messages {
+            let answer = message.into_result().map_err(|error| error.to_string())?;
+            values.push(answer.into_iter().next().unwrap_or(Value::Unsigned(0)));
         }
-        abilities.lists_only_all = true;
+        let text = |at: usize| values.get(at).and_then(Value::text).unwrap_or_default();
+        let number = |at: usize| values.get(at).and_then(Value::number).unwrap_or(0);
+        let list = |at: usize| values.get(at).map_or(&[][..], Value::list);
+        let triggers = list(5).iter().filter_map(Value::text);
+        Ok(Self {
+            id: text(0).to_owned(),
+            facts: UnitFacts {
+                load: text(1).to_owned(),
+                active: text(2).to_owned(),
+                sub: text(3).to_owned(),
+                has_job: list(4).first().and_then(Value::number).unwrap_or(0) != 0,
+                triggered_by: triggers.map(str::to_owned).collect(),
+                changed_ms: number(6) / 1_000,
+                left_inactive_ms: number(7) / 1_000,
+                kind: text(8).to_owned(),
+                result: text(9).to_owned(),
+                remain_after_exit: number(10) != 0,
+                exit_code: number(11),
+                exit_status: number(12),
+            },
+            restarts: values
+                .get(13)
+                .and_then(Value::number)
+                .and_then(|count| u32::try_from(count).ok()),
+            control_group: text(14).to_owned(),
+        })
     }
-    let call = Call::method(SYSTEMD, MANAGER_PATH, MANAGER, "ListUnits");
-    rows(&bus.call(&call).await?, names)
-}
-
-fn rows(answer: &Message, names: &BTreeSet<String>) -> Result<BTreeMap<String, Row>, BusError> {
-    let mut rows = BTreeMap::new();
-    answer.each_row(&mut |row| {
-        let text = |at: usize| row.get(at).and_then(Value::text).unwrap_or_default();
-        let name = text(0);
-        if names.contains(name) {
-            let row_of = Row {
-                load: text(2).to_owned(),
-                active: text(3).to_owned(),
-                sub: text(4).to_owned(),
-                has_job: row.get(7).and_then(Value::number).unwrap_or(0) != 0,
-            };
-            rows.insert(name.to_owned(), row_of);
-        }
-    })?;
-    Ok(rows)
 }
 
 /// The names of all failed units.
-pub(super) async fn failed_units(bus: &mut Bus) -> Result<BTreeSet<String>, BusError> {
+pub(super) async fn failed_units(bus: &mut Bus) -> Result<Vec<String>, BusError> {
     let call = Call::method(SYSTEMD, MANAGER_PATH, MANAGER, "ListUnitsFiltered")
         .with("as", |body| body.texts(&["failed"]));
-    let mut names = BTreeSet::new();
-    let answer = bus.call(&call).await?;
-    answer.each_row(&mut |row| {
-        if let Some(name) = row.first().and_then(Value::text) {
-            names.insert(name.to_owned());
-        }
-    })?;
-    Ok(names)
+    Ok(names(&bus.call(&call).await?.into_result()?))
+}
+
+/// Whether a unit is loaded and not inactive. Does not load it, as other questions do.
+pub(super) async fn is_alive(bus: &mut Bus, name: &str) -> Result<bool, BusError> {
+    let states = [
+        "active",
+        "reloading",
+        "failed",
+        "activating",
+        "deactivating",
+    ];
+    let call = Call::method(SYSTEMD, MANAGER_PATH, MANAGER, "ListUnitsByPatterns")
+        .with("as", |body| body.texts(&states))
+        .with("as", |body| body.texts(&[name]));
+    Ok(!names(&bus.call(&call).await?.into_result()?).is_empty())
+}
+
+/// The first column of an answer that is a table.
+fn names(answer: &[Value]) -> Vec<String> {
+    let rows = answer.first().map_or(&[][..], Value::list).iter();
+    rows.filter_map(|row| row.list().first()?.text())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The object path of a unit: what is no letter or digit becomes `_` and two hexadecimal digits, and so

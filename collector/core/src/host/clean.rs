@@ -157,7 +157,6 @@ fn is_safe_check(check: &ServiceCheck) -> bool {
         ServiceCheck::Http { contains, .. } => contains.as_deref().is_none_or(is_safe),
         ServiceCheck::Tls { server_name, .. } => server_name.as_deref().is_none_or(is_safe),
         ServiceCheck::Process { .. }
-        | ServiceCheck::Command { .. }
         | ServiceCheck::Tcp { .. }
         | ServiceCheck::Systemd { .. }
         | ServiceCheck::WindowsService { .. }

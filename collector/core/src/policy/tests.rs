@@ -35,7 +35,6 @@ fn layer() -> impl Strategy<Value = Layer> {
             name: format!("p{name}"),
             min,
             max: None,
-            in_containers: None,
         });
     let service = prop_oneof![process, (0_u8..6).prop_map(|n| unit(&format!("u{n}")))];
     let rule = (0_u8..6, 0_u8..3);
@@ -263,7 +262,6 @@ fn a_plan_names_what_changes() {
                 name: "b".to_owned(),
                 min: Some(2),
                 max: None,
-                in_containers: None,
             },
             unit("c"),
         ],

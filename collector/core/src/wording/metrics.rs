@@ -38,7 +38,7 @@ const fn state(name: &'static str, label: &'static str, breach: &'static str) ->
     }
 }
 
-const FAMILIES: [Family; 25] = [
+const FAMILIES: [Family; 24] = [
     level("cpu.busy_pct", "CPU busy", "CPU {v} busy (limit {l})"),
     level("load.1m", "Load, 1 min", "Load {v} (limit {l})"),
     level("load.5m", "Load, 5 min", "Load {v} (limit {l})"),
@@ -63,11 +63,6 @@ const FAMILIES: [Family; 25] = [
         "disk.turned_readonly",
         "{i} turned read-only",
         "File system {i} turned read-only",
-    ),
-    state(
-        "disk.hung",
-        "{i} does not answer",
-        "File system {i} does not answer",
     ),
     state(
         "disk.errors",

@@ -13,12 +13,6 @@ pub fn service_breach(key: &str, status: ServiceStatus, detail: Option<&str>) ->
     };
     match kind {
         "process" => process(target, status, detail),
-        "command" => process(&format!("\"{target}\""), status, detail),
-        // What the agent does not list one by one.
-        "systemd" if target == "*" => match detail {
-            Some(detail) => format!("Units of systemd: {detail}"),
-            None => format!("More units of systemd are {}", status.text()),
-        },
         "systemd" | "winsvc" => {
             let is_service = kind == "winsvc" || target.ends_with(".service");
             let what = if is_service { "Service" } else { "Unit" };
@@ -44,7 +38,7 @@ fn process(name: &str, status: ServiceStatus, detail: Option<&str>) -> String {
     match (status, detail) {
         (
             ServiceStatus::Stopped | ServiceStatus::NotFound,
-            None | Some("no process of this name" | "no process with this in its command line"),
+            None | Some("no process of this name"),
         ) => {
             format!("Process {name} is not running")
         }
@@ -115,26 +109,6 @@ fn without_error_number(detail: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::{ServiceStatus::*, *};
-
-    #[test]
-    fn a_command_line_and_units_beyond_the_list_are_named() {
-        for (key, status, detail, expected) in [
-            (
-                "command:-jar /opt/shop.jar",
-                Stopped,
-                Some("no process with this in its command line"),
-                "Process \"-jar /opt/shop.jar\" is not running",
-            ),
-            (
-                "systemd:*",
-                Failed,
-                Some("3 more failed: a.service, b.service, c.service"),
-                "Units of systemd: 3 more failed: a.service, b.service, c.service",
-            ),
-        ] {
-            assert_eq!(service_breach(key, status, detail), expected, "{key}");
-        }
-    }
 
     #[test]
     fn a_service_that_is_down_is_named_as_people_know_it() {

@@ -18,13 +18,11 @@ use crate::{
 };
 
 #[derive(Template)]
-#[template(path = "pages/contracts.html", blocks = ["live"])]
+#[template(path = "pages/contracts.html")]
 struct ContractsPage {
     layout: Layout,
     config: String,
     rows: Vec<Row>,
-    /// Figures are being computed: the page fetches them a moment later.
-    is_incomplete: bool,
 }
 
 struct Row {
@@ -63,15 +61,9 @@ pub(crate) async fn page(ctx: Ctx) -> Result<Response, WebError> {
             client: contract.client,
         }
     });
-    let page = ContractsPage {
+    html(&ContractsPage {
         rows: rows.collect(),
-        is_incomplete: figures.len() < months.len(),
         layout: ctx.layout("contracts").await?,
         config: format::shell_word(&ctx.web.app.config.file),
-    };
-    if ctx.wants_block("live") {
-        html(&page.as_live())
-    } else {
-        html(&page)
-    }
+    })
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::rules::DEFAULT_PACK_TOML;
 
 /// Rule, metric, a value that is well, one that is a breach, and how long it must last.
-const CASES: [(&str, &str, f64, f64, i64); 20] = [
+const CASES: [(&str, &str, f64, f64, i64); 19] = [
     (
         "certificate-expiring",
         "tls.days_left:/etc/x.pem",
@@ -14,7 +14,6 @@ const CASES: [(&str, &str, f64, f64, i64); 20] = [
         300,
     ),
     ("disk-read-only", "disk.turned_readonly:/", 0.0, 1.0, 30),
-    ("disk-hung", "disk.hung:/mnt/nas", 0.0, 1.0, 20),
     ("disk-errors", "disk.errors:/srv", 0.0, 1.0, 60),
     ("raid-degraded", "raid.missing_disks:md0", 0.0, 1.0, 60),
     ("raid-inactive", "raid.inactive:md0", 0.0, 1.0, 300),

@@ -140,10 +140,7 @@ pub(super) fn policy_line(check: &ServiceCheck) -> Option<(String, String)> {
         ServiceCheck::WindowsService { name } => ("winsvc", "name", name),
         ServiceCheck::Tcp { address } => ("tcp", "address", address),
         ServiceCheck::Certificate { path } => ("certificate", "path", path),
-        ServiceCheck::Process { .. }
-        | ServiceCheck::Command { .. }
-        | ServiceCheck::Http { .. }
-        | ServiceCheck::Tls { .. } => {
+        ServiceCheck::Process { .. } | ServiceCheck::Http { .. } | ServiceCheck::Tls { .. } => {
             return None;
         }
     };
